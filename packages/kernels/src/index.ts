@@ -1,0 +1,44 @@
+// The package's door.
+export {
+  decodeBf16,
+  decodeBf16Array,
+  decodeE4M3,
+  decodeE4M3Array,
+  e4m3Max,
+  e4m3Table,
+  encodeBf16,
+  encodeBf16Array,
+  encodeE4M3,
+  encodeE4M3Array,
+} from './codec';
+export type * from './kernels';
+export {
+  describeKernels,
+  type KernelsReport,
+  loadKernels,
+  measurePeaks,
+  setThreads,
+  timedKernels,
+} from './load';
+export { loadNative, type NativeKernels } from './native/native';
+export { costOf, type KernelCost, nullKernels } from './null';
+export { referenceKernels } from './reference';
+export { type KernelName, kernelNames } from './signatures';
+export {
+  bf16,
+  bytesPerElement,
+  type CpuStorage,
+  cpuBuffer,
+  createCpuStorage,
+  type DType,
+  e4m3,
+  f32,
+  i32,
+  isScaled,
+  type Operand,
+  type ScaledView,
+  type Storage,
+  type View,
+  type ViewArray,
+  viewOf,
+} from './storage';

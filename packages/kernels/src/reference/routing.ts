@@ -1,0 +1,272 @@
+// Expert routing of the reference: gate, node-limited top-k, balance loss, permutation (§2.1.2).
+import type { BalanceLossSizes, GateSizes, RouteSizes, TopKSizes } from '../kernels';
+import { bytesPerElement, cpuBuffer, f32, i32, type View } from '../storage';
+
+/** See `Kernels.sigmoid`. */
+export function sigmoid(out: View, x: View): void {
+  const [y, input] = [f32(out), f32(x)];
+  for (let i = 0; i < y.length; i += 1) y[i] = 1 / (1 + Math.exp(-(input[i] as number)));
+}
+
+/** See `Kernels.sigmoidBackward`. */
+export function sigmoidBackward(dx: View, dy: View, y: View): void {
+  const [out, grad, value] = [f32(dx), f32(dy), f32(y)];
+  for (let i = 0; i < out.length; i += 1)
+    out[i] = (grad[i] as number) * (value[i] as number) * (1 - (value[i] as number));
+}
+
+/** See `Kernels.topK`. A NaN counts as −∞; ties go to the lower index. */
+export function topK(indices: View, scores: View, bias: View | null, sizes: TopKSizes): void {
+  const { tokens, experts, k, groups, groupsKept } = sizes;
+  const [chosen, values] = [i32(indices), f32(scores)];
+  const shifts = bias ? f32(bias) : new Float32Array(experts);
+  const size = experts / groups;
+  const biased = new Float32Array(experts);
+  const groupScore = new Float32Array(groups);
+  for (let t = 0; t < tokens; t += 1) {
+    for (let e = 0; e < experts; e += 1) {
+      const value = Math.fround((values[t * experts + e] as number) + (shifts[e] as number));
+      biased[e] = Number.isNaN(value) ? -Infinity : value;
+    }
+    if (groupsKept < groups) {
+      for (let g = 0; g < groups; g += 1) {
+        const own = biased.slice(g * size, (g + 1) * size).sort();
+        const best = own[size - 1] as number;
+        groupScore[g] = size > 1 ? best + (own[size - 2] as number) : best;
+      }
+      const kept = largest(groupScore, groupsKept);
+      for (let g = 0; g < groups; g += 1)
+        if (!kept.includes(g)) biased.fill(-Infinity, g * size, (g + 1) * size);
+    }
+    chosen.set(largest(biased, k), t * k);
+  }
+}
+
+/** Positions of the `count` largest values, descending, ties to the lower position. */
+function largest(values: Float32Array, count: number): number[] {
+  const picked: number[] = [];
+  for (let i = 0; i < count; i += 1) {
+    let best = -1;
+    for (let j = 0; j < values.length; j += 1)
+      if (!picked.includes(j) && (best < 0 || (values[j] as number) > (values[best] as number)))
+        best = j;
+    picked.push(best);
+  }
+  return picked;
+}
+
+/** Keeps the sum of the chosen scores from being zero, as the published code does. */
+const tiny = 1e-20;
+
+/** See `Kernels.gateWeights`. */
+export function gateWeights(weights: View, scores: View, indices: View, sizes: GateSizes): void {
+  const { tokens, experts, k, scaling, normalize } = sizes;
+  const [out, values, chosen] = [f32(weights), f32(scores), i32(indices)];
+  for (let t = 0; t < tokens; t += 1) {
+    let sum = 0;
+    for (let j = 0; j < k; j += 1)
+      sum += values[t * experts + (chosen[t * k + j] as number)] as number;
+    const factor = normalize ? scaling / (sum + tiny) : scaling;
+    for (let j = 0; j < k; j += 1)
+      out[t * k + j] =
+        (values[t * experts + (chosen[t * k + j] as number)] as number) * factor;
+  }
+}
+
+/** See `Kernels.gateWeightsBackward`: with S = Σ chosen, ds_i = scaling / S · (dw_i − Σ_j dw_j s_j / S). */
+export function gateWeightsBackward(
+  dscores: View,
+  dweights: View,
+  scores: View,
+  indices: View,
+  sizes: GateSizes,
+): void {
+  const { tokens, experts, k, scaling, normalize } = sizes;
+  const [out, grad, values, chosen] = [f32(dscores), f32(dweights), f32(scores), i32(indices)];
+  for (let t = 0; t < tokens; t += 1) {
+    let sum = tiny;
+    let mixed = 0;
+    for (let j = 0; j < k; j += 1) {
+      const s = values[t * experts + (chosen[t * k + j] as number)] as number;
+      sum += s;
+      mixed += (grad[t * k + j] as number) * s;
+    }
+    for (let j = 0; j < k; j += 1) {
+      const at = t * experts + (chosen[t * k + j] as number);
+      const dw = grad[t * k + j] as number;
+      out[at] =
+        (out[at] as number) +
+        (normalize ? (scaling / sum) * (dw - mixed / sum) : scaling * dw);
+    }
+  }
+}
+
+/** See `Kernels.balanceLoss`. */
+export function balanceLoss(
+  loss: View,
+  dscores: View | null,
+  scores: View,
+  indices: View,
+  sizes: BalanceLossSizes,
+): void {
+  const { sequences, sequenceLength, experts, k, factor } = sizes;
+  const [total, values, chosen] = [f32(loss), f32(scores), i32(indices)];
+  const out = dscores ? f32(dscores) : null;
+  const f = new Float64Array(experts);
+  const p = new Float64Array(experts);
+  const sums = new Float64Array(sequenceLength);
+  let added = 0;
+  for (let s = 0; s < sequences; s += 1) {
+    const first = s * sequenceLength;
+    f.fill(0);
+    p.fill(0);
+    for (let t = 0; t < sequenceLength; t += 1) {
+      let sum = tiny;
+      for (let e = 0; e < experts; e += 1) sum += values[(first + t) * experts + e] as number;
+      sums[t] = sum;
+      for (let e = 0; e < experts; e += 1)
+        p[e] =
+          (p[e] as number) + (values[(first + t) * experts + e] as number) / sum / sequenceLength;
+      for (let j = 0; j < k; j += 1) {
+        const e = chosen[(first + t) * k + j] as number;
+        f[e] = (f[e] as number) + experts / (k * sequenceLength);
+      }
+    }
+    for (let e = 0; e < experts; e += 1) added += (f[e] as number) * (p[e] as number);
+    if (!out) continue;
+    // ∂P_i/∂s_i,t = (1 − s_i,t / S) / (S · length), and −s_i,t / (S² · length) for the others.
+    for (let t = 0; t < sequenceLength; t += 1) {
+      const sum = sums[t] as number;
+      let mixed = 0;
+      for (let e = 0; e < experts; e += 1)
+        mixed += ((f[e] as number) * (values[(first + t) * experts + e] as number)) / sum;
+      for (let e = 0; e < experts; e += 1) {
+        const at = (first + t) * experts + e;
+        out[at] =
+          (out[at] as number) +
+          (factor / (sequenceLength * sum)) * ((f[e] as number) - mixed);
+      }
+    }
+  }
+  total[0] = (total[0] as number) + factor * added;
+}
+
+/** See `Kernels.route`. */
+export function route(
+  counts: View,
+  offsets: View,
+  slotOfRow: View,
+  rowOfSlot: View,
+  indices: View,
+  { tokens, k, experts }: RouteSizes,
+): void {
+  const [count, start, slots, rows, chosen] = [
+    counts,
+    offsets,
+    slotOfRow,
+    rowOfSlot,
+    indices,
+  ].map(i32) as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
+  count.fill(0);
+  for (let s = 0; s < tokens * k; s += 1) {
+    const e = chosen[s] as number;
+    count[e] = (count[e] as number) + 1;
+  }
+  start[0] = 0;
+  for (let e = 0; e < experts; e += 1)
+    start[e + 1] = (start[e] as number) + (count[e] as number);
+  const next = start.slice(0, experts);
+  for (let s = 0; s < tokens * k; s += 1) {
+    const e = chosen[s] as number;
+    const row = next[e] as number;
+    next[e] = row + 1;
+    slots[row] = s;
+    rows[s] = row;
+  }
+}
+
+/** See `Kernels.permute`: any type, so rows are moved as bytes. */
+export function permute(
+  out: View,
+  x: View,
+  slotOfRow: View,
+  { rows, k, cols }: { rows: number; k: number; cols: number },
+): void {
+  const width = cols * bytesPerElement[x.dtype];
+  const bytes = (view: View): Uint8Array =>
+    new Uint8Array(cpuBuffer(view), view.byteOffset, view.size * bytesPerElement[view.dtype]);
+  const [target, source, slots] = [bytes(out), bytes(x), i32(slotOfRow)];
+  for (let r = 0; r < rows; r += 1) {
+    const token = Math.floor((slots[r] as number) / k);
+    target.set(source.subarray(token * width, (token + 1) * width), r * width);
+  }
+}
+
+/** See `Kernels.unpermute`. */
+export function unpermute(
+  out: View,
+  y: View,
+  rowOfSlot: View,
+  weights: View | null,
+  { tokens, k, cols, accumulate }: { tokens: number; k: number; cols: number; accumulate?: boolean },
+): void {
+  const [result, values, rows] = [f32(out), f32(y), i32(rowOfSlot)];
+  const w = weights ? f32(weights) : null;
+  const sum = new Float32Array(cols);
+  for (let t = 0; t < tokens; t += 1) {
+    sum.fill(0);
+    for (let j = 0; j < k; j += 1) {
+      const row = (rows[t * k + j] as number) * cols;
+      const factor = w ? (w[t * k + j] as number) : 1;
+      for (let c = 0; c < cols; c += 1)
+        sum[c] = (sum[c] as number) + Math.fround(factor * (values[row + c] as number));
+    }
+    if (accumulate)
+      for (let c = 0; c < cols; c += 1)
+        result[t * cols + c] = (result[t * cols + c] as number) + (sum[c] as number);
+    else result.set(sum, t * cols);
+  }
+}
+
+/** See `Kernels.unpermuteBackward`. */
+export function unpermuteBackward(
+  dy: View,
+  dweights: View,
+  dout: View,
+  y: View,
+  weights: View,
+  rowOfSlot: View,
+  { tokens, k, cols }: { tokens: number; k: number; cols: number },
+): void {
+  const [dvalues, dw, grad, values, w, rows] = [
+    f32(dy),
+    f32(dweights),
+    f32(dout),
+    f32(y),
+    f32(weights),
+    i32(rowOfSlot),
+  ];
+  for (let t = 0; t < tokens; t += 1)
+    for (let j = 0; j < k; j += 1) {
+      const row = (rows[t * k + j] as number) * cols;
+      const factor = w[t * k + j] as number;
+      let dot = 0;
+      for (let c = 0; c < cols; c += 1) {
+        dot += (grad[t * cols + c] as number) * (values[row + c] as number);
+        dvalues[row + c] = factor * (grad[t * cols + c] as number);
+      }
+      dw[t * k + j] = dot;
+    }
+}
+
+/** See `Kernels.updateRouterBias`. */
+export function updateRouterBias(
+  bias: View,
+  counts: View,
+  { experts, speed }: { experts: number; speed: number },
+): void {
+  const [b, count] = [f32(bias), i32(counts)];
+  const mean = count.reduce((sum, value) => sum + value, 0) / experts;
+  for (let e = 0; e < experts; e += 1)
+    b[e] = (b[e] as number) + Math.fround(speed) * Math.sign(mean - (count[e] as number));
+}

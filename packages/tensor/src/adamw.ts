@@ -1,0 +1,108 @@
+// AdamW over a module's parameters, with global-norm clipping. Nothing here reads a value back: norm, clip factor and the
+// finite flag are small tensors that the next kernel takes.
+import type { Module, Parameter } from './parameter';
+import { Region } from './region';
+import { emptyTensor, Tensor } from './tensor';
+import type { Kernels } from '@baleen/kernels';
+
+/** Settings of one update. V3 (§4.2): β 0.9 and 0.95, weight decay 0.1, clip 1. */
+export interface AdamWSettings {
+  /** Learning rate of this update. */
+  learningRate: number;
+  /** Decay of the first moment. */
+  beta1: number;
+  /** Decay of the second moment. */
+  beta2: number;
+  /** Added to the root of the second moment. */
+  epsilon: number;
+  /** Decoupled weight decay on parameters that take it. */
+  weightDecay: number;
+  /** Largest global gradient norm; Infinity for none. */
+  maxNorm: number;
+}
+
+/** A parameter's moments, BF16 as in V3 (§3.3.3). */
+export interface Moments {
+  /** exp_avg. */
+  readonly m: Tensor;
+  /** exp_avg_sq. */
+  readonly v: Tensor;
+}
+
+/** The optimizer's state and update. */
+export class AdamW {
+  /** Updates done. */
+  step = 0;
+  /** Memory of the moments. */
+  readonly region: Region;
+  /** Global gradient norm of the last update, [1]. */
+  readonly norm: Tensor;
+  /** 1 if the last update was finite, else 0, [1] I32. */
+  readonly finite: Tensor;
+  private readonly factor: Tensor;
+  private readonly squares: Tensor;
+  private readonly entries: { name: string; parameter: Parameter; moments: Moments }[] = [];
+
+  /**
+   * @param kernels - the backend
+   * @param module - whose parameters it updates
+   */
+  constructor(
+    private readonly kernels: Kernels,
+    module: Module,
+  ) {
+    this.region = new Region(kernels, 'optimizer');
+    for (const [name, parameter] of module.parameters()) {
+      const moments = {
+        m: emptyTensor(this.region, parameter.shape, 'bf16'),
+        v: emptyTensor(this.region, parameter.shape, 'bf16'),
+      };
+      kernels.fill(moments.m, 0);
+      kernels.fill(moments.v, 0);
+      this.entries.push({ name, parameter, moments });
+    }
+    this.norm = emptyTensor(this.region, [1]);
+    this.factor = emptyTensor(this.region, [1]);
+    this.finite = emptyTensor(this.region, [1], 'i32');
+    this.squares = emptyTensor(this.region, [this.entries.length]);
+  }
+
+  /** The moments by parameter name. */
+  *moments(): IterableIterator<[string, Moments]> {
+    for (const { name, moments } of this.entries) yield [name, moments];
+  }
+
+  /**
+   * Updates every parameter from its gradient and clears the gradients. Where the norm or the loss is not finite,
+   * nothing changes but `finite`; the caller reads that flag when it suits.
+   * @param loss - [1], the step's loss
+   * @param settings - see {@link AdamWSettings}
+   */
+  update(loss: Tensor, settings: AdamWSettings): void {
+    const { kernels } = this;
+    this.step += 1;
+    this.entries.forEach(({ parameter }, index) => {
+      kernels.sumOfSquares(this.squares.rows(index, 1), parameter.grad);
+    });
+    kernels.clipFactor(this.norm, this.factor, this.finite, this.squares, loss, {
+      maxNorm: settings.maxNorm,
+    });
+    for (const { parameter, moments } of this.entries) {
+      kernels.adamw(
+        parameter.data,
+        parameter.grad,
+        moments.m,
+        moments.v,
+        this.factor,
+        this.finite,
+        {
+          ...settings,
+          weightDecay: parameter.decay ? settings.weightDecay : 0,
+          step: this.step,
+        },
+      );
+      kernels.fill(parameter.grad, 0);
+      parameter.version += 1;
+    }
+  }
+}

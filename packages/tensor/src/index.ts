@@ -1,0 +1,62 @@
+// The package's door.
+export { AdamW, type AdamWSettings, type Moments } from './adamw';
+export { checkGradients, type GradientCheck, type GradientCheckResult } from './gradient-check';
+export {
+  castTo,
+  dequantize,
+  type GroupedLinear,
+  type GroupedLinearSpec,
+  type Linear,
+  type LinearFactory,
+  type LinearSpec,
+  makeWeights,
+  names,
+  plainLinears,
+} from './linear';
+export {
+  add,
+  concatColumns,
+  concatRows,
+  embedding,
+  matrixShape,
+  rmsNorm,
+  sliceSequences,
+  splitColumns,
+  swiglu,
+} from './ops';
+export {
+  initialize,
+  type Initializer,
+  Module,
+  Parameter,
+  type ParameterOptions,
+  Pools,
+  type StateTensor,
+  weightView,
+} from './parameter';
+export {
+  type Bundle,
+  type BundleGrad,
+  type CommunicationPhase,
+  type ComputePhase,
+  type Handle,
+  type Phase,
+  Run,
+} from './phase';
+export { recompute } from './recompute';
+export { Block, type Rebuildable, Region, type RegionCounters } from './region';
+export { holdAll, releaseAll, Tape, type TapeNode, TapeNodes, type TapeOptions } from './tape';
+export {
+  blocksOf,
+  emptyTensor,
+  isTensor,
+  ScaledTensor,
+  type Shape,
+  shapeError,
+  sizeOf,
+  Tensor,
+  tensorBrand,
+  tensorFrom,
+  type Value,
+  writeTensor,
+} from './tensor';

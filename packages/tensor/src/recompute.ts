@@ -1,0 +1,78 @@
+// Recomputation: regions of the forward pass that keep their inputs only and rebuild the rest in backward.
+// V3 rebuilds every RMSNorm and MLA's up-projections this way (§3.2.3).
+import type { Block, Rebuildable } from './region';
+import { releaseAll, type Tape, type TapeNodes } from './tape';
+import { blocksOf, type Tensor, type Value } from './tensor';
+
+/**
+ * Runs `body` without keeping its intermediate values or its outputs for backward. The first node whose gradient asks
+ * for one of the outputs runs the body again; it must give the same bits each time.
+ * @param tape - the tape
+ * @param inputs - the values whose gradients pass through; the body reads no other value of the tape
+ * @param body - the computation, from inputs to outputs
+ * @returns the outputs
+ */
+export function recompute<T extends readonly Value[]>(
+  tape: Tape,
+  inputs: readonly Value[],
+  body: () => T,
+): T {
+  if (!tape.recording) return body();
+  const { outputs } = tape.collect(false, body);
+  const blocks = outputs.flatMap(blocksOf);
+  tape.adopt(blocks);
+  const region = new RecomputeRegion(tape, blocks, body);
+  for (const block of blocks) block.source = region;
+  tape.record({
+    name: 'recompute',
+    inputs,
+    outputs,
+    saved: inputs,
+    backward: (outputGrads) => region.backward(inputs, outputGrads),
+    discard: () => {
+      region.discard();
+    },
+  });
+  return outputs;
+}
+
+class RecomputeRegion implements Rebuildable {
+  private nodes: TapeNodes | null = null;
+  private rebuilt: readonly Value[] = [];
+
+  constructor(
+    private readonly tape: Tape,
+    private readonly blocks: readonly Block[],
+    private readonly body: () => readonly Value[],
+  ) {}
+
+  rebuild(): void {
+    if (this.nodes) return;
+    const { outputs, nodes } = this.tape.collect(true, this.body);
+    this.nodes = nodes;
+    this.rebuilt = outputs;
+    // Readers know the first run's blocks: those become other names of the second run's.
+    const fresh = outputs.flatMap(blocksOf);
+    this.blocks.forEach((block, index) => {
+      const source = fresh[index];
+      if (source && block.refs === 0) block.alias(source);
+    });
+  }
+
+  backward(
+    inputs: readonly Value[],
+    outputGrads: readonly (Tensor | undefined)[],
+  ): readonly (Tensor | undefined)[] {
+    this.rebuild();
+    const { nodes, rebuilt } = this;
+    if (!nodes) throw new Error('a recompute region lost its nodes');
+    releaseAll(rebuilt); // the nodes inside hold what they need of it
+    return this.tape.backCollected(nodes, rebuilt, outputGrads, inputs);
+  }
+
+  discard(): void {
+    if (!this.nodes) return;
+    releaseAll(this.rebuilt);
+    this.nodes.drop();
+  }
+}

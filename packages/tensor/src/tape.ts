@@ -1,0 +1,425 @@
+// The tape: what one micro-batch's forward leaves behind for its backward.
+//
+// It is cut into frames, one a phase (see phase.ts). Inside a frame every operation records a node: its inputs and
+// outputs, the tensors its gradient needs, and how to compute that gradient. Backward takes the last frame, walks its
+// nodes in reverse, and gives each node's saved memory back as soon as it was used. Gradients of weights go to a queue
+// that can be run at once or later (§3.2.1: the split of backward that DualPipe builds on).
+//
+// Memory follows three rules, so that nobody calls dispose:
+// - a scope holds what is allocated inside it and lets go at its end (a frame's forward, one node's backward);
+// - what must outlive the scope is held by someone else: saved tensors by their node, outputs by the boundary between
+//   frames, operands of a weight gradient by the queue;
+// - a block that nobody holds goes back to the region at once.
+import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
+
+import type { Block, Rebuildable, Region } from './region';
+import { blocksOf, type Shape, ScaledTensor, sizeOf, Tensor, type Value } from './tensor';
+
+/** One operation on the tape. */
+export interface TapeNode {
+  /** For messages and profiles. */
+  name: string;
+  /** What it read; gradients go to these. */
+  inputs: readonly Value[];
+  /** What it made; gradients come from these. */
+  outputs: readonly Value[];
+  /** What its gradient reads. Held until then, unless it can be recomputed. */
+  saved: readonly Value[];
+  /**
+   * Gradients of the inputs from those of the outputs (undefined where nothing flows). May return an output's
+   * gradient itself. Weight gradients go through `tape.deferWeightGrad`.
+   */
+  backward(outputGrads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
+  /** Called instead of `backward` when no gradient arrives. */
+  discard?(): void;
+}
+
+interface RecordedNode extends TapeNode {
+  held: Block[];
+  rebuilds: Rebuildable[];
+}
+
+interface Frame {
+  name: string;
+  nodes: RecordedNode[];
+}
+
+interface WeightGrad {
+  name: string;
+  held: Block[];
+  run(): void;
+}
+
+/** How a tape behaves. */
+export interface TapeOptions {
+  /** Record for backward (default), or only compute. */
+  grad?: boolean;
+  /** Keep weight gradients in the queue until `drainWeightGrads` instead of running them at once. */
+  deferWeightGrads?: boolean;
+}
+
+/** Gradients by value. */
+type Gradients = Map<number, Tensor>;
+
+/** One micro-batch on one stage: its region, its frames, its queue of weight gradients. */
+export class Tape {
+  /** Whether operations are recorded now. */
+  recording: boolean;
+  private readonly frames: Frame[] = [];
+  private nodes: RecordedNode[] = [];
+  private scope: Block[] = [];
+  private readonly queue: WeightGrad[] = [];
+  private readonly deferring: boolean;
+
+  /**
+   * @param region - memory for everything made on this tape
+   * @param options - see {@link TapeOptions}
+   */
+  constructor(
+    /** Memory for everything made on this tape. */
+    readonly region: Region,
+    options: TapeOptions = {},
+  ) {
+    this.recording = options.grad ?? true;
+    this.deferring = options.deferWeightGrads ?? false;
+  }
+
+  /** The backend. */
+  get kernels(): Kernels {
+    return this.region.kernels;
+  }
+
+  /** Frames waiting for backward. */
+  get depth(): number {
+    return this.frames.length;
+  }
+
+  /** Weight gradients waiting in the queue. */
+  get pendingWeightGrads(): number {
+    return this.queue.length;
+  }
+
+  // — memory —
+
+  /**
+   * A tensor that lives to the end of the current scope, or as long as a node or boundary holds it.
+   * @param shape - sizes
+   * @param dtype - element type
+   * @returns a tensor with undefined contents
+   */
+  empty(shape: Shape, dtype: DType = 'f32'): Tensor {
+    const block = this.region.allocate(sizeOf(shape) * bytesPerElement[dtype]);
+    this.scope.push(block);
+    return new Tensor(block, shape, dtype);
+  }
+
+  /** Like `empty`, filled with zeros.
+   * @param shape - sizes
+   * @returns FP32 zeros
+   */
+  zeros(shape: Shape): Tensor {
+    const tensor = this.empty(shape);
+    this.kernels.fill(tensor, 0);
+    return tensor;
+  }
+
+  /**
+   * A scaled tensor with undefined contents.
+   * @param shape - [rows, cols]
+   * @param blockRows - rows of a block
+   * @param blockCols - columns of a block
+   * @param options - the scale format, and the number of scale rows where grouping asks for more than ⌈rows / blockRows⌉
+   * @returns the tensor
+   */
+  emptyScaled(
+    shape: readonly [number, number],
+    blockRows: number,
+    blockCols: number,
+    options: { scaleFormat?: 'fp32' | 'powerOfTwo'; scaleRows?: number } = {},
+  ): ScaledTensor {
+    const [rows, cols] = shape;
+    const codes = this.empty(shape, 'e4m3');
+    const scaleRows = options.scaleRows ?? Math.ceil(rows / blockRows);
+    const scales = this.empty([scaleRows, Math.ceil(cols / blockCols)]);
+    return new ScaledTensor(codes, scales, blockRows, blockCols, options.scaleFormat);
+  }
+
+  /**
+   * Runs `body` and lets go of everything allocated in it, except what it returns, which passes to the scope around.
+   * @param body - work
+   * @returns the body's values
+   */
+  scoped<T extends readonly (Value | undefined)[]>(body: () => T): T {
+    const outer = this.scope;
+    this.scope = [];
+    const inner = this.scope;
+    try {
+      const values = body();
+      for (const value of values)
+        if (value)
+          for (const block of blocksOf(value)) {
+            block.retain();
+            outer.push(block);
+          }
+      return values;
+    } finally {
+      this.scope = outer;
+      for (const block of inner) block.release();
+    }
+  }
+
+  // — recording —
+
+  /**
+   * Records an operation.
+   * @param node - see {@link TapeNode}
+   */
+  record(node: TapeNode): void {
+    if (!this.recording) return;
+    const held: Block[] = [];
+    const rebuilds: Rebuildable[] = [];
+    for (const value of node.saved)
+      for (const block of blocksOf(value)) {
+        if (block.source) {
+          if (!rebuilds.includes(block.source)) rebuilds.push(block.source);
+        } else {
+          block.retain();
+          held.push(block);
+        }
+      }
+    this.nodes.push({ ...node, held, rebuilds });
+  }
+
+  /**
+   * Queues the gradient of a weight, or runs it at once. It must add to the parameter's gradient.
+   * @param name - for messages
+   * @param operands - what it reads; held until it has run
+   * @param run - the work
+   */
+  deferWeightGrad(name: string, operands: readonly Value[], run: () => void): void {
+    if (!this.deferring) {
+      run();
+      return;
+    }
+    const held = operands.flatMap(blocksOf);
+    for (const block of held) block.retain();
+    this.queue.push({ name, held, run });
+  }
+
+  /**
+   * Runs the queued weight gradients.
+   * @param order - which first: a permutation of the queue's indices; in the queue's order without
+   */
+  drainWeightGrads(order?: readonly number[]): void {
+    const tasks = this.queue.splice(0);
+    for (const index of order ?? tasks.keys()) {
+      const task = tasks[index];
+      if (!task) throw new RangeError(`no weight gradient ${index} among ${tasks.length}`);
+      this.scoped(() => {
+        task.run();
+        return [];
+      });
+      for (const block of task.held) block.release();
+    }
+  }
+
+  // — frames —
+
+  /**
+   * Runs `body` as a frame of the tape. The outputs are held for the caller, who lets go with `releaseAll`.
+   * @param name - the frame's name
+   * @param body - the work; returns the outputs
+   * @returns the outputs, held
+   */
+  frame<T extends readonly Value[]>(name: string, body: () => T): T {
+    const nodes = this.nodes;
+    const scope = this.scope;
+    this.nodes = [];
+    this.scope = [];
+    try {
+      const outputs = body();
+      holdAll(outputs);
+      if (this.recording) this.frames.push({ name, nodes: this.nodes });
+      return outputs;
+    } finally {
+      const inner = this.scope;
+      this.nodes = nodes;
+      this.scope = scope;
+      for (const block of inner) block.release();
+    }
+  }
+
+  /**
+   * Takes the last frame back: from the gradients of its outputs to those of its inputs, which are held for the
+   * caller. Gradients given are not released here.
+   * @param outputs - the frame's outputs
+   * @param outputGrads - their gradients, undefined where nothing flows
+   * @param inputs - the values whose gradients are wanted
+   * @returns one gradient (or undefined) an input, held
+   */
+  backFrame(
+    outputs: readonly Value[],
+    outputGrads: readonly (Tensor | undefined)[],
+    inputs: readonly Value[],
+  ): (Tensor | undefined)[] {
+    const frame = this.frames.pop();
+    if (!frame) throw new Error('backward was called more often than forward');
+    const grads: Gradients = new Map();
+    outputs.forEach((output, index) => {
+      const grad = outputGrads[index];
+      if (grad) this.addGradient(grads, output, grad);
+    });
+    this.backNodes(frame.nodes, grads);
+    const result = inputs.map((input) => {
+      const grad = grads.get(input.id);
+      grad?.block.retain();
+      return grad;
+    });
+    for (const grad of grads.values()) grad.block.release();
+    return result;
+  }
+
+  /** Drops all frames and queued work of an abandoned step, giving their memory back. */
+  abandon(): void {
+    for (const frame of this.frames.splice(0))
+      for (const node of frame.nodes) for (const block of node.held) block.release();
+    for (const task of this.queue.splice(0)) for (const block of task.held) block.release();
+  }
+
+  // — for recompute.ts —
+
+  /** Runs `body` with recording set, collecting its nodes. The scope is the body's own; `outputs` are held. */
+  collect<T extends readonly Value[]>(
+    recording: boolean,
+    body: () => T,
+  ): { outputs: T; nodes: TapeNodes } {
+    const saved = { nodes: this.nodes, scope: this.scope, recording: this.recording };
+    this.nodes = [];
+    this.scope = [];
+    this.recording = recording;
+    try {
+      const outputs = body();
+      holdAll(outputs);
+      return { outputs, nodes: new TapeNodes(this.nodes) };
+    } finally {
+      const inner = this.scope;
+      this.nodes = saved.nodes;
+      this.scope = saved.scope;
+      this.recording = saved.recording;
+      for (const block of inner) block.release();
+    }
+  }
+
+  /** Lets the current scope hold blocks that the caller holds now. */
+  adopt(blocks: readonly Block[]): void {
+    this.scope.push(...blocks);
+  }
+
+  /** Backward through collected nodes; gradients of `inputs` are in the current scope. */
+  backCollected(
+    collected: TapeNodes,
+    outputs: readonly Value[],
+    outputGrads: readonly (Tensor | undefined)[],
+    inputs: readonly Value[],
+  ): (Tensor | undefined)[] {
+    const grads: Gradients = new Map();
+    outputs.forEach((output, index) => {
+      const grad = outputGrads[index];
+      if (grad) this.addGradient(grads, output, grad);
+    });
+    this.backNodes(collected.take(), grads);
+    const result = inputs.map((input) => {
+      const grad = grads.get(input.id);
+      if (grad) {
+        grad.block.retain();
+        this.scope.push(grad.block);
+      }
+      return grad;
+    });
+    for (const grad of grads.values()) grad.block.release();
+    return result;
+  }
+
+  // — backward —
+
+  private backNodes(nodes: RecordedNode[], grads: Gradients): void {
+    for (let node = nodes.pop(); node; node = nodes.pop()) {
+      const current = node;
+      const outputGrads = current.outputs.map((output) => grads.get(output.id));
+      if (outputGrads.some((grad) => grad !== undefined)) {
+        for (const source of current.rebuilds) source.rebuild();
+        const outer = this.scope;
+        this.scope = [];
+        const inputGrads = current.backward(outputGrads);
+        // Gradients of outputs are spent, unless an output is an input as well (then the sum goes on below).
+        current.outputs.forEach((output, index) => {
+          const grad = outputGrads[index];
+          if (grad) {
+            grads.delete(output.id);
+            this.scope.push(grad.block);
+          }
+        });
+        current.inputs.forEach((input, index) => {
+          const grad = inputGrads[index];
+          if (grad) this.addGradient(grads, input, grad);
+        });
+        const inner = this.scope;
+        this.scope = outer;
+        for (const block of inner) block.release();
+      } else current.discard?.();
+      for (const block of current.held) block.release();
+    }
+  }
+
+  /** Holds `grad` as (part of) the value's gradient. */
+  private addGradient(grads: Gradients, value: Value, grad: Tensor): void {
+    const present = grads.get(value.id);
+    if (!present) {
+      grad.block.retain();
+      grads.set(value.id, grad);
+      return;
+    }
+    // In place only if nobody else sees the sum so far.
+    const target =
+      present.block.current.refs === 1 ? present : emptyLike(this.region.allocate.bind(this.region), present);
+    this.kernels.add(target, present, grad);
+    if (target !== present) {
+      present.block.release();
+      grads.set(value.id, target);
+    }
+  }
+}
+
+/** Nodes collected outside a frame, opaque to others. */
+export class TapeNodes {
+  /** Made by `Tape.collect`. */
+  constructor(private readonly nodes: RecordedNode[]) {}
+
+  /** Gives back what the nodes hold. */
+  drop(): void {
+    for (const node of this.nodes.splice(0)) for (const block of node.held) block.release();
+  }
+
+  /** Hands the nodes over, once. */
+  take(): RecordedNode[] {
+    return this.nodes.splice(0);
+  }
+}
+
+function emptyLike(allocate: (bytes: number) => Block, tensor: Tensor): Tensor {
+  return new Tensor(allocate(tensor.size * bytesPerElement[tensor.dtype]), tensor.shape, tensor.dtype);
+}
+
+/** Holds every block of the values.
+ * @param values - tensors
+ */
+export function holdAll(values: readonly (Value | undefined)[]): void {
+  for (const value of values) if (value) for (const block of blocksOf(value)) block.retain();
+}
+
+/** Lets go of every block of the values.
+ * @param values - tensors held before
+ */
+export function releaseAll(values: readonly (Value | undefined)[]): void {
+  for (const value of values) if (value) for (const block of blocksOf(value)) block.release();
+}
