@@ -13,6 +13,8 @@ export interface LinearSpec<Name extends string = string> {
   in: number;
   /** Widths of the outputs by name. They share the input: it is quantised once for all of them. */
   outs: Readonly<Record<Name, number>>;
+  /** Quantised inputs get powers of two as scales (V3: after attention and at dispatch, §3.3.3). */
+  powerOfTwo?: boolean;
 }
 
 /** What an expert-wise linear layer is made of. */

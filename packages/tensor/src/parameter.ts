@@ -123,7 +123,7 @@ export interface StateTensor {
 export abstract class Module {
   private readonly ownParameters = new Map<string, Parameter>();
   private readonly ownState = new Map<string, StateTensor>();
-  private readonly children = new Map<string, Module>();
+  private readonly children: [string, Module][] = [];
 
   /** Adds a parameter under a name. */
   protected parameter(name: string, parameter: Parameter): Parameter {
@@ -137,9 +137,9 @@ export abstract class Module {
     return data;
   }
 
-  /** Adds a module under a name. */
+  /** Adds a module under a name; with an empty name its parameters keep their own. */
   protected child<M extends Module>(name: string, module: M): M {
-    this.children.set(name, module);
+    this.children.push([name, module]);
     return module;
   }
 
@@ -148,7 +148,8 @@ export abstract class Module {
    */
   *parameters(prefix = ''): IterableIterator<[string, Parameter]> {
     for (const [name, parameter] of this.ownParameters) yield [prefix + name, parameter];
-    for (const [name, module] of this.children) yield* module.parameters(`${prefix}${name}.`);
+    for (const [name, module] of this.children)
+      yield* module.parameters(name === '' ? prefix : `${prefix}${name}.`);
   }
 
   /** All state by dotted name, in a fixed order.
@@ -156,7 +157,8 @@ export abstract class Module {
    */
   *states(prefix = ''): IterableIterator<[string, StateTensor]> {
     for (const [name, state] of this.ownState) yield [prefix + name, state];
-    for (const [name, module] of this.children) yield* module.states(`${prefix}${name}.`);
+    for (const [name, module] of this.children)
+      yield* module.states(name === '' ? prefix : `${prefix}${name}.`);
   }
 }
 

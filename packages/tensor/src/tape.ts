@@ -270,7 +270,9 @@ export class Tape {
       if (grad) this.addGradient(grads, output, grad);
     });
     this.backNodes(frame.nodes, grads);
-    const result = inputs.map((input) => {
+    // A value under two names gets its gradient under the first: the sum must not count twice further back.
+    const result = inputs.map((input, index) => {
+      if (firstOf(inputs, input) !== index) return undefined;
       const grad = grads.get(input.id);
       grad?.block.retain();
       return grad;
@@ -328,8 +330,8 @@ export class Tape {
       if (grad) this.addGradient(grads, output, grad);
     });
     this.backNodes(collected.take(), grads);
-    const result = inputs.map((input) => {
-      const grad = grads.get(input.id);
+    const result = inputs.map((input, index) => {
+      const grad = firstOf(inputs, input) === index ? grads.get(input.id) : undefined;
       if (grad) {
         grad.block.retain();
         this.scope.push(grad.block);
@@ -345,7 +347,10 @@ export class Tape {
   private backNodes(nodes: RecordedNode[], grads: Gradients): void {
     for (let node = nodes.pop(); node; node = nodes.pop()) {
       const current = node;
-      const outputGrads = current.outputs.map((output) => grads.get(output.id));
+      // A value that is returned twice gets its gradient once.
+      const outputGrads = current.outputs.map((output, index) =>
+        firstOf(current.outputs, output) === index ? grads.get(output.id) : undefined,
+      );
       if (outputGrads.some((grad) => grad !== undefined)) {
         for (const source of current.rebuilds) source.rebuild();
         const outer = this.scope;
@@ -404,6 +409,10 @@ export class TapeNodes {
   take(): RecordedNode[] {
     return this.nodes.splice(0);
   }
+}
+
+function firstOf(values: readonly Value[], value: Value): number {
+  return values.findIndex(({ id }) => id === value.id);
 }
 
 function emptyLike(allocate: (bytes: number) => Block, tensor: Tensor): Tensor {

@@ -1,0 +1,176 @@
+// Multi-head latent attention as a module (§2.1.1): keys and values come from one small latent a token, which is all that
+// generation caches.
+import {
+  type Linear,
+  type LinearFactory,
+  Module,
+  Parameter,
+  type Pools,
+  recompute,
+  rmsNorm,
+  splitColumns,
+  type Tape,
+  type Tensor,
+  type Value,
+} from '@baleen/tensor';
+
+import type { LatentCache } from './cache';
+import { type HeadSizes, latentAttention } from './core';
+import type { Rotary } from './rotary';
+
+/** What an attention layer is made of. */
+export interface MlaSpec extends HeadSizes {
+  /** Width of the stream. */
+  hidden: number;
+  /** Rank of the query's latent (d_c'), or null for queries straight from the stream. */
+  queryRank: number | null;
+  /** Rank of the latent of keys and values (d_c). */
+  kvRank: number;
+  /** ε of the norms on the latents. */
+  normEps: number;
+  /** Factor on the scores, see `softmaxScale`. */
+  scale: number;
+}
+
+/** Attention with a latent key-value cache. */
+export class LatentAttention extends Module {
+  private readonly down: Linear;
+  private readonly queryUp: Linear<'queryUp'> | null;
+  private readonly queryNorm: Parameter | null;
+  private readonly kvNorm: Parameter;
+  private readonly kvUp: Linear<'kvUp'>;
+  private readonly output: Linear<'output'>;
+
+  /**
+   * @param pools - where weights live
+   * @param spec - see {@link MlaSpec}
+   * @param factory - makes the linear layers
+   * @param rotary - position tables, shared by layers
+   */
+  constructor(
+    pools: Pools,
+    /** What it is made of. */
+    readonly spec: MlaSpec,
+    private readonly factory: LinearFactory,
+    private readonly rotary: Rotary,
+  ) {
+    super();
+    const { hidden, heads, nopeDim, ropeDim, valueDim, queryRank, kvRank } = spec;
+    const queryWidth = heads * (nopeDim + ropeDim);
+    const kvDown = kvRank + ropeDim;
+    const norm = (width: number): Parameter => new Parameter(pools, [width], { init: 'ones' });
+    const downs: Record<string, number> =
+      queryRank === null ? { query: queryWidth, kvDown } : { queryDown: queryRank, kvDown };
+    this.down = this.child('', factory.linear(pools, { in: hidden, outs: downs }));
+    this.queryNorm =
+      queryRank === null ? null : this.parameter('queryNorm.weight', norm(queryRank));
+    this.queryUp =
+      queryRank === null
+        ? null
+        : this.child(
+            '',
+            factory.linear(pools, { in: queryRank, outs: { queryUp: queryWidth } }),
+          );
+    this.kvNorm = this.parameter('kvNorm.weight', norm(kvRank));
+    this.kvUp = this.child(
+      '',
+      factory.linear(pools, { in: kvRank, outs: { kvUp: heads * (nopeDim + valueDim) } }),
+    );
+    this.output = this.child(
+      '',
+      factory.linear(pools, {
+        in: heads * valueDim,
+        outs: { output: hidden },
+        powerOfTwo: true,
+      }),
+    );
+  }
+
+  /**
+   * Puts the (normed) stream into the form the first products take; call it in the region that recomputes the norm.
+   * @param tape - the tape
+   * @param x - [rows, hidden]
+   * @returns the form
+   */
+  prepare(tape: Tape, x: Value): Value {
+    return this.down.prepare(tape, x);
+  }
+
+  /**
+   * Attention over whole sequences.
+   * @param tape - the tape
+   * @param x - [batch · length, hidden], normed and prepared
+   * @param batch - sequences
+   * @returns [batch · length, hidden]
+   */
+  forward(tape: Tape, x: Value, batch: number): Tensor {
+    const length = (x.shape[0] ?? 0) / batch;
+    const { first, latent, kRope } = this.project(tape, x);
+    // The up-projections and the norms before them are rebuilt in backward (§3.2.3).
+    const [kv] = recompute(tape, [latent], () => [
+      this.expand(tape, this.normLatent(tape, latent)),
+    ]);
+    const [q] = this.queryUp
+      ? recompute(tape, [first], () => [this.queries(tape, first)])
+      : [first];
+    const out = latentAttention(tape, q, kv, kRope, this.rotary, {
+      ...this.coreSizes(),
+      batch,
+      queries: length,
+      keys: length,
+    });
+    return this.output.forward(tape, out).output;
+  }
+
+  /**
+   * Attention of new tokens over everything cached, without gradients. One sequence.
+   * @param tape - a tape that does not record
+   * @param x - [new tokens, hidden], normed and prepared
+   * @param cache - gets the new tokens' latents
+   * @returns [new tokens, hidden]
+   */
+  decode(tape: Tape, x: Value, cache: LatentCache): Tensor {
+    const count = x.shape[0] ?? 0;
+    const { first, latent, kRope } = this.project(tape, x);
+    cache.append(this.normLatent(tape, latent), kRope);
+    const { latents, ropeKeys, length } = cache;
+    const q = this.queryUp ? this.queries(tape, first) : first;
+    const out = latentAttention(tape, q, this.expand(tape, latents), ropeKeys, this.rotary, {
+      ...this.coreSizes(),
+      batch: 1,
+      queries: count,
+      keys: length,
+    });
+    return this.output.forward(tape, out).output;
+  }
+
+  /** Down-projections: the query's latent (or the query), the latent of keys and values, the shared rotary key. */
+  private project(tape: Tape, x: Value): { first: Tensor; latent: Tensor; kRope: Tensor } {
+    const { kvRank, ropeDim } = this.spec;
+    const outs = this.down.forward(tape, x);
+    const [latent, kRope] = splitColumns(tape, outs.kvDown as Tensor, [kvRank, ropeDim]) as [
+      Tensor,
+      Tensor,
+    ];
+    return { first: (outs.queryDown ?? outs.query) as Tensor, latent, kRope };
+  }
+
+  private queries(tape: Tape, latent: Tensor): Tensor {
+    if (!this.queryUp || !this.queryNorm) return latent;
+    const normed = rmsNorm(tape, latent, this.queryNorm, this.spec.normEps);
+    return this.queryUp.forward(tape, normed).queryUp;
+  }
+
+  private normLatent(tape: Tape, latent: Tensor): Tensor {
+    return rmsNorm(tape, latent, this.kvNorm, this.spec.normEps);
+  }
+
+  private expand(tape: Tape, normedLatent: Tensor): Tensor {
+    return this.kvUp.forward(tape, normedLatent).kvUp;
+  }
+
+  private coreSizes(): HeadSizes & { scale: number; precision: 'fp32' | 'bf16' } {
+    // The attention operator itself stays out of FP8 (§3.3.1).
+    return { ...this.spec, precision: this.factory.precision === 'fp32' ? 'fp32' : 'bf16' };
+  }
+}

@@ -1,0 +1,283 @@
+// The decoder: embedding, layers, multi-token prediction and head, as one chain of phases.
+import { type Kernels } from '@baleen/kernels';
+import { type LatentAttention, LatentCache, Rotary } from '@baleen/mla';
+import type { Router } from '@baleen/moe-router';
+import { MtpDepth } from '@baleen/mtp';
+import { fp8Linears } from '@baleen/fp8';
+import {
+  type Bundle,
+  castTo,
+  type ComputePhase,
+  concatRows,
+  embedding,
+  type LinearFactory,
+  Module,
+  Parameter,
+  plainLinears,
+  Pools,
+  type Region,
+  rmsNorm,
+  type Tape,
+  type Tensor,
+  weightView,
+} from '@baleen/tensor';
+
+import { checkConfig, type ModelConfig } from './config';
+import { DecoderLayer, type LayerOptions } from './layer';
+
+/** What the inputs of the linear layers' products are. */
+export type Precision = 'fp8' | 'bf16' | 'fp32';
+
+/** What a training or evaluation pass asks for. */
+export interface ForwardOptions {
+  /** α of the balance loss over the sequences of the whole batch (default 0). */
+  balanceFactor?: number;
+  /** Where the balance loss is added, [1]. */
+  balanceLoss?: Tensor;
+  /** Leave the depths of multi-token prediction out. */
+  mainOnly?: boolean;
+}
+
+/** The model. */
+export class Decoder extends Module {
+  /** Memory of weights, gradients, state and derived forms. */
+  readonly pools: Pools;
+  /** Its layers. */
+  readonly layers: readonly DecoderLayer[];
+  /** Its depths of multi-token prediction. */
+  readonly mtp: readonly MtpDepth<DecoderLayer>[];
+  private readonly table: Parameter;
+  private readonly norm: Parameter;
+  private readonly head: Parameter;
+  /** Products outside the linear layers: BF16 unless everything is FP32. */
+  private readonly outer: 'fp32' | 'bf16';
+
+  /**
+   * @param kernels - the backend
+   * @param config - sizes; checked first
+   * @param precision - inputs of the linear layers' products
+   */
+  constructor(
+    kernels: Kernels,
+    /** Sizes. */
+    readonly config: ModelConfig,
+    /** Inputs of the linear layers' products. */
+    readonly precision: Precision,
+  ) {
+    super();
+    checkConfig(config);
+    const pools = new Pools(kernels);
+    this.pools = pools;
+    const { hiddenSize: hidden, vocabSize, attention, normEps } = config;
+    this.outer = precision === 'fp32' ? 'fp32' : 'bf16';
+    const outerLinears = plainLinears(this.outer);
+    const factory: LinearFactory = precision === 'fp8' ? fp8Linears() : outerLinears;
+    const rotary = new Rotary(
+      pools,
+      config.maxSequence,
+      attention.ropeDim,
+      attention.ropeTheta,
+      attention.yarn,
+    );
+    this.table = this.parameter('embedding.weight', new Parameter(pools, [vocabSize, hidden]));
+    this.layers = Array.from({ length: config.layers }, (_, index) =>
+      this.child(
+        `layers.${index}`,
+        new DecoderLayer(pools, factory, config, rotary, index < config.denseLayers),
+      ),
+    );
+    this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
+    this.head = this.parameter('head.weight', new Parameter(pools, [vocabSize, hidden]));
+    this.mtp = Array.from({ length: config.mtp.depth }, (_, index) =>
+      this.child(
+        `mtp.${index}`,
+        new MtpDepth(
+          pools,
+          index + 1,
+          { hidden, normEps },
+          new DecoderLayer(pools, factory, config, rotary, config.layers < config.denseLayers),
+          outerLinears,
+        ),
+      ),
+    );
+  }
+
+  /** The backend. */
+  get kernels(): Kernels {
+    return this.pools.kernels;
+  }
+
+  /** All routers, in order. */
+  get routers(): Router[] {
+    return [...this.layers, ...this.mtp.map(({ block }) => block)].flatMap(({ router }) =>
+      router ? [router] : [],
+    );
+  }
+
+  /**
+   * The chain of phases from token ids to losses.
+   *
+   * Input: `ids` [batch, length] I32; `targets` I32 and `rowScale` FP32 of all predicted positions, the main model's
+   * batch × length first, then batch × (length − k) of each depth k. A target of −1 does not count; rowScale is each
+   * position's weight in the total loss. Output: `losses` [rows], each position's own loss. The gradient given for it
+   * starts the way back; its values are taken as one, for rowScale says everything.
+   * @param options - see {@link ForwardOptions}
+   * @returns the phases
+   */
+  lossPhases(options: ForwardOptions = {}): ComputePhase[] {
+    const layerOptions: LayerOptions = {
+      balanceFactor: options.balanceFactor ?? 0,
+      balanceLoss: options.balanceLoss ?? null,
+      caches: null,
+    };
+    const depths = options.mainOnly ? [] : this.mtp;
+    return [
+      this.embedPhase(depths.length > 0),
+      ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, layerOptions)),
+      this.normPhase(),
+      ...depths.flatMap((depth) => this.mtpPhases(depth, layerOptions)),
+      this.headPhase(),
+    ];
+  }
+
+  /**
+   * The chain from token ids to the normed hidden state `h`, for logits.
+   * @param caches - one a layer, when generating
+   * @returns the phases
+   */
+  hiddenPhases(caches: ReadonlyMap<LatentAttention, LatentCache> | null = null): ComputePhase[] {
+    const options: LayerOptions = { balanceFactor: 0, balanceLoss: null, caches };
+    return [
+      this.embedPhase(false),
+      ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, options)),
+      this.normPhase(),
+    ];
+  }
+
+  /**
+   * Logits of hidden states.
+   * @param tape - a tape that does not record
+   * @param hidden - [rows, hidden], normed
+   * @returns [rows, vocab]
+   */
+  logits(tape: Tape, hidden: Tensor): Tensor {
+    const { hiddenSize, vocabSize } = this.config;
+    const rows = hidden.size / hiddenSize;
+    const x = castTo(tape, hidden.reshape([rows, hiddenSize]), this.outer);
+    const out = tape.empty([rows, vocabSize]);
+    const sizes = { m: rows, n: vocabSize, k: hiddenSize, transB: true };
+    this.kernels.gemm(out, x, weightView(this.head, this.outer), sizes);
+    return out;
+  }
+
+  /**
+   * Empty caches for one sequence, one a layer.
+   * @param region - where they live
+   * @param capacity - most tokens
+   * @returns caches by attention
+   */
+  caches(region: Region, capacity: number): Map<LatentAttention, LatentCache> {
+    const { kvRank, ropeDim } = this.config.attention;
+    return new Map(
+      this.layers.map((layer) => [
+        layer.latentAttention,
+        new LatentCache(region, capacity, kvRank, ropeDim),
+      ]),
+    );
+  }
+
+  /** Number of trained values. */
+  get parameterCount(): number {
+    let count = 0;
+    for (const [, parameter] of this.parameters()) count += parameter.size;
+    return count;
+  }
+
+  private embedPhase(keep: boolean): ComputePhase {
+    return {
+      kind: 'compute',
+      name: 'embedding',
+      forward: (tape, input) => {
+        const ids = input.ids as Tensor;
+        const h = embedding(tape, this.table, ids).reshape([...ids.shape, this.config.hiddenSize]);
+        return { ...input, h, ...(keep ? { embedded: h } : {}) };
+      },
+    };
+  }
+
+  private normPhase(): ComputePhase {
+    return {
+      kind: 'compute',
+      name: 'norm',
+      forward: (tape, input) => {
+        const h = rmsNorm(tape, input.h as Tensor, this.norm, this.config.normEps);
+        return { ...input, h, out0: h };
+      },
+    };
+  }
+
+  private mtpPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): ComputePhase[] {
+    const name = `mtp.${depth.depth}`;
+    const join: ComputePhase = {
+      kind: 'compute',
+      name: `${name}.join`,
+      forward: (tape, input) => {
+        const batch = (input.ids as Tensor).shape[0] ?? 1;
+        const h = depth.join(tape, input.h as Tensor, input.embedded as Tensor, batch);
+        return { ...input, h };
+      },
+    };
+    const norm: ComputePhase = {
+      kind: 'compute',
+      name: `${name}.norm`,
+      forward: (tape, input) => ({
+        ...input,
+        [`out${depth.depth}`]: depth.normed(tape, input.h as Tensor),
+      }),
+    };
+    return [join, ...depth.block.phases(name, options), norm];
+  }
+
+  private headPhase(): ComputePhase {
+    return {
+      kind: 'compute',
+      name: 'head',
+      forward: (tape, input) => ({ losses: this.losses(tape, input) }),
+    };
+  }
+
+  /** Main model and depths meet the shared head in one product, so that its gradient is one contribution. */
+  private losses(tape: Tape, input: Bundle): Tensor {
+    const { hiddenSize: hidden, vocabSize: vocab } = this.config;
+    const outs = Object.keys(input)
+      .filter((name) => /^out\d+$/.test(name))
+      .map((name) => {
+        const out = input[name] as Tensor;
+        return out.reshape([out.size / hidden, hidden]);
+      });
+    const x = castTo(tape, concatRows(tape, outs), this.outer);
+    const rows = x.size / hidden;
+    const targets = input.targets as Tensor;
+    const losses = tape.empty([rows]);
+    const weight = weightView(this.head, this.outer);
+    const sizes = { rows, hidden, vocab };
+    if (!tape.recording) {
+      tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes);
+      return losses;
+    }
+    const dx = tape.empty([rows, hidden]);
+    tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes, {
+      rowScale: input.rowScale as Tensor,
+      dx,
+      dweight: this.head.grad,
+    });
+    tape.record({
+      name: 'linearCrossEntropy',
+      inputs: [x],
+      outputs: [losses],
+      saved: [dx],
+      backward: () => [dx],
+    });
+    return losses;
+  }
+}

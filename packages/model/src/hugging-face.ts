@@ -1,0 +1,249 @@
+// The one file with Hugging Face's names: config.json and tensor names of `deepseek_v3`, in both directions.
+import type { YarnConfig } from '@baleen/mla';
+
+import type { ModelConfig } from './config';
+
+/** A parsed config.json. */
+export type HuggingFaceConfig = Record<string, unknown>;
+
+function refuse(path: string, message: string, hint: string): never {
+  throw Object.assign(new Error(message), { code: 'ERR_BALEEN_CHECKPOINT_CONFIG', path, hint });
+}
+
+/**
+ * Reads a `deepseek_v3` configuration.
+ * @param json - config.json
+ * @returns the model's configuration
+ */
+export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
+  const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
+    const value = json[key];
+    if (value !== undefined && value !== null && !allowed.includes(value))
+      refuse(`config.json.${key}`, `config.json.${key} (${JSON.stringify(value)}) is not supported`, hint);
+  };
+  supported('model_type', ['deepseek_v3'], 'only deepseek_v3 checkpoints can be read');
+  supported('scoring_func', ['sigmoid'], 'V3 gates with a sigmoid');
+  supported('topk_method', ['noaux_tc'], 'V3 chooses experts by noaux_tc');
+  supported('hidden_act', ['silu'], 'V3 activates with SiLU');
+  supported('tie_word_embeddings', [false], 'V3 keeps embedding and head apart');
+  supported('attention_bias', [false], 'V3 has no attention biases');
+  if (json.quantization_config)
+    refuse(
+      'config.json.quantization_config',
+      'config.json.quantization_config says that the weights are quantised',
+      'convert the checkpoint to BF16 or F32 first',
+    );
+  const number = (key: string, fallback?: number): number => {
+    const value = json[key] ?? fallback;
+    if (typeof value !== 'number' || !Number.isFinite(value))
+      refuse(`config.json.${key}`, `config.json.${key} (${JSON.stringify(json[key])}) is not a number`, 'add it');
+    return value;
+  };
+  const { theta, yarn } = ropeOf(json, number('rope_theta', 10000));
+  return {
+    vocabSize: number('vocab_size'),
+    hiddenSize: number('hidden_size'),
+    layers: number('num_hidden_layers'),
+    denseLayers: number('first_k_dense_replace', 0),
+    intermediateSize: number('intermediate_size'),
+    maxSequence: number('max_position_embeddings'),
+    normEps: number('rms_norm_eps', 1e-6),
+    initStd: number('initializer_range', 0.02),
+    attention: {
+      heads: number('num_attention_heads'),
+      nopeDim: number('qk_nope_head_dim'),
+      ropeDim: number('qk_rope_head_dim'),
+      valueDim: number('v_head_dim'),
+      queryRank: json.q_lora_rank ? number('q_lora_rank') : null,
+      kvRank: number('kv_lora_rank'),
+      ropeTheta: theta,
+      yarn,
+    },
+    moe: {
+      routedExperts: number('n_routed_experts'),
+      sharedExperts: number('n_shared_experts', 0),
+      expertsPerToken: number('num_experts_per_tok'),
+      groups: number('n_group', 1),
+      groupsPerToken: number('topk_group', 1),
+      intermediateSize: number('moe_intermediate_size'),
+      routedScaling: number('routed_scaling_factor', 1),
+      normalizeGates: json.norm_topk_prob !== false,
+    },
+    mtp: { depth: number('num_nextn_predict_layers', 0) },
+  };
+}
+
+function ropeOf(json: HuggingFaceConfig, theta: number): { theta: number; yarn: YarnConfig | null } {
+  const scaling = (json.rope_parameters ?? json.rope_scaling ?? null) as HuggingFaceConfig | null;
+  if (!scaling) return { theta, yarn: null };
+  const base = typeof scaling.rope_theta === 'number' ? scaling.rope_theta : theta;
+  const type = scaling.rope_type ?? scaling.type ?? 'default';
+  if (type === 'default') return { theta: base, yarn: null };
+  if (type !== 'yarn')
+    refuse(
+      'config.json.rope_scaling.type',
+      `config.json.rope_scaling.type (${JSON.stringify(type)}) is not supported`,
+      'only yarn is',
+    );
+  const value = (key: string, fallback: number): number => {
+    const given = scaling[key] ?? fallback;
+    if (typeof given !== 'number')
+      refuse(`config.json.rope_scaling.${key}`, `config.json.rope_scaling.${key} is not a number`, 'mend it');
+    return given;
+  };
+  return {
+    theta: base,
+    yarn: {
+      factor: value('factor', 1),
+      originalMaxSequence: value('original_max_position_embeddings', 4096),
+      betaFast: value('beta_fast', 32),
+      betaSlow: value('beta_slow', 1),
+      mscale: value('mscale', 1),
+      mscaleAllDim: value('mscale_all_dim', 0),
+    },
+  };
+}
+
+/**
+ * Writes a `deepseek_v3` configuration.
+ * @param config - the model's configuration
+ * @param dtype - of the weights beside it
+ * @returns config.json
+ */
+export function configToHuggingFace(
+  config: ModelConfig,
+  dtype: 'float32' | 'bfloat16' = 'float32',
+): HuggingFaceConfig {
+  const { attention, moe, mtp } = config;
+  const { yarn } = attention;
+  return {
+    architectures: ['DeepseekV3ForCausalLM'],
+    model_type: 'deepseek_v3',
+    torch_dtype: dtype,
+    vocab_size: config.vocabSize,
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    moe_intermediate_size: moe.intermediateSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: attention.heads,
+    num_key_value_heads: attention.heads,
+    n_shared_experts: moe.sharedExperts,
+    n_routed_experts: moe.routedExperts,
+    routed_scaling_factor: moe.routedScaling,
+    kv_lora_rank: attention.kvRank,
+    q_lora_rank: attention.queryRank,
+    qk_rope_head_dim: attention.ropeDim,
+    qk_nope_head_dim: attention.nopeDim,
+    v_head_dim: attention.valueDim,
+    n_group: moe.groups,
+    topk_group: moe.groupsPerToken,
+    num_experts_per_tok: moe.expertsPerToken,
+    first_k_dense_replace: config.denseLayers,
+    moe_layer_freq: 1,
+    norm_topk_prob: moe.normalizeGates,
+    scoring_func: 'sigmoid',
+    topk_method: 'noaux_tc',
+    hidden_act: 'silu',
+    max_position_embeddings: config.maxSequence,
+    rms_norm_eps: config.normEps,
+    initializer_range: config.initStd,
+    rope_theta: attention.ropeTheta,
+    rope_scaling: yarn && {
+      type: 'yarn',
+      factor: yarn.factor,
+      beta_fast: yarn.betaFast,
+      beta_slow: yarn.betaSlow,
+      mscale: yarn.mscale,
+      mscale_all_dim: yarn.mscaleAllDim,
+      original_max_position_embeddings: yarn.originalMaxSequence,
+    },
+    attention_bias: false,
+    attention_dropout: 0,
+    tie_word_embeddings: false,
+    use_cache: true,
+    num_nextn_predict_layers: mtp.depth,
+  };
+}
+
+const layerNames: Readonly<Record<string, string>> = {
+  'attention.norm.weight': 'input_layernorm.weight',
+  'attention.query.weight': 'self_attn.q_proj.weight',
+  'attention.queryDown.weight': 'self_attn.q_a_proj.weight',
+  'attention.queryNorm.weight': 'self_attn.q_a_layernorm.weight',
+  'attention.queryUp.weight': 'self_attn.q_b_proj.weight',
+  'attention.kvDown.weight': 'self_attn.kv_a_proj_with_mqa.weight',
+  'attention.kvNorm.weight': 'self_attn.kv_a_layernorm.weight',
+  'attention.kvUp.weight': 'self_attn.kv_b_proj.weight',
+  'attention.output.weight': 'self_attn.o_proj.weight',
+  'feedForward.norm.weight': 'post_attention_layernorm.weight',
+  'feedForward.gate.weight': 'mlp.gate_proj.weight',
+  'feedForward.up.weight': 'mlp.up_proj.weight',
+  'feedForward.down.weight': 'mlp.down_proj.weight',
+  'feedForward.router.weight': 'mlp.gate.weight',
+  'feedForward.router.bias': 'mlp.gate.e_score_correction_bias',
+  'feedForward.shared.gate.weight': 'mlp.shared_experts.gate_proj.weight',
+  'feedForward.shared.up.weight': 'mlp.shared_experts.up_proj.weight',
+  'feedForward.shared.down.weight': 'mlp.shared_experts.down_proj.weight',
+};
+
+const depthNames: Readonly<Record<string, string>> = {
+  'embeddingNorm.weight': 'enorm.weight',
+  'hiddenNorm.weight': 'hnorm.weight',
+  'projection.weight': 'eh_proj.weight',
+  'norm.weight': 'shared_head.norm.weight',
+};
+
+const topNames: Readonly<Record<string, string>> = {
+  'embedding.weight': 'model.embed_tokens.weight',
+  'norm.weight': 'model.norm.weight',
+  'head.weight': 'lm_head.weight',
+};
+
+/** A parameter's names in a checkpoint: one, or one an expert. */
+export type CheckpointNames = string | ((expert: number) => string);
+
+/**
+ * The checkpoint's name of a parameter or state.
+ * @param name - as the model's modules name it
+ * @param layers - number of decoder layers; depths of multi-token prediction follow as further layers
+ * @returns its name, or a function from expert to name where the model stacks experts
+ */
+export function checkpointNames(name: string, layers: number): CheckpointNames {
+  const top = topNames[name];
+  if (top !== undefined) return top;
+  const match = /^(layers|mtp)\.(\d+)\.(.+)$/.exec(name);
+  if (!match) throw new Error(`no checkpoint name for parameter ${name}`);
+  const [, kind, number, rest = ''] = match;
+  const prefix = `model.layers.${Number(number) + (kind === 'mtp' ? layers : 0)}.`;
+  const depth = depthNames[rest];
+  if (kind === 'mtp' && depth !== undefined) return prefix + depth;
+  const part = rest.replace(/^block\./, '');
+  const expert = /^feedForward\.experts\.(gate|up|down)\.weight$/.exec(part);
+  if (expert) return (e) => `${prefix}mlp.experts.${e}.${expert[1] ?? ''}_proj.weight`;
+  const plain = layerNames[part];
+  if (plain === undefined) throw new Error(`no checkpoint name for parameter ${name}`);
+  return prefix + plain;
+}
+
+/**
+ * Whether a checkpoint may hold a tensor that the model does not: published checkpoints repeat embedding and head in
+ * every depth of multi-token prediction.
+ * @param name - the tensor's name
+ * @param config - the model
+ * @returns true for those copies
+ */
+export function isSharedCopy(name: string, config: ModelConfig): boolean {
+  const match = /^model\.layers\.(\d+)\.(embed_tokens|shared_head\.head)\.weight$/.exec(name);
+  return match !== null && Number(match[1]) >= config.layers;
+}
+
+/**
+ * Whether a tensor belongs to multi-token prediction.
+ * @param name - the tensor's name
+ * @param layers - number of decoder layers
+ * @returns true for layers beyond the last
+ */
+export function isMtpTensor(name: string, layers: number): boolean {
+  const match = /^model\.layers\.(\d+)\./.exec(name);
+  return match !== null && Number(match[1]) >= layers;
+}

@@ -1,0 +1,32 @@
+// The package's door.
+export {
+  type CheckpointPiece,
+  checkpointPieces,
+  decodeTensor,
+  encodeTensor,
+  loadWeights,
+  type TensorSource,
+  type TensorToWrite,
+  weightsToWrite,
+} from './checkpoint';
+export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
+export { Decoder, type ForwardOptions, type Precision } from './decoder';
+export { choose, generate, type SamplingOptions } from './generate';
+export {
+  type CheckpointNames,
+  checkpointNames,
+  configFromHuggingFace,
+  configToHuggingFace,
+  type HuggingFaceConfig,
+  isMtpTensor,
+  isSharedCopy,
+} from './hugging-face';
+export { DecoderLayer, type LayerOptions } from './layer';
+export {
+  headerLength,
+  makeHeader,
+  parseHeader,
+  type SafetensorsHeader,
+  type SafetensorsType,
+  type TensorEntry,
+} from './safetensors';

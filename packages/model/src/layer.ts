@@ -1,0 +1,298 @@
+// A decoder layer as phases (§3.2.1): attention, then either a dense feed-forward, or dispatch, experts and combine.
+//
+// Phases hand each other a bundle: `h` [batch, length, hidden] is the stream, and what a phase does not know passes on.
+import { LatentAttention, type LatentCache, type Rotary, softmaxScale } from '@baleen/mla';
+import { permute, Router, unpermuteAdd } from '@baleen/moe-router';
+import {
+  add,
+  type Bundle,
+  type ComputePhase,
+  type GroupedLinear,
+  type Linear,
+  type LinearFactory,
+  Module,
+  Parameter,
+  type Pools,
+  recompute,
+  rmsNorm,
+  swiglu,
+  type Tape,
+  type Tensor,
+  type Value,
+} from '@baleen/tensor';
+
+import type { ModelConfig } from './config';
+
+/** What a forward pass may ask of the layers. */
+export interface LayerOptions {
+  /** α of the sequence-wise balance loss over the sequences of the whole batch; 0 for none. */
+  balanceFactor: number;
+  /** Where that loss is added, [1]. */
+  balanceLoss: Tensor | null;
+  /** Caches by layer when generating: attention then looks back at them. */
+  caches: ReadonlyMap<LatentAttention, LatentCache> | null;
+}
+
+type Gated = Linear<'gate' | 'up'>;
+
+/** SwiGLU between two linear layers; its output is rebuilt in backward (§3.2.3), its inputs are kept. */
+function gatedOutput(
+  tape: Tape,
+  gate: Tensor,
+  up: Tensor,
+  down: { prepare(tape: Tape, x: Value): Value },
+): Value {
+  const [act] = recompute(tape, [gate, up], () => [down.prepare(tape, swiglu(tape, gate, up))]);
+  return act;
+}
+
+/** The dense feed-forward, also the shared expert. */
+class FeedForward extends Module {
+  private readonly wide: Gated;
+  private readonly down: Linear<'down'>;
+
+  constructor(pools: Pools, factory: LinearFactory, hidden: number, width: number) {
+    super();
+    this.wide = this.child(
+      '',
+      factory.linear(pools, { in: hidden, outs: { gate: width, up: width }, powerOfTwo: true }),
+    );
+    this.down = this.child('', factory.linear(pools, { in: width, outs: { down: hidden } }));
+  }
+
+  prepare(tape: Tape, x: Value): Value {
+    return this.wide.prepare(tape, x);
+  }
+
+  forward(tape: Tape, x: Value): Tensor {
+    const { gate, up } = this.wide.forward(tape, x);
+    return this.down.forward(tape, gatedOutput(tape, gate, up, this.down)).down;
+  }
+}
+
+/** The routed experts. */
+class Experts extends Module {
+  private readonly wide: GroupedLinear<'gate' | 'up'>;
+  private readonly down: GroupedLinear<'down'>;
+
+  constructor(pools: Pools, factory: LinearFactory, config: ModelConfig) {
+    super();
+    const { hiddenSize: hidden, moe } = config;
+    const width = moe.intermediateSize;
+    const experts = moe.routedExperts;
+    this.wide = this.child(
+      '',
+      factory.groupedLinear(pools, {
+        experts,
+        in: hidden,
+        outs: { gate: width, up: width },
+        powerOfTwo: true,
+      }),
+    );
+    this.down = this.child(
+      '',
+      factory.groupedLinear(pools, { experts, in: width, outs: { down: hidden } }),
+    );
+  }
+
+  prepare(tape: Tape, x: Value): Value {
+    return this.wide.prepare(tape, x);
+  }
+
+  forward(tape: Tape, x: Value, offsets: Tensor): Tensor {
+    const { gate, up } = this.wide.forward(tape, x, offsets);
+    return this.down.forward(tape, gatedOutput(tape, gate, up, this.down), offsets).down;
+  }
+}
+
+class AttentionPart extends Module {
+  readonly norm: Parameter;
+  readonly inner: LatentAttention;
+
+  constructor(pools: Pools, factory: LinearFactory, config: ModelConfig, rotary: Rotary) {
+    super();
+    const { attention, hiddenSize: hidden, normEps } = config;
+    this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
+    const scale = softmaxScale(attention.nopeDim + attention.ropeDim, attention.yarn);
+    this.inner = this.child(
+      '',
+      new LatentAttention(pools, { ...attention, hidden, normEps, scale }, factory, rotary),
+    );
+  }
+}
+
+class FeedForwardPart extends Module {
+  readonly norm: Parameter;
+  readonly router: Router | null;
+  readonly experts: Experts | null;
+  readonly dense: FeedForward | null;
+  readonly shared: FeedForward | null;
+
+  constructor(pools: Pools, factory: LinearFactory, config: ModelConfig, dense: boolean) {
+    super();
+    const { hiddenSize: hidden, moe } = config;
+    this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
+    this.dense = dense
+      ? this.child('', new FeedForward(pools, factory, hidden, config.intermediateSize))
+      : null;
+    this.router = dense
+      ? null
+      : this.child(
+          'router',
+          new Router(pools, {
+            hidden,
+            experts: moe.routedExperts,
+            expertsPerToken: moe.expertsPerToken,
+            groups: moe.groups,
+            groupsPerToken: moe.groupsPerToken,
+            scaling: moe.routedScaling,
+            normalize: moe.normalizeGates,
+          }),
+        );
+    this.experts = dense ? null : this.child('experts', new Experts(pools, factory, config));
+    this.shared =
+      dense || moe.sharedExperts === 0
+        ? null
+        : this.child(
+            'shared',
+            new FeedForward(pools, factory, hidden, moe.intermediateSize * moe.sharedExperts),
+          );
+  }
+}
+
+/** One decoder layer. */
+export class DecoderLayer extends Module {
+  private readonly attention: AttentionPart;
+  private readonly feedForward: FeedForwardPart;
+
+  /**
+   * @param pools - where weights live
+   * @param factory - makes its linear layers
+   * @param config - the model
+   * @param rotary - position tables
+   * @param dense - dense feed-forward instead of experts
+   */
+  constructor(
+    pools: Pools,
+    factory: LinearFactory,
+    private readonly config: ModelConfig,
+    rotary: Rotary,
+    dense: boolean,
+  ) {
+    super();
+    this.attention = this.child('attention', new AttentionPart(pools, factory, config, rotary));
+    this.feedForward = this.child('feedForward', new FeedForwardPart(pools, factory, config, dense));
+  }
+
+  /** Its router, if it has experts. */
+  get router(): Router | null {
+    return this.feedForward.router;
+  }
+
+  /** Its attention, the key to its cache. */
+  get latentAttention(): LatentAttention {
+    return this.attention.inner;
+  }
+
+  /**
+   * Its phases, in order.
+   * @param name - put before theirs
+   * @param options - see {@link LayerOptions}
+   * @returns two phases, or four with experts
+   */
+  phases(name: string, options: LayerOptions): ComputePhase[] {
+    const compute = (
+      part: string,
+      forward: (tape: Tape, input: Bundle) => Bundle,
+    ): ComputePhase => ({ kind: 'compute', name: `${name}.${part}`, forward });
+    const attention = compute('attention', (tape, input) => this.attend(tape, input, options));
+    const { router, experts, dense } = this.feedForward;
+    if (dense)
+      return [attention, compute('feedForward', (tape, input) => this.denseForward(tape, input, dense))];
+    if (!router || !experts) throw new Error('a layer has neither dense nor routed feed-forward');
+    return [
+      attention,
+      compute('dispatch', (tape, input) => this.dispatch(tape, input, router, experts, options)),
+      compute('experts', (tape, input) => this.expertForward(tape, input, experts)),
+      compute('combine', (tape, input) => this.combine(tape, input)),
+    ];
+  }
+
+  private attend(tape: Tape, input: Bundle, options: LayerOptions): Bundle {
+    const h = input.h as Tensor;
+    const { norm, inner } = this.attention;
+    const flat = this.rows(h);
+    const [x] = recompute(tape, [h], () => [
+      inner.prepare(tape, rmsNorm(tape, flat, norm, this.config.normEps)),
+    ]);
+    const cache = options.caches?.get(inner);
+    const u = cache ? inner.decode(tape, x, cache) : inner.forward(tape, x, h.shape[0] ?? 1);
+    return { ...input, h: add(tape, h, u) };
+  }
+
+  private denseForward(tape: Tape, input: Bundle, dense: FeedForward): Bundle {
+    const h = input.h as Tensor;
+    const flat = this.rows(h);
+    const [x] = recompute(tape, [h], () => [
+      dense.prepare(tape, rmsNorm(tape, flat, this.feedForward.norm, this.config.normEps)),
+    ]);
+    return { ...input, h: add(tape, h, dense.forward(tape, x)) };
+  }
+
+  private dispatch(
+    tape: Tape,
+    input: Bundle,
+    router: Router,
+    experts: Experts,
+    options: LayerOptions,
+  ): Bundle {
+    const h = input.h as Tensor;
+    const flat = this.rows(h);
+    // One norm for router, experts and shared expert; quantised once for both kinds of experts.
+    const [x, low] = recompute(tape, [h], () => {
+      const normed = rmsNorm(tape, flat, this.feedForward.norm, this.config.normEps);
+      return [normed, experts.prepare(tape, normed)] as const;
+    });
+    const { balanceLoss, balanceFactor } = options;
+    const balance =
+      balanceLoss && balanceFactor > 0 && tape.recording
+        ? { factor: balanceFactor, loss: balanceLoss, sequences: h.shape[0] ?? 1 }
+        : undefined;
+    const routing = router.forward(tape, x, balance);
+    const [sorted] = recompute(tape, [low, routing.slotOfRow, routing.rowOfSlot], () => [
+      permute(tape, low, routing),
+    ]);
+    return {
+      ...input,
+      sorted,
+      gates: routing.weights,
+      offsets: routing.offsets,
+      rowOfSlot: routing.rowOfSlot,
+      ...(this.feedForward.shared ? { sharedInput: low } : {}),
+    };
+  }
+
+  private expertForward(tape: Tape, input: Bundle, experts: Experts): Bundle {
+    const { sorted, sharedInput, offsets, ...rest } = input;
+    const { shared } = this.feedForward;
+    const y = experts.forward(tape, sorted as Value, offsets as Tensor);
+    return {
+      ...rest,
+      y,
+      ...(shared && sharedInput ? { shared: shared.forward(tape, sharedInput) } : {}),
+    };
+  }
+
+  private combine(tape: Tape, input: Bundle): Bundle {
+    const { y, gates, rowOfSlot, shared, h, ...rest } = input;
+    const base = shared ? add(tape, h as Tensor, shared as Tensor) : (h as Tensor);
+    const sum = unpermuteAdd(tape, base, y as Tensor, gates as Tensor, rowOfSlot as Tensor);
+    return { ...rest, h: sum };
+  }
+
+  private rows(h: Tensor): Tensor {
+    const { hiddenSize } = this.config;
+    return h.reshape([h.size / hiddenSize, hiddenSize]);
+  }
+}
+

@@ -1,0 +1,244 @@
+// Checkpoint files on disk: one safetensors file, or shards with an index. Files are complete or absent.
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+import type { TensorSource, TensorToWrite } from './checkpoint';
+import type { HuggingFaceConfig } from './hugging-face';
+import {
+  headerLength,
+  makeHeader,
+  parseHeader,
+  type TensorEntry,
+} from './safetensors';
+
+const indexName = 'model.safetensors.index.json';
+
+function missing(path: string, hint: string): Error {
+  return Object.assign(new Error(`${path} does not exist`), {
+    code: 'ERR_BALEEN_CHECKPOINT_ABSENT',
+    path,
+    hint,
+  });
+}
+
+/**
+ * Opens a safetensors file; tensors are read when asked for.
+ * @param path - the file
+ * @returns its tensors
+ */
+export function openSafetensors(path: string): TensorSource & {
+  /** Free text of the header. */
+  readonly metadata: Readonly<Record<string, string>>;
+} {
+  if (!existsSync(path)) throw missing(path, 'check the path');
+  const header = withFile(path, (fd) => {
+    const { size } = fstatSync(fd);
+    const prefix = readBytes(fd, 0, Math.min(8, size), path);
+    const length = headerLength(prefix, size, path);
+    return parseHeader(readBytes(fd, 8, length, path), size, path);
+  });
+  return {
+    name: path,
+    tensors: header.tensors,
+    metadata: header.metadata,
+    read: (name) => {
+      const entry = header.tensors.get(name);
+      if (!entry) throw missing(`${path}: tensor ${name}`, 'compare config.json with the model');
+      return withFile(path, (fd) => readBytes(fd, entry.start, entry.bytes, path));
+    },
+  };
+}
+
+/**
+ * Opens the weights in a folder: model.safetensors, or the shards of its index.
+ * @param folder - the checkpoint
+ * @returns all its tensors
+ */
+export function openWeights(folder: string): TensorSource {
+  const single = join(folder, 'model.safetensors');
+  const index = join(folder, indexName);
+  if (existsSync(single)) return openSafetensors(single);
+  if (!existsSync(index))
+    throw missing(single, `the folder holds neither model.safetensors nor ${indexName}`);
+  const { weight_map: map } = readJson(index) as { weight_map?: unknown };
+  if (typeof map !== 'object' || map === null)
+    throw Object.assign(new Error(`${index} has no weight_map`), {
+      code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
+      path: index,
+      hint: 'take the index from its source again',
+    });
+  const files = new Map<string, TensorSource>();
+  const tensors = new Map<string, TensorEntry>();
+  const owner = new Map<string, TensorSource>();
+  for (const [name, file] of Object.entries(map)) {
+    if (typeof file !== 'string' || /[\\/]/.test(file))
+      throw Object.assign(new Error(`${index} puts ${name} outside the folder`), {
+        code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
+        path: index,
+        hint: 'shards stand beside their index',
+      });
+    let source = files.get(file);
+    if (!source) files.set(file, (source = openSafetensors(join(folder, file))));
+    const entry = source.tensors.get(name);
+    if (!entry) throw missing(`${join(folder, file)}: tensor ${name}`, 'the index and its shards disagree');
+    tensors.set(name, entry);
+    owner.set(name, source);
+  }
+  return {
+    name: folder,
+    tensors,
+    read: (name) => {
+      const source = owner.get(name);
+      if (!source) throw missing(`${folder}: tensor ${name}`, 'compare config.json with the model');
+      return source.read(name);
+    },
+  };
+}
+
+/**
+ * Reads config.json.
+ * @param folder - the checkpoint
+ * @returns its contents
+ */
+export function readConfig(folder: string): HuggingFaceConfig {
+  const path = join(folder, 'config.json');
+  if (!existsSync(path)) throw missing(path, 'a checkpoint folder holds config.json and its weights');
+  return readJson(path) as HuggingFaceConfig;
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw Object.assign(new Error(`${path} is not JSON: ${(error as Error).message}`), {
+      code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
+      path,
+      hint: 'mend it or take it from its source again',
+    });
+  }
+}
+
+/**
+ * Writes a safetensors file under a temporary name, flushes it and renames it.
+ * @param path - the file
+ * @param tensors - what to write, in order
+ * @param metadata - free text
+ */
+export function writeSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> = {},
+): void {
+  const temporary = `${path}.tmp`;
+  try {
+    const fd = openSync(temporary, 'w');
+    try {
+      writeAll(fd, makeHeader(tensors, metadata));
+      for (const tensor of tensors) writeAll(fd, tensor.bytes());
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw diskError(error, path);
+  }
+}
+
+/**
+ * Writes weights as shards with an index.
+ * @param folder - where
+ * @param tensors - what to write, in order
+ * @param maxShardBytes - a shard holds at most this much, or one tensor
+ */
+export function writeShards(
+  folder: string,
+  tensors: readonly TensorToWrite[],
+  maxShardBytes: number,
+): void {
+  const shards: TensorToWrite[][] = [];
+  let bytes = Infinity;
+  let total = 0;
+  for (const tensor of tensors) {
+    const size = tensor.bytes().byteLength;
+    total += size;
+    if (bytes + size > maxShardBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards.at(-1)?.push(tensor);
+    bytes += size;
+  }
+  const count = String(shards.length).padStart(5, '0');
+  const map: Record<string, string> = {};
+  shards.forEach((shard, index) => {
+    const file = `model-${String(index + 1).padStart(5, '0')}-of-${count}.safetensors`;
+    writeSafetensors(join(folder, file), shard);
+    for (const { name } of shard) map[name] = file;
+  });
+  const index = join(folder, indexName);
+  writeFileSync(
+    `${index}.tmp`,
+    `${JSON.stringify({ metadata: { total_size: total }, weight_map: map }, null, 2)}\n`,
+  );
+  renameSync(`${index}.tmp`, index);
+}
+
+/**
+ * Gives errors of writing their code and remedy.
+ * @param error - what was thrown
+ * @param path - what was written
+ * @returns the error to throw
+ */
+export function diskError(error: unknown, path: string): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') return error;
+  return Object.assign(new Error(`the disk is full: ${path} was not written`), {
+    code: 'ERR_BALEEN_IO_DISK_FULL',
+    path,
+    hint: 'free some space and resume; earlier checkpoints are whole',
+    cause: error,
+  });
+}
+
+function withFile<T>(path: string, use: (fd: number) => T): T {
+  const fd = openSync(path, 'r');
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readBytes(fd: number, start: number, length: number, path: string): Uint8Array {
+  const out = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const count = readSync(fd, out, done, length - done, start + done);
+    if (count === 0)
+      throw Object.assign(new Error(`${path} ends at byte ${start + done}`), {
+        code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
+        path,
+        hint: 'the file became shorter while it was read',
+      });
+    done += count;
+  }
+  return out;
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done);
+}

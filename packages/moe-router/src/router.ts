@@ -1,0 +1,168 @@
+// The router as a module: scores, choice, gate weights and the loads that balancing needs (§2.1.2).
+import {
+  emptyTensor,
+  matrixShape,
+  Module,
+  Parameter,
+  type Pools,
+  type Tape,
+  type Tensor,
+} from '@baleen/tensor';
+
+/** What a router is made of. */
+export interface RouterSpec {
+  /** Width of the tokens. */
+  hidden: number;
+  /** Routed experts. */
+  experts: number;
+  /** Experts a token is sent to. */
+  expertsPerToken: number;
+  /** Groups (nodes) of neighbouring experts; 1 for no limit. */
+  groups: number;
+  /** Groups a token may reach. */
+  groupsPerToken: number;
+  /** Factor on the gate weights (2.5 in V3). */
+  scaling: number;
+  /** Gate weights are divided by their sum. */
+  normalize: boolean;
+}
+
+/** Where the sequence-wise balance loss goes, and how strong it is. */
+export interface BalanceLoss {
+  /** α over the number of sequences of the whole batch. */
+  factor: number;
+  /** Sequences in this micro-batch. */
+  sequences: number;
+  /** [1], added to. */
+  loss: Tensor;
+}
+
+/** A routing of T tokens to K experts each. */
+export interface Routing {
+  /** Chosen experts [T, K] I32, best first. */
+  indices: Tensor;
+  /** Gate weights [T, K]. */
+  weights: Tensor;
+  /** First row of each expert [E + 1] I32. */
+  offsets: Tensor;
+  /** Slot t·K + j that stands in each row [T·K] I32. */
+  slotOfRow: Tensor;
+  /** Row of each slot [T·K] I32. */
+  rowOfSlot: Tensor;
+}
+
+/** Sigmoid gate, node-limited top-k, gate weights from unbiased scores, and a bias that balances loads without a loss. */
+export class Router extends Module {
+  /** Expert centroids [E, hidden]; the gate runs in FP32. */
+  readonly weight: Parameter;
+  /** Added to the scores for the choice only. State, never trained. */
+  readonly bias: Tensor;
+  /** Tokens each expert got since `updateBias` [E] I32. */
+  readonly load: Tensor;
+
+  /**
+   * @param pools - where weights and state live
+   * @param spec - see {@link RouterSpec}
+   */
+  constructor(
+    private readonly pools: Pools,
+    /** What it is made of. */
+    readonly spec: RouterSpec,
+  ) {
+    super();
+    const { experts, hidden } = spec;
+    this.weight = this.parameter('weight', new Parameter(pools, [experts, hidden]));
+    this.bias = this.state('bias', emptyTensor(pools.state, [experts]));
+    this.load = emptyTensor(pools.state, [experts], 'i32');
+    pools.kernels.fill(this.bias, 0);
+    pools.kernels.fill(this.load, 0);
+  }
+
+  /**
+   * Routes tokens and, on a recording tape, counts their loads.
+   * @param tape - the tape
+   * @param x - [T, hidden] FP32
+   * @param balance - the sequence-wise loss, if any
+   * @returns the routing; gradients flow through its weights
+   */
+  forward(tape: Tape, x: Tensor, balance?: BalanceLoss): Routing {
+    const { kernels } = tape;
+    const { experts, expertsPerToken: k, groups, groupsPerToken, scaling, normalize } = this.spec;
+    const [tokens, hidden] = matrixShape(x);
+    const gate = { tokens, experts, k, scaling, normalize };
+    const scores = tape.empty([tokens, experts]);
+    kernels.gemm(scores, x, this.weight.data, { m: tokens, n: experts, k: hidden, transB: true });
+    kernels.sigmoid(scores, scores);
+    const indices = tape.empty([tokens, k], 'i32');
+    const choice = { tokens, experts, k, groups, groupsKept: groupsPerToken };
+    kernels.topK(indices, scores, this.bias, choice);
+    const weights = tape.empty([tokens, k]);
+    kernels.gateWeights(weights, scores, indices, gate);
+
+    const counts = tape.empty([experts], 'i32');
+    const offsets = tape.empty([experts + 1], 'i32');
+    const slotOfRow = tape.empty([tokens * k], 'i32');
+    const rowOfSlot = tape.empty([tokens * k], 'i32');
+    kernels.route(counts, offsets, slotOfRow, rowOfSlot, indices, { tokens, k, experts });
+    if (tape.recording) kernels.add(this.load, this.load, counts);
+
+    // The balance loss looks at the choice that scores alone would make, sequence by sequence.
+    const balanced = balance && {
+      ...balance,
+      unbiased: tape.empty([tokens, k], 'i32'),
+      sizes: {
+        sequences: balance.sequences,
+        sequenceLength: tokens / balance.sequences,
+        experts,
+        k,
+        factor: balance.factor,
+      },
+    };
+    if (balanced) {
+      kernels.topK(balanced.unbiased, scores, null, { ...choice, groups: 1, groupsKept: 1 });
+      kernels.balanceLoss(balanced.loss, null, scores, balanced.unbiased, balanced.sizes);
+    }
+    tape.record({
+      name: 'router',
+      inputs: [x],
+      outputs: [weights],
+      saved: [x, scores, indices, ...(balanced ? [balanced.unbiased] : [])],
+      backward: ([grad]) => {
+        if (!grad) return [];
+        const dscores = tape.zeros([tokens, experts]);
+        kernels.gateWeightsBackward(dscores, grad, scores, indices, gate);
+        if (balanced) {
+          const spent = tape.zeros([1]);
+          kernels.balanceLoss(spent, dscores, scores, balanced.unbiased, balanced.sizes);
+        }
+        const dlogits = tape.empty([tokens, experts]);
+        kernels.sigmoidBackward(dlogits, dscores, scores);
+        const dx = tape.empty([tokens, hidden]);
+        kernels.gemm(dx, dlogits, this.weight.data, { m: tokens, n: hidden, k: experts });
+        tape.deferWeightGrad('router', [dlogits, x], () => {
+          kernels.gemm(this.weight.grad, dlogits, x, {
+            m: experts,
+            n: hidden,
+            k: tokens,
+            transA: true,
+            accumulate: true,
+          });
+        });
+        return [dx];
+      },
+    });
+    return { indices, weights, offsets, slotOfRow, rowOfSlot };
+  }
+
+  /**
+   * Loss-free balancing, once a step: experts that got more than the mean of the whole batch lose `speed` of their bias,
+   * the others gain it. Clears the loads.
+   * @param speed - γ (0.001 in V3, 0 for the last tokens)
+   */
+  updateBias(speed: number): void {
+    const { kernels } = this.pools;
+    kernels.updateRouterBias(this.bias, this.load, { experts: this.spec.experts, speed });
+    kernels.fill(this.load, 0);
+  }
+}
+
