@@ -1,8 +1,10 @@
 // Checks that every kernel call passes before it computes: types and sizes of all views. A wrong size would corrupt
-// memory in the addon and give nonsense in the reference.
+// memory in the addon and give nonsense in the reference. Values (ids, offsets, indices) are not looked at: on a device
+// they cannot be.
 import type { Kernels } from './kernels';
-import { type KernelName, kernelNames, type Signature, signatures, splitCall } from './signatures';
-import type { Operand, View } from './storage';
+import { elements, groupedScaleRows, type MatrixNeed, type Need, splitCall } from './signature';
+import { type KernelName, kernelNames, signatures } from './signatures';
+import { bytesPerElement, isScaled, type ScaledView, type View } from './storage';
 
 /** Anything with the methods of `Kernels`, by name. */
 type Methods = Record<string, (...args: unknown[]) => void>;
@@ -42,45 +44,111 @@ export function wrapKernels(
  * Checks one call.
  * @param name - the kernel
  * @param args - what it was called with
+ * @throws ERR_BALEEN_KERNELS_SHAPE, naming kernel and argument, with what was expected and what was given
  */
 export function checkCall(name: KernelName, args: readonly unknown[]): void {
-  const signature: Signature = signatures[name];
+  const signature = signatures[name];
   const { operands, sizes } = splitCall(signature, args);
-  const needs = signature.needs(sizes, operands);
-  for (let i = 0; i < needs.length; i += 1) {
-    const need = needs[i];
-    const operand = operands[i];
-    if (!need) continue;
-    const [argument, size, ...dtypes] = need;
-    if (operand === null || operand === undefined) continue;
-    const view = viewOfOperand(operand);
-    if (dtypes.length > 0 && !dtypes.includes(view.dtype))
-      throw mismatch(name, argument, `is ${view.dtype}, expected ${dtypes.join(' or ')}`);
-    if (size !== null && view.size !== size)
-      throw mismatch(name, argument, `holds ${view.size} elements, expected ${size}`);
-    if (view.byteOffset < 0 || view.storage.byteLength - view.byteOffset < byteLength(view))
-      throw mismatch(name, argument, 'reaches beyond its storage');
+  const fault = signature.fault?.(sizes, operands);
+  if (fault) throw shapeError(name, `${name}: ${fault}`);
+  for (const need of signature.needs(sizes, operands)) checkNeed(name, need);
+}
+
+function checkNeed(kernel: string, need: Need): void {
+  const { operand, size, dtypes, matrix } = need;
+  if (!operand) {
+    if (need.optional) return;
+    throw mismatch(kernel, need.name, 'is missing');
   }
+  const view = elements(operand);
+  if (dtypes.length > 0 && !dtypes.includes(view.dtype))
+    throw mismatch(kernel, need.name, `is ${view.dtype}, expected ${dtypes.join(' or ')}`);
+  if (size !== null && (need.orMore ? !(view.size >= size) : view.size !== size))
+    throw mismatch(
+      kernel,
+      need.name,
+      `holds ${view.size} elements, expected ${need.orMore ? 'at least ' : ''}${size}`,
+    );
+  checkRange(kernel, need.name, view);
+  const scaled = isScaled(operand);
+  if (scaled && !matrix) throw mismatch(kernel, need.name, 'has scales, expected a plain view');
+  if (matrix && scaled !== (view.dtype === 'e4m3'))
+    throw mismatch(
+      kernel,
+      need.name,
+      scaled ? `has scales on ${view.dtype} codes` : 'is e4m3 without scales',
+    );
+  if (scaled && matrix) checkScales(kernel, need.name, operand, matrix);
 }
 
-function viewOfOperand(operand: Operand): View {
-  return 'codes' in operand ? operand.codes : operand;
+function checkRange(
+  kernel: string,
+  argument: string,
+  { storage, byteOffset, dtype, size }: View,
+): void {
+  const bytes = bytesPerElement[dtype];
+  if (byteOffset % bytes !== 0)
+    throw mismatch(kernel, argument, `starts at byte ${byteOffset}, no multiple of ${bytes}`);
+  if (byteOffset < 0 || byteOffset + size * bytes > storage.byteLength)
+    throw mismatch(
+      kernel,
+      argument,
+      `spans bytes ${byteOffset} to ${byteOffset + size * bytes} of a storage of ${storage.byteLength}`,
+    );
 }
 
-const bytes = { f32: 4, bf16: 2, e4m3: 1, i32: 4 } as const;
+function checkScales(kernel: string, argument: string, x: ScaledView, matrix: MatrixNeed): void {
+  const { scales, blockRows, blockCols } = x;
+  const { rows, cols, stack = 1, along, across, groups } = matrix;
+  const span = `${argument} in blocks of ${blockRows}×${blockCols}`;
+  if (scales.dtype !== 'f32')
+    throw mismatch(kernel, `${argument}.scales`, `is ${scales.dtype}, expected f32`);
+  if (!(blockRows >= 1 && blockCols >= 1)) throw mismatch(kernel, span, 'has empty blocks');
+  if (groups !== undefined && (blockRows !== 128 || blockCols !== 1))
+    throw mismatch(
+      kernel,
+      span,
+      'must have blocks of 128×1, so that they end with their row group',
+    );
+  if (along) {
+    const [inner, outer] = along === 'rows' ? [blockRows, blockCols] : [blockCols, blockRows];
+    const widths = across === undefined ? [1, 128] : [across];
+    if (inner !== 128 || !widths.includes(outer))
+      throw mismatch(
+        kernel,
+        span,
+        `must span 128 along its ${along}, which the product sums over, and ${widths.join(' or ')} across`,
+      );
+  }
+  const scaleRows =
+    groups === undefined ? Math.ceil(rows / blockRows) : groupedScaleRows(rows, groups);
+  const expected = stack * scaleRows * Math.ceil(cols / blockCols);
+  // Row groups need a number of scales that only their borders tell; there is room for the worst of them.
+  if (groups === undefined ? scales.size !== expected : scales.size < expected)
+    throw mismatch(
+      kernel,
+      `${argument}.scales`,
+      `holds ${scales.size} elements, expected ${groups === undefined ? '' : 'at least '}${expected} for ${stack * rows} × ${cols} in blocks of ${blockRows}×${blockCols}`,
+    );
+  checkRange(kernel, `${argument}.scales`, scales);
+}
 
 /** Bytes a view spans.
  * @param view - the view
  * @returns size × element size
  */
 export function byteLength(view: View): number {
-  return view.size * bytes[view.dtype];
+  return view.size * bytesPerElement[view.dtype];
 }
 
 function mismatch(kernel: string, argument: string, what: string): Error {
-  return Object.assign(new Error(`${kernel}: ${argument} ${what}`), {
+  return shapeError(`${kernel}.${argument}`, `${kernel}: ${argument} ${what}`);
+}
+
+function shapeError(path: string, message: string): Error {
+  return Object.assign(new Error(message), {
     code: 'ERR_BALEEN_KERNELS_SHAPE',
-    path: `${kernel}.${argument}`,
+    path,
     hint: 'compare the sizes given with the lengths of the arrays',
   });
 }

@@ -10,8 +10,7 @@ const e4m3Values: Float32Array = Float32Array.from({ length: 256 }, (_, code) =>
   const exponent = (code >> 3) & 15;
   const mantissa = code & 7;
   if ((code & 127) === 127) return NaN;
-  const magnitude =
-    exponent === 0 ? mantissa * 2 ** -9 : (1 + mantissa / 8) * 2 ** (exponent - 7);
+  const magnitude = exponent === 0 ? mantissa * 2 ** -9 : (1 + mantissa / 8) * 2 ** (exponent - 7);
   return code & 128 ? -magnitude : magnitude;
 });
 

@@ -436,11 +436,7 @@ export interface Kernels {
     sizes: { tokens: number; k: number; cols: number },
   ): void;
   /** bias[e] += speed · sign(mean(counts) − counts[e]) (loss-free balancing, §2.1.2). */
-  updateRouterBias(
-    bias: View,
-    counts: View,
-    sizes: { experts: number; speed: number },
-  ): void;
+  updateRouterBias(bias: View, counts: View, sizes: { experts: number; speed: number }): void;
 
   // — optimizer and reductions —
   /** out[0] = Σ x, in a tree fixed by the size alone. */

@@ -5,7 +5,12 @@
 export type DType = 'f32' | 'bf16' | 'e4m3' | 'i32';
 
 /** Bytes of one element of each type. */
-export const bytesPerElement: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, e4m3: 1, i32: 4 };
+export const bytesPerElement: Readonly<Record<DType, number>> = {
+  f32: 4,
+  bf16: 2,
+  e4m3: 1,
+  i32: 4,
+};
 
 /** Memory owned by a backend. */
 export interface Storage {

@@ -3,7 +3,7 @@
 import { checked } from '../checks';
 import type { Kernels } from '../kernels';
 import { kernelNames, signatures, splitCall } from '../signatures';
-import { createCpuStorage, cpuBuffer, type DType, type Operand, type View } from '../storage';
+import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
 
 /** What the addon exports. */
 interface Addon {
@@ -42,9 +42,7 @@ const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32:
  * Loads the addon: the one built in this checkout, else a prebuilt one.
  * @returns the kernels, or why there are none
  */
-export function loadNative():
-  | { kernels: NativeKernels }
-  | { kernels: null; reason: string } {
+export function loadNative(): { kernels: NativeKernels } | { kernels: null; reason: string } {
   // Not an import: bundlers for the browser must not see Node's modules.
   const builtin =
     typeof process === 'undefined' ? undefined : process.getBuiltinModule?.('node:module');

@@ -1,6 +1,7 @@
 // The readable reference: every kernel in plain TypeScript, the specification that the fast ones are compared with.
-import { encodeBf16 } from '../codec';
+
 import { checked } from '../checks';
+import { encodeBf16 } from '../codec';
 import type { Kernels } from '../kernels';
 import {
   bf16,
@@ -35,8 +36,7 @@ function copy(out: View, x: View): void {
 function add(out: View, a: View, b: View): void {
   const read = out.dtype === 'i32' ? i32 : f32;
   const [result, left, right] = [read(out), read(a), read(b)];
-  for (let i = 0; i < result.length; i += 1)
-    result[i] = (left[i] as number) + (right[i] as number);
+  for (let i = 0; i < result.length; i += 1) result[i] = (left[i] as number) + (right[i] as number);
 }
 
 function scale(out: View, x: View, factor: number): void {

@@ -33,8 +33,7 @@ export function embeddingBackward(
     if (id < 0 || id >= vocab) continue;
     const sum = sums.get(id) ?? new Float32Array(cols);
     sums.set(id, sum);
-    for (let c = 0; c < cols; c += 1)
-      sum[c] = (sum[c] as number) + (grad[r * cols + c] as number);
+    for (let c = 0; c < cols; c += 1) sum[c] = (sum[c] as number) + (grad[r * cols + c] as number);
   }
   for (const [id, sum] of sums)
     for (let c = 0; c < cols; c += 1)

@@ -60,9 +60,7 @@ function decoded(x: ScaledView, rows: number, cols: number): Float32Array {
     for (let c = 0; c < cols; c += 1)
       out[r * cols + c] =
         decodeE4M3(codes[r * cols + c] as number) *
-        (scales[
-          Math.floor(r / x.blockRows) * scaleCols + Math.floor(c / x.blockCols)
-        ] as number);
+        (scales[Math.floor(r / x.blockRows) * scaleCols + Math.floor(c / x.blockCols)] as number);
   return out;
 }
 
@@ -77,11 +75,7 @@ export function requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes)
 }
 
 /** See `Kernels.dequantize`. */
-export function dequantize(
-  out: View,
-  x: ScaledView,
-  sizes: { rows: number; cols: number },
-): void {
+export function dequantize(out: View, x: ScaledView, sizes: { rows: number; cols: number }): void {
   const values = decoded(x, sizes.rows, sizes.cols);
   if (out.dtype === 'f32') f32(out).set(values);
   else bf16(out).set(values.map(encodeBf16));

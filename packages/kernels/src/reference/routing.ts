@@ -68,8 +68,7 @@ export function gateWeights(weights: View, scores: View, indices: View, sizes: G
       sum += values[t * experts + (chosen[t * k + j] as number)] as number;
     const factor = normalize ? scaling / (sum + tiny) : scaling;
     for (let j = 0; j < k; j += 1)
-      out[t * k + j] =
-        (values[t * experts + (chosen[t * k + j] as number)] as number) * factor;
+      out[t * k + j] = (values[t * experts + (chosen[t * k + j] as number)] as number) * factor;
   }
 }
 
@@ -95,8 +94,7 @@ export function gateWeightsBackward(
       const at = t * experts + (chosen[t * k + j] as number);
       const dw = grad[t * k + j] as number;
       out[at] =
-        (out[at] as number) +
-        (normalize ? (scaling / sum) * (dw - mixed / sum) : scaling * dw);
+        (out[at] as number) + (normalize ? (scaling / sum) * (dw - mixed / sum) : scaling * dw);
     }
   }
 }
@@ -143,8 +141,7 @@ export function balanceLoss(
       for (let e = 0; e < experts; e += 1) {
         const at = (first + t) * experts + e;
         out[at] =
-          (out[at] as number) +
-          (factor / (sequenceLength * sum)) * ((f[e] as number) - mixed);
+          (out[at] as number) + (factor / (sequenceLength * sum)) * ((f[e] as number) - mixed);
       }
     }
   }
@@ -160,21 +157,16 @@ export function route(
   indices: View,
   { tokens, k, experts }: RouteSizes,
 ): void {
-  const [count, start, slots, rows, chosen] = [
-    counts,
-    offsets,
-    slotOfRow,
-    rowOfSlot,
-    indices,
-  ].map(i32) as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
+  const [count, start, slots, rows, chosen] = [counts, offsets, slotOfRow, rowOfSlot, indices].map(
+    i32,
+  ) as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
   count.fill(0);
   for (let s = 0; s < tokens * k; s += 1) {
     const e = chosen[s] as number;
     count[e] = (count[e] as number) + 1;
   }
   start[0] = 0;
-  for (let e = 0; e < experts; e += 1)
-    start[e + 1] = (start[e] as number) + (count[e] as number);
+  for (let e = 0; e < experts; e += 1) start[e + 1] = (start[e] as number) + (count[e] as number);
   const next = start.slice(0, experts);
   for (let s = 0; s < tokens * k; s += 1) {
     const e = chosen[s] as number;
@@ -208,7 +200,12 @@ export function unpermute(
   y: View,
   rowOfSlot: View,
   weights: View | null,
-  { tokens, k, cols, accumulate }: { tokens: number; k: number; cols: number; accumulate?: boolean },
+  {
+    tokens,
+    k,
+    cols,
+    accumulate,
+  }: { tokens: number; k: number; cols: number; accumulate?: boolean },
 ): void {
   const [result, values, rows] = [f32(out), f32(y), i32(rowOfSlot)];
   const w = weights ? f32(weights) : null;
