@@ -7,7 +7,7 @@ import { type KernelName, kernelNames, signatures } from './signatures';
 import { bytesPerElement, isScaled, type ScaledView, type View } from './storage';
 
 /** Anything with the methods of `Kernels`, by name. */
-type Methods = Record<string, (...args: unknown[]) => void>;
+type Methods = Record<string, ((...args: unknown[]) => void) | undefined>;
 
 /**
  * Wraps kernels so that each call is checked first.

@@ -26,7 +26,7 @@ export function e4m3Table(): Float32Array {
  * @returns its value, NaN for 0x7f and 0xff
  */
 export function decodeE4M3(code: number): number {
-  return e4m3Values[code & 255] as number;
+  return e4m3Values[code & 255];
 }
 
 const float = new Float32Array(1);
@@ -39,7 +39,7 @@ const bits = new Uint32Array(float.buffer);
  */
 export function encodeE4M3(x: number): number {
   float[0] = x;
-  const pattern = bits[0] as number;
+  const pattern = bits[0];
   const sign = (pattern >>> 24) & 0x80;
   const magnitude = pattern & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7f;
@@ -62,7 +62,7 @@ export function encodeE4M3(x: number): number {
  */
 export function decodeBf16(pattern: number): number {
   bits[0] = pattern << 16;
-  return float[0] as number;
+  return float[0];
 }
 
 /**
@@ -72,9 +72,13 @@ export function decodeBf16(pattern: number): number {
  */
 export function encodeBf16(x: number): number {
   float[0] = x;
-  const pattern = bits[0] as number;
-  if ((pattern & 0x7fffffff) > 0x7f800000) return ((pattern >>> 16) | 0x40) & 0xffff;
-  return ((pattern + 0x7fff + ((pattern >>> 16) & 1)) >>> 16) & 0xffff;
+  return roundToBf16(bits[0]);
+}
+
+/** The upper half of an FP32 pattern, rounded to nearest even; a NaN becomes quiet. */
+function roundToBf16(pattern: number): number {
+  if ((pattern & 0x7fffffff) > 0x7f800000) return (pattern >>> 16) | 0x40;
+  return (pattern + 0x7fff + ((pattern >>> 16) & 1)) >>> 16;
 }
 
 /** Encodes an array to E4M3, value by value.
@@ -86,7 +90,7 @@ export function encodeE4M3Array(
   x: Float32Array,
   out: Uint8Array = new Uint8Array(x.length),
 ): Uint8Array {
-  for (let i = 0; i < x.length; i += 1) out[i] = encodeE4M3(x[i] as number);
+  for (let i = 0; i < x.length; i += 1) out[i] = encodeE4M3(x[i]);
   return out;
 }
 
@@ -99,7 +103,7 @@ export function decodeE4M3Array(
   codes: Uint8Array,
   out: Float32Array = new Float32Array(codes.length),
 ): Float32Array {
-  for (let i = 0; i < codes.length; i += 1) out[i] = e4m3Values[codes[i] as number] as number;
+  for (let i = 0; i < codes.length; i += 1) out[i] = e4m3Values[codes[i]];
   return out;
 }
 
@@ -112,7 +116,8 @@ export function encodeBf16Array(
   x: Float32Array,
   out: Uint16Array = new Uint16Array(x.length),
 ): Uint16Array {
-  for (let i = 0; i < x.length; i += 1) out[i] = encodeBf16(x[i] as number);
+  const words = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  for (let i = 0; i < words.length; i += 1) out[i] = roundToBf16(words[i]);
   return out;
 }
 
@@ -126,6 +131,6 @@ export function decodeBf16Array(
   out: Float32Array = new Float32Array(patterns.length),
 ): Float32Array {
   const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
-  for (let i = 0; i < patterns.length; i += 1) words[i] = (patterns[i] as number) << 16;
+  for (let i = 0; i < patterns.length; i += 1) words[i] = patterns[i] << 16;
   return out;
 }

@@ -28,10 +28,10 @@ interface State {
 const stateKey = Symbol.for('baleen.kernels');
 
 /** Process state, so that two copies of this package share one thread pool. */
-const globals = globalThis as { [stateKey]?: State };
+const globals = globalThis as unknown as Record<symbol, State | undefined>;
 
 const buildHint =
-  'install a C++20 compiler, make and Python, then run `node native/build.mjs` in @baleen/kernels';
+  'install a C++20 compiler, make and Python 3, then run `node native/build.mjs` in the folder of @baleen/kernels';
 
 /**
  * The kernels of this process, chosen once: native if its addon loads, else the reference (one line on stderr then says
@@ -61,9 +61,10 @@ function choose(): State {
       code: 'ERR_BALEEN_KERNELS_NATIVE',
       hint: buildHint,
     });
-  if (typeof process !== 'undefined' && typeof process.stderr?.write === 'function')
+  // One line, once a process: which path runs, what it costs, how to get the better one. Browsers expect no other.
+  if (typeof process !== 'undefined' && 'stderr' in process)
     process.stderr.write(
-      `baleen: running on the reference kernels, 50 to 500 times slower (${loaded.reason}); ${buildHint}\n`,
+      `baleen: using the TypeScript kernels on one thread, 50 to 200 times slower than native: ${loaded.reason}. To build the native ones, ${buildHint}\n`,
     );
   return { kernels: referenceKernels(), native: null, reason: loaded.reason };
 }

@@ -1,4 +1,6 @@
 // Causal attention of the reference, row by row: out_i = Σ_j softmax_j(scale · q_i·k_j) v_j (§2.1.1).
+//
+// Rows are [batch, position, heads, width]: neighbouring positions of one head are heads · width apart.
 import { decodeBf16, decodeBf16Array, encodeBf16 } from '../codec';
 import type { AttentionSizes } from '../kernels';
 import { bf16, f32, type View } from '../storage';
@@ -7,9 +9,25 @@ function values(view: View): Float32Array {
   return view.dtype === 'bf16' ? decodeBf16Array(bf16(view)) : f32(view);
 }
 
-/** Rounds to the precision of the products' operands. */
-function rounding(view: View): (x: number) => number {
-  return view.dtype === 'bf16' ? (x) => decodeBf16(encodeBf16(x)) : (x) => x;
+const toBf16 = (x: number): number => decodeBf16(encodeBf16(x));
+
+/** Σ_d a[aAt + d] · b[bAt + d], d ascending. */
+function dot(a: Float32Array, aAt: number, b: Float32Array, bAt: number, width: number): number {
+  let sum = 0;
+  for (let d = 0; d < width; d += 1) sum += a[aAt + d] * b[bAt + d];
+  return sum;
+}
+
+/** out[outAt + d] += factor · x[xAt + d]. */
+function addScaled(
+  out: Float32Array,
+  outAt: number,
+  factor: number,
+  x: Float32Array,
+  xAt: number,
+  width: number,
+): void {
+  for (let d = 0; d < width; d += 1) out[outAt + d] = out[outAt + d] + factor * x[xAt + d];
 }
 
 /** See `Kernels.attention`. */
@@ -23,9 +41,9 @@ export function attention(
 ): void {
   const { batch, queries, keys, heads, queryWidth, valueWidth, scale } = sizes;
   const [qs, ks, vs, result, logs] = [values(q), values(k), values(v), f32(out), f32(lse)];
-  const round = rounding(q);
+  const low = q.dtype === 'bf16';
   const scores = new Float64Array(keys);
-  const sums = new Float64Array(valueWidth);
+  const sums = new Float32Array(valueWidth);
   for (let b = 0; b < batch; b += 1)
     for (let h = 0; h < heads; h += 1)
       for (let i = 0; i < queries; i += 1) {
@@ -34,31 +52,27 @@ export function attention(
         let top = -Infinity;
         for (let j = 0; j < seen; j += 1) {
           const kAt = ((b * keys + j) * heads + h) * queryWidth;
-          let dot = 0;
-          for (let d = 0; d < queryWidth; d += 1)
-            dot += (qs[qAt + d] as number) * (ks[kAt + d] as number);
-          scores[j] = dot * scale;
-          top = Math.max(top, dot * scale);
+          const score = scale * dot(qs, qAt, ks, kAt, queryWidth);
+          scores[j] = score;
+          top = Math.max(top, score);
         }
         let total = 0;
         sums.fill(0);
         for (let j = 0; j < seen; j += 1) {
-          const p = Math.exp((scores[j] as number) - top);
+          const p = Math.exp(scores[j] - top);
           total += p;
-          const rounded = round(p);
           const vAt = ((b * keys + j) * heads + h) * valueWidth;
-          for (let d = 0; d < valueWidth; d += 1)
-            sums[d] = (sums[d] as number) + rounded * (vs[vAt + d] as number);
+          addScaled(sums, 0, low ? toBf16(p) : p, vs, vAt, valueWidth);
         }
         const outAt = ((b * queries + i) * heads + h) * valueWidth;
-        for (let d = 0; d < valueWidth; d += 1) result[outAt + d] = (sums[d] as number) / total;
+        for (let d = 0; d < valueWidth; d += 1) result[outAt + d] = sums[d] / total;
         logs[(b * heads + h) * queries + i] = top + Math.log(total);
       }
 }
 
 /**
- * See `Kernels.attentionBackward`. With P = exp(scale·qk − lse), dP = dout·v, D_i = dout_i·out_i:
- * dS = P ∘ (dP − D), dq = scale · dS k, dk = scale · dSᵀ q, dv = Pᵀ dout.
+ * See `Kernels.attentionBackward`. With P = exp(scale · q·k − lse), dP = dout · v, D_i = dout_i · out_i:
+ * dS = scale · P ∘ (dP − D), dq = dS k, dk = dSᵀ q, dv = Pᵀ dout.
  */
 export function attentionBackward(
   dq: View,
@@ -75,7 +89,8 @@ export function attentionBackward(
   const { batch, queries, keys, heads, queryWidth, valueWidth, scale } = sizes;
   const [qs, ks, vs] = [values(q), values(k), values(v)];
   const [grad, result, logs] = [f32(dout), f32(out), f32(lse)];
-  const round = rounding(q);
+  const low = q.dtype === 'bf16';
+  const gradOperand = low ? grad.map(toBf16) : grad;
   const [dqs, dks, dvs] = [f32(dq), f32(dk), f32(dv)];
   dqs.fill(0);
   dks.fill(0);
@@ -85,29 +100,19 @@ export function attentionBackward(
       for (let i = 0; i < queries; i += 1) {
         const seen = keys - queries + i + 1;
         const qAt = ((b * queries + i) * heads + h) * queryWidth;
-        const oAt = ((b * queries + i) * heads + h) * valueWidth;
-        let delta = 0;
-        for (let d = 0; d < valueWidth; d += 1)
-          delta += (grad[oAt + d] as number) * (result[oAt + d] as number);
-        const log = logs[(b * heads + h) * queries + i] as number;
+        const outAt = ((b * queries + i) * heads + h) * valueWidth;
+        const delta = dot(grad, outAt, result, outAt, valueWidth);
+        const log = logs[(b * heads + h) * queries + i];
         for (let j = 0; j < seen; j += 1) {
           const kAt = ((b * keys + j) * heads + h) * queryWidth;
           const vAt = ((b * keys + j) * heads + h) * valueWidth;
-          let dot = 0;
-          for (let d = 0; d < queryWidth; d += 1)
-            dot += (qs[qAt + d] as number) * (ks[kAt + d] as number);
-          let dp = 0;
-          for (let d = 0; d < valueWidth; d += 1)
-            dp += round(grad[oAt + d] as number) * (vs[vAt + d] as number);
-          const p = Math.exp(dot * scale - log);
-          const ds = round(p * (dp - delta));
-          const pv = round(p);
-          for (let d = 0; d < queryWidth; d += 1) {
-            dqs[qAt + d] = (dqs[qAt + d] as number) + scale * ds * (ks[kAt + d] as number);
-            dks[kAt + d] = (dks[kAt + d] as number) + scale * ds * (qs[qAt + d] as number);
-          }
-          for (let d = 0; d < valueWidth; d += 1)
-            dvs[vAt + d] = (dvs[vAt + d] as number) + pv * round(grad[oAt + d] as number);
+          const p = Math.exp(scale * dot(qs, qAt, ks, kAt, queryWidth) - log);
+          const dp = dot(gradOperand, outAt, vs, vAt, valueWidth);
+          const ds = scale * p * (dp - delta);
+          const dsOperand = low ? toBf16(ds) : ds;
+          addScaled(dqs, qAt, dsOperand, ks, kAt, queryWidth);
+          addScaled(dks, kAt, dsOperand, qs, qAt, queryWidth);
+          addScaled(dvs, vAt, low ? toBf16(p) : p, gradOperand, outAt, valueWidth);
         }
       }
 }

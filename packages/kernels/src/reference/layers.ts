@@ -14,11 +14,10 @@ export function rmsNorm(
   const [out, scale, input, w] = [f32(y), f32(rstd), f32(x), f32(weight)];
   for (let r = 0; r < rows; r += 1) {
     let squares = 0;
-    for (let c = 0; c < cols; c += 1) squares += (input[r * cols + c] as number) ** 2;
+    for (let c = 0; c < cols; c += 1) squares += input[r * cols + c] ** 2;
     scale[r] = 1 / Math.sqrt(squares / cols + epsilon);
     for (let c = 0; c < cols; c += 1)
-      out[r * cols + c] =
-        Math.fround((input[r * cols + c] as number) * (scale[r] as number)) * (w[c] as number);
+      out[r * cols + c] = Math.fround(input[r * cols + c] * scale[r]) * w[c];
   }
 }
 
@@ -45,38 +44,37 @@ export function rmsNormBackward(
   ];
   const sums = new Float64Array(cols);
   for (let r = 0; r < rows; r += 1) {
-    const s = scale[r] as number;
+    const s = scale[r];
     let mean = 0;
     for (let c = 0; c < cols; c += 1) {
       const at = r * cols + c;
-      const normed = (input[at] as number) * s;
-      mean += (grad[at] as number) * (w[c] as number) * normed;
-      sums[c] = (sums[c] as number) + (grad[at] as number) * normed;
+      const normed = input[at] * s;
+      mean += grad[at] * w[c] * normed;
+      sums[c] = sums[c] + grad[at] * normed;
     }
     mean /= cols;
     for (let c = 0; c < cols; c += 1) {
       const at = r * cols + c;
-      out[at] = s * ((grad[at] as number) * (w[c] as number) - (input[at] as number) * s * mean);
+      out[at] = s * (grad[at] * w[c] - input[at] * s * mean);
     }
   }
-  for (let c = 0; c < cols; c += 1) dw[c] = (dw[c] as number) + Math.fround(sums[c] as number);
+  for (let c = 0; c < cols; c += 1) dw[c] = dw[c] + Math.fround(sums[c]);
 }
 
 /** See `Kernels.swiglu`: silu(g) = g / (1 + e^−g). */
 export function swiglu(out: View, gate: View, up: View): void {
   const [y, g, u] = [f32(out), f32(gate), f32(up)];
-  for (let i = 0; i < y.length; i += 1)
-    y[i] = ((g[i] as number) / (1 + Math.exp(-(g[i] as number)))) * (u[i] as number);
+  for (let i = 0; i < y.length; i += 1) y[i] = (g[i] / (1 + Math.exp(-g[i]))) * u[i];
 }
 
 /** See `Kernels.swigluBackward`: silu′(g) = σ(g) · (1 + g · (1 − σ(g))). */
 export function swigluBackward(dgate: View, dup: View, dout: View, gate: View, up: View): void {
   const [dg, du, grad, g, u] = [f32(dgate), f32(dup), f32(dout), f32(gate), f32(up)];
   for (let i = 0; i < g.length; i += 1) {
-    const x = g[i] as number;
-    const y = grad[i] as number;
+    const x = g[i];
+    const y = grad[i];
     const sigma = 1 / (1 + Math.exp(-x));
-    const upValue = u[i] as number;
+    const upValue = u[i];
     dg[i] = y * upValue * sigma * (1 + x * (1 - sigma));
     du[i] = y * x * sigma;
   }
@@ -93,12 +91,12 @@ export function rope(out: View, x: View, cos: View, sin: View, sizes: RopeSizes)
   for (let r = 0; r < rows; r += 1) {
     const position = start + (r % sequence);
     for (let i = 0; i < half; i += 1) {
-      const c = cosines[position * half + i] as number;
-      const s = (sines[position * half + i] as number) * (sizes.inverse ? -1 : 1);
+      const c = cosines[position * half + i];
+      const s = sines[position * half + i] * (sizes.inverse ? -1 : 1);
       let [sum0, sum1] = [0, 0];
       for (let h = 0; h < heads; h += 1) {
         const from = xOffset + r * xStride + h * xHeadStride + 2 * i;
-        const [x0, x1] = [input[from] as number, input[from + 1] as number];
+        const [x0, x1] = [input[from], input[from + 1]];
         const y0 = Math.fround(Math.fround(x0 * c) - Math.fround(x1 * s));
         const y1 = Math.fround(Math.fround(x0 * s) + Math.fround(x1 * c));
         if (sizes.sumHeads) {

@@ -1,7 +1,8 @@
 // Embedding, output head and cross-entropy of the reference.
-import { decodeBf16, decodeBf16Array, encodeBf16 } from '../codec';
+import { decodeBf16, encodeBf16 } from '../codec';
 import type { CrossEntropySizes } from '../kernels';
-import { bf16, f32, i32, type View } from '../storage';
+import { f32, i32, type View } from '../storage';
+import { decode, type Matrix, multiply, transpose } from './product';
 
 /** See `Kernels.embedding`. Rows whose id lies outside the table become zero. */
 export function embedding(
@@ -13,13 +14,13 @@ export function embedding(
   const [result, table, index] = [f32(out), f32(weight), i32(ids)];
   const vocab = table.length / cols;
   for (let r = 0; r < rows; r += 1) {
-    const id = index[r] as number;
+    const id = index[r];
     if (id >= 0 && id < vocab) result.set(table.subarray(id * cols, (id + 1) * cols), r * cols);
     else result.fill(0, r * cols, (r + 1) * cols);
   }
 }
 
-/** See `Kernels.embeddingBackward`. */
+/** See `Kernels.embeddingBackward`. Ids outside the table are passed over. */
 export function embeddingBackward(
   dweight: View,
   dout: View,
@@ -29,18 +30,23 @@ export function embeddingBackward(
   const [table, grad, index] = [f32(dweight), f32(dout), i32(ids)];
   const sums = new Map<number, Float32Array>();
   for (let r = 0; r < rows; r += 1) {
-    const id = index[r] as number;
+    const id = index[r];
     if (id < 0 || id >= vocab) continue;
-    const sum = sums.get(id) ?? new Float32Array(cols);
-    sums.set(id, sum);
-    for (let c = 0; c < cols; c += 1) sum[c] = (sum[c] as number) + (grad[r * cols + c] as number);
+    let sum = sums.get(id);
+    if (!sum) sums.set(id, (sum = new Float32Array(cols)));
+    for (let c = 0; c < cols; c += 1) sum[c] = sum[c] + grad[r * cols + c];
   }
   for (const [id, sum] of sums)
-    for (let c = 0; c < cols; c += 1)
-      table[id * cols + c] = (table[id * cols + c] as number) + (sum[c] as number);
+    for (let c = 0; c < cols; c += 1) table[id * cols + c] = table[id * cols + c] + sum[c];
 }
 
-/** See `Kernels.linearCrossEntropy`: ∂loss/∂logit_v = softmax_v − [v = target]. */
+/** Rows whose logits exist at a time. */
+const chunkRows = 64;
+
+/**
+ * See `Kernels.linearCrossEntropy`. With logits z = x · Wᵀ and p = softmax(z): loss = log Σ exp z − z_target,
+ * ∂loss/∂z_v = p_v − [v = target], dx = ∂z · W, dW += ∂zᵀ · x.
+ */
 export function linearCrossEntropy(
   loss: View,
   x: View,
@@ -49,46 +55,46 @@ export function linearCrossEntropy(
   { rows, hidden, vocab }: CrossEntropySizes,
   gradient?: { rowScale: View; dx: View; dweight: View },
 ): void {
-  const low = x.dtype === 'bf16';
-  const input = low ? decodeBf16Array(bf16(x)) : f32(x);
-  const table = low ? decodeBf16Array(bf16(weight)) : f32(weight);
   const [losses, wanted] = [f32(loss), i32(targets)];
-  const logits = new Float32Array(vocab);
-  const dweight = gradient ? new Float32Array(vocab * hidden) : null;
-  const dx = gradient ? f32(gradient.dx) : null;
-  const scales = gradient ? f32(gradient.rowScale) : null;
-  for (let r = 0; r < rows; r += 1) {
-    const target = wanted[r] as number;
-    losses[r] = 0;
-    dx?.fill(0, r * hidden, (r + 1) * hidden);
-    if (target < 0 || target >= vocab) continue;
-    let top = -Infinity;
-    for (let v = 0; v < vocab; v += 1) {
-      let dot = 0;
-      for (let c = 0; c < hidden; c += 1)
-        dot += (input[r * hidden + c] as number) * (table[v * hidden + c] as number);
-      logits[v] = dot;
-      top = Math.max(top, logits[v] as number);
+  const table = decode(weight, 0, vocab, hidden);
+  const byHidden = transpose(table);
+  const rowScale = gradient ? f32(gradient.rowScale) : new Float32Array(rows);
+  const dweight = new Float32Array(gradient ? vocab * hidden : 0);
+  for (let first = 0; first < rows; first += chunkRows) {
+    const count = Math.min(chunkRows, rows - first);
+    const input = decode(x, first, count, hidden);
+    const logits = new Float32Array(count * vocab);
+    multiply(logits, input, byHidden, false);
+    for (let r = 0; r < count; r += 1) {
+      const z = logits.subarray(r * vocab, (r + 1) * vocab);
+      const target = wanted[first + r];
+      losses[first + r] = crossEntropy(z, target, rowScale[first + r], x.dtype === 'bf16');
     }
-    let total = 0;
-    for (let v = 0; v < vocab; v += 1) total += Math.exp((logits[v] as number) - top);
-    const lse = top + Math.log(total);
-    losses[r] = lse - (logits[target] as number);
-    if (!dx || !dweight || !scales) continue;
-    for (let v = 0; v < vocab; v += 1) {
-      const p = Math.exp((logits[v] as number) - lse) - (v === target ? 1 : 0);
-      let dlogit = Math.fround(p * (scales[r] as number));
-      if (low) dlogit = decodeBf16(encodeBf16(dlogit));
-      for (let c = 0; c < hidden; c += 1) {
-        dx[r * hidden + c] =
-          (dx[r * hidden + c] as number) + dlogit * (table[v * hidden + c] as number);
-        dweight[v * hidden + c] =
-          (dweight[v * hidden + c] as number) + dlogit * (input[r * hidden + c] as number);
-      }
-    }
+    if (!gradient) continue;
+    const dlogits: Matrix = { rows: count, cols: vocab, values: logits, scales: null };
+    multiply(f32(gradient.dx).subarray(first * hidden), dlogits, table, false);
+    multiply(dweight, transpose(dlogits), input, true);
   }
-  if (gradient && dweight) {
-    const out = f32(gradient.dweight);
-    for (let i = 0; i < out.length; i += 1) out[i] = (out[i] as number) + (dweight[i] as number);
+  if (!gradient) return;
+  const out = f32(gradient.dweight);
+  for (let i = 0; i < out.length; i += 1) out[i] = out[i] + dweight[i];
+}
+
+/** The loss of one row; its logits become scale · ∂loss/∂logits. Without a target both are zero. */
+function crossEntropy(z: Float32Array, target: number, scale: number, low: boolean): number {
+  if (target < 0 || target >= z.length) {
+    z.fill(0);
+    return 0;
   }
+  let top = -Infinity;
+  for (const logit of z) top = Math.max(top, logit);
+  let total = 0;
+  for (const logit of z) total += Math.exp(logit - top);
+  const lse = top + Math.log(total);
+  const loss = lse - z[target];
+  for (let v = 0; v < z.length; v += 1) {
+    const dlogit = scale * (Math.exp(z[v] - lse) - (v === target ? 1 : 0));
+    z[v] = low ? decodeBf16(encodeBf16(dlogit)) : dlogit;
+  }
+  return loss;
 }

@@ -1,18 +1,18 @@
 // Expert routing of the reference: gate, node-limited top-k, balance loss, permutation (§2.1.2).
 import type { BalanceLossSizes, GateSizes, RouteSizes, TopKSizes } from '../kernels';
-import { bytesPerElement, cpuBuffer, f32, i32, type View } from '../storage';
+import { bytesPerElement, f32, i32, type View } from '../storage';
+import { bytesOf } from './memory';
 
 /** See `Kernels.sigmoid`. */
 export function sigmoid(out: View, x: View): void {
   const [y, input] = [f32(out), f32(x)];
-  for (let i = 0; i < y.length; i += 1) y[i] = 1 / (1 + Math.exp(-(input[i] as number)));
+  for (let i = 0; i < y.length; i += 1) y[i] = 1 / (1 + Math.exp(-input[i]));
 }
 
 /** See `Kernels.sigmoidBackward`. */
 export function sigmoidBackward(dx: View, dy: View, y: View): void {
   const [out, grad, value] = [f32(dx), f32(dy), f32(y)];
-  for (let i = 0; i < out.length; i += 1)
-    out[i] = (grad[i] as number) * (value[i] as number) * (1 - (value[i] as number));
+  for (let i = 0; i < out.length; i += 1) out[i] = grad[i] * value[i] * (1 - value[i]);
 }
 
 /** See `Kernels.topK`. A NaN counts as −∞; ties go to the lower index. */
@@ -25,14 +25,14 @@ export function topK(indices: View, scores: View, bias: View | null, sizes: TopK
   const groupScore = new Float32Array(groups);
   for (let t = 0; t < tokens; t += 1) {
     for (let e = 0; e < experts; e += 1) {
-      const value = Math.fround((values[t * experts + e] as number) + (shifts[e] as number));
+      const value = Math.fround(values[t * experts + e] + shifts[e]);
       biased[e] = Number.isNaN(value) ? -Infinity : value;
     }
     if (groupsKept < groups) {
       for (let g = 0; g < groups; g += 1) {
         const own = biased.slice(g * size, (g + 1) * size).sort();
-        const best = own[size - 1] as number;
-        groupScore[g] = size > 1 ? best + (own[size - 2] as number) : best;
+        const best = own[size - 1];
+        groupScore[g] = size > 1 ? best + own[size - 2] : best;
       }
       const kept = largest(groupScore, groupsKept);
       for (let g = 0; g < groups; g += 1)
@@ -48,8 +48,7 @@ function largest(values: Float32Array, count: number): number[] {
   for (let i = 0; i < count; i += 1) {
     let best = -1;
     for (let j = 0; j < values.length; j += 1)
-      if (!picked.includes(j) && (best < 0 || (values[j] as number) > (values[best] as number)))
-        best = j;
+      if (!picked.includes(j) && (best < 0 || values[j] > values[best])) best = j;
     picked.push(best);
   }
   return picked;
@@ -64,11 +63,10 @@ export function gateWeights(weights: View, scores: View, indices: View, sizes: G
   const [out, values, chosen] = [f32(weights), f32(scores), i32(indices)];
   for (let t = 0; t < tokens; t += 1) {
     let sum = 0;
-    for (let j = 0; j < k; j += 1)
-      sum += values[t * experts + (chosen[t * k + j] as number)] as number;
+    for (let j = 0; j < k; j += 1) sum += values[t * experts + chosen[t * k + j]];
     const factor = normalize ? scaling / (sum + tiny) : scaling;
     for (let j = 0; j < k; j += 1)
-      out[t * k + j] = (values[t * experts + (chosen[t * k + j] as number)] as number) * factor;
+      out[t * k + j] = values[t * experts + chosen[t * k + j]] * factor;
   }
 }
 
@@ -86,15 +84,14 @@ export function gateWeightsBackward(
     let sum = tiny;
     let mixed = 0;
     for (let j = 0; j < k; j += 1) {
-      const s = values[t * experts + (chosen[t * k + j] as number)] as number;
+      const s = values[t * experts + chosen[t * k + j]];
       sum += s;
-      mixed += (grad[t * k + j] as number) * s;
+      mixed += grad[t * k + j] * s;
     }
     for (let j = 0; j < k; j += 1) {
-      const at = t * experts + (chosen[t * k + j] as number);
-      const dw = grad[t * k + j] as number;
-      out[at] =
-        (out[at] as number) + (normalize ? (scaling / sum) * (dw - mixed / sum) : scaling * dw);
+      const at = t * experts + chosen[t * k + j];
+      const dw = grad[t * k + j];
+      out[at] = out[at] + (normalize ? (scaling / sum) * (dw - mixed / sum) : scaling * dw);
     }
   }
 }
@@ -120,32 +117,30 @@ export function balanceLoss(
     p.fill(0);
     for (let t = 0; t < sequenceLength; t += 1) {
       let sum = tiny;
-      for (let e = 0; e < experts; e += 1) sum += values[(first + t) * experts + e] as number;
+      for (let e = 0; e < experts; e += 1) sum += values[(first + t) * experts + e];
       sums[t] = sum;
       for (let e = 0; e < experts; e += 1)
-        p[e] =
-          (p[e] as number) + (values[(first + t) * experts + e] as number) / sum / sequenceLength;
+        p[e] = p[e] + values[(first + t) * experts + e] / sum / sequenceLength;
       for (let j = 0; j < k; j += 1) {
-        const e = chosen[(first + t) * k + j] as number;
-        f[e] = (f[e] as number) + experts / (k * sequenceLength);
+        const e = chosen[(first + t) * k + j];
+        f[e] = f[e] + experts / (k * sequenceLength);
       }
     }
-    for (let e = 0; e < experts; e += 1) added += (f[e] as number) * (p[e] as number);
+    for (let e = 0; e < experts; e += 1) added += f[e] * p[e];
     if (!out) continue;
     // ∂P_i/∂s_i,t = (1 − s_i,t / S) / (S · length), and −s_i,t / (S² · length) for the others.
     for (let t = 0; t < sequenceLength; t += 1) {
-      const sum = sums[t] as number;
+      const sum = sums[t];
       let mixed = 0;
       for (let e = 0; e < experts; e += 1)
-        mixed += ((f[e] as number) * (values[(first + t) * experts + e] as number)) / sum;
+        mixed += (f[e] * values[(first + t) * experts + e]) / sum;
       for (let e = 0; e < experts; e += 1) {
         const at = (first + t) * experts + e;
-        out[at] =
-          (out[at] as number) + (factor / (sequenceLength * sum)) * ((f[e] as number) - mixed);
+        out[at] = out[at] + (factor / (sequenceLength * sum)) * (f[e] - mixed);
       }
     }
   }
-  total[0] = (total[0] as number) + factor * added;
+  total[0] = total[0] + factor * added;
 }
 
 /** See `Kernels.route`. */
@@ -162,15 +157,15 @@ export function route(
   ) as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
   count.fill(0);
   for (let s = 0; s < tokens * k; s += 1) {
-    const e = chosen[s] as number;
-    count[e] = (count[e] as number) + 1;
+    const e = chosen[s];
+    count[e] = count[e] + 1;
   }
   start[0] = 0;
-  for (let e = 0; e < experts; e += 1) start[e + 1] = (start[e] as number) + (count[e] as number);
+  for (let e = 0; e < experts; e += 1) start[e + 1] = start[e] + count[e];
   const next = start.slice(0, experts);
   for (let s = 0; s < tokens * k; s += 1) {
-    const e = chosen[s] as number;
-    const row = next[e] as number;
+    const e = chosen[s];
+    const row = next[e];
     next[e] = row + 1;
     slots[row] = s;
     rows[s] = row;
@@ -185,11 +180,9 @@ export function permute(
   { rows, k, cols }: { rows: number; k: number; cols: number },
 ): void {
   const width = cols * bytesPerElement[x.dtype];
-  const bytes = (view: View): Uint8Array =>
-    new Uint8Array(cpuBuffer(view), view.byteOffset, view.size * bytesPerElement[view.dtype]);
-  const [target, source, slots] = [bytes(out), bytes(x), i32(slotOfRow)];
+  const [target, source, slots] = [bytesOf(out), bytesOf(x), i32(slotOfRow)];
   for (let r = 0; r < rows; r += 1) {
-    const token = Math.floor((slots[r] as number) / k);
+    const token = Math.floor(slots[r] / k);
     target.set(source.subarray(token * width, (token + 1) * width), r * width);
   }
 }
@@ -213,14 +206,12 @@ export function unpermute(
   for (let t = 0; t < tokens; t += 1) {
     sum.fill(0);
     for (let j = 0; j < k; j += 1) {
-      const row = (rows[t * k + j] as number) * cols;
-      const factor = w ? (w[t * k + j] as number) : 1;
-      for (let c = 0; c < cols; c += 1)
-        sum[c] = (sum[c] as number) + Math.fround(factor * (values[row + c] as number));
+      const row = rows[t * k + j] * cols;
+      const factor = w ? w[t * k + j] : 1;
+      for (let c = 0; c < cols; c += 1) sum[c] = sum[c] + Math.fround(factor * values[row + c]);
     }
     if (accumulate)
-      for (let c = 0; c < cols; c += 1)
-        result[t * cols + c] = (result[t * cols + c] as number) + (sum[c] as number);
+      for (let c = 0; c < cols; c += 1) result[t * cols + c] = result[t * cols + c] + sum[c];
     else result.set(sum, t * cols);
   }
 }
@@ -245,12 +236,12 @@ export function unpermuteBackward(
   ];
   for (let t = 0; t < tokens; t += 1)
     for (let j = 0; j < k; j += 1) {
-      const row = (rows[t * k + j] as number) * cols;
-      const factor = w[t * k + j] as number;
+      const row = rows[t * k + j] * cols;
+      const factor = w[t * k + j];
       let dot = 0;
       for (let c = 0; c < cols; c += 1) {
-        dot += (grad[t * cols + c] as number) * (values[row + c] as number);
-        dvalues[row + c] = factor * (grad[t * cols + c] as number);
+        dot += grad[t * cols + c] * values[row + c];
+        dvalues[row + c] = factor * grad[t * cols + c];
       }
       dw[t * k + j] = dot;
     }
@@ -265,5 +256,5 @@ export function updateRouterBias(
   const [b, count] = [f32(bias), i32(counts)];
   const mean = count.reduce((sum, value) => sum + value, 0) / experts;
   for (let e = 0; e < experts; e += 1)
-    b[e] = (b[e] as number) + Math.fround(speed) * Math.sign(mean - (count[e] as number));
+    b[e] = b[e] + Math.fround(speed) * Math.sign(mean - count[e]);
 }
