@@ -13,8 +13,8 @@ export {
   type BlockShape,
   dequantize,
   multiply,
-  quantize,
   type QuantizedMatrix,
   type QuantizeOptions,
+  quantize,
   signalToNoise,
 } from './quantize';

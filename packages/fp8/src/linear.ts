@@ -10,9 +10,9 @@ import {
   type Linear,
   type LinearFactory,
   type LinearSpec,
+  Module,
   makeWeights,
   matrixShape,
-  Module,
   names,
   type Parameter,
   type Pools,
@@ -177,10 +177,7 @@ class Fp8Linear<Name extends string> extends Fp8Module<Name> implements Linear<N
   }
 }
 
-class Fp8GroupedLinear<Name extends string>
-  extends Fp8Module<Name>
-  implements GroupedLinear<Name>
-{
+class Fp8GroupedLinear<Name extends string> extends Fp8Module<Name> implements GroupedLinear<Name> {
   constructor(
     pools: Pools,
     override readonly spec: GroupedLinearSpec<Name>,

@@ -12,15 +12,7 @@ export {
   encodeE4M3Array,
 } from './codec';
 export type * from './kernels';
-export {
-  describeKernels,
-  type KernelsReport,
-  loadKernels,
-  measurePeaks,
-  setThreads,
-  timedKernels,
-} from './load';
-export { loadNative, type NativeKernels } from './native/native';
+export { loadKernels } from './load';
 export { costOf, type KernelCost, nullKernels } from './null';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';

@@ -67,10 +67,7 @@ export class LatentAttention extends Module {
     this.queryUp =
       queryRank === null
         ? null
-        : this.child(
-            '',
-            factory.linear(pools, { in: queryRank, outs: { queryUp: queryWidth } }),
-          );
+        : this.child('', factory.linear(pools, { in: queryRank, outs: { queryUp: queryWidth } }));
     this.kvNorm = this.parameter('kvNorm.weight', norm(kvRank));
     this.kvUp = this.child(
       '',

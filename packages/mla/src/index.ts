@@ -4,8 +4,8 @@ export { LatentCache } from './cache';
 export { type CoreSizes, type HeadSizes, latentAttention } from './core';
 export {
   Rotary,
-  rotaryFrequencies,
   type RotaryTables,
+  rotaryFrequencies,
   rotaryTables,
   softmaxScale,
   type YarnConfig,

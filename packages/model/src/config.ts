@@ -98,7 +98,13 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
         'set it above 0',
       );
   };
-  for (const key of ['vocabSize', 'hiddenSize', 'layers', 'intermediateSize', 'maxSequence'] as const)
+  for (const key of [
+    'vocabSize',
+    'hiddenSize',
+    'layers',
+    'intermediateSize',
+    'maxSequence',
+  ] as const)
     whole(key, config[key], 1);
   whole('denseLayers', config.denseLayers, 0);
   positive('normEps', config.normEps);
@@ -123,7 +129,13 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
       'lower it, or add layers',
     );
   whole('mtp.depth', mtp.depth, 0);
-  for (const key of ['routedExperts', 'expertsPerToken', 'groups', 'groupsPerToken', 'intermediateSize'] as const)
+  for (const key of [
+    'routedExperts',
+    'expertsPerToken',
+    'groups',
+    'groupsPerToken',
+    'intermediateSize',
+  ] as const)
     whole(`moe.${key}`, moe[key], 1);
   whole('moe.sharedExperts', moe.sharedExperts, 0);
   positive('moe.routedScaling', moe.routedScaling);

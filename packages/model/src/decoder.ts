@@ -1,20 +1,21 @@
 // The decoder: embedding, layers, multi-token prediction and head, as one chain of phases.
+
+import { fp8Linears } from '@baleen/fp8';
 import { type Kernels } from '@baleen/kernels';
 import { type LatentAttention, LatentCache, Rotary } from '@baleen/mla';
 import type { Router } from '@baleen/moe-router';
 import { MtpDepth } from '@baleen/mtp';
-import { fp8Linears } from '@baleen/fp8';
 import {
   type Bundle,
-  castTo,
   type ComputePhase,
+  castTo,
   concatRows,
   embedding,
   type LinearFactory,
   Module,
   Parameter,
-  plainLinears,
   Pools,
+  plainLinears,
   type Region,
   rmsNorm,
   type Tape,

@@ -40,7 +40,9 @@ export function* generate(
   const capacity = Math.min(model.config.maxSequence, prompt.length + maxTokens);
   if (prompt.length > model.config.maxSequence)
     throw Object.assign(
-      new Error(`the prompt's ${prompt.length} tokens exceed config.maxSequence (${model.config.maxSequence})`),
+      new Error(
+        `the prompt's ${prompt.length} tokens exceed config.maxSequence (${model.config.maxSequence})`,
+      ),
       { code: 'ERR_BALEEN_USAGE_PROMPT', hint: 'shorten the prompt' },
     );
   const region = new Region(model.kernels, 'generation');
@@ -106,7 +108,9 @@ export function choose(
   for (let i = 1; i < logits.length; i += 1) if ((logits[i] ?? 0) > (logits[best] ?? 0)) best = i;
   if (temperature <= 0) return best;
   const top = logits[best] ?? 0;
-  const order = Array.from(logits.keys()).sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b);
+  const order = Array.from(logits.keys()).sort(
+    (a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b,
+  );
   const weights = order.map((i) => Math.exp(((logits[i] ?? 0) - top) / temperature));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let kept = 0;

@@ -19,7 +19,11 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
     const value = json[key];
     if (value !== undefined && value !== null && !allowed.includes(value))
-      refuse(`config.json.${key}`, `config.json.${key} (${JSON.stringify(value)}) is not supported`, hint);
+      refuse(
+        `config.json.${key}`,
+        `config.json.${key} (${JSON.stringify(value)}) is not supported`,
+        hint,
+      );
   };
   supported('model_type', ['deepseek_v3'], 'only deepseek_v3 checkpoints can be read');
   supported('scoring_func', ['sigmoid'], 'V3 gates with a sigmoid');
@@ -36,7 +40,11 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   const number = (key: string, fallback?: number): number => {
     const value = json[key] ?? fallback;
     if (typeof value !== 'number' || !Number.isFinite(value))
-      refuse(`config.json.${key}`, `config.json.${key} (${JSON.stringify(json[key])}) is not a number`, 'add it');
+      refuse(
+        `config.json.${key}`,
+        `config.json.${key} (${JSON.stringify(json[key])}) is not a number`,
+        'add it',
+      );
     return value;
   };
   const { theta, yarn } = ropeOf(json, number('rope_theta', 10000));
@@ -73,7 +81,10 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   };
 }
 
-function ropeOf(json: HuggingFaceConfig, theta: number): { theta: number; yarn: YarnConfig | null } {
+function ropeOf(
+  json: HuggingFaceConfig,
+  theta: number,
+): { theta: number; yarn: YarnConfig | null } {
   const scaling = (json.rope_parameters ?? json.rope_scaling ?? null) as HuggingFaceConfig | null;
   if (!scaling) return { theta, yarn: null };
   const base = typeof scaling.rope_theta === 'number' ? scaling.rope_theta : theta;
@@ -88,7 +99,11 @@ function ropeOf(json: HuggingFaceConfig, theta: number): { theta: number; yarn: 
   const value = (key: string, fallback: number): number => {
     const given = scaling[key] ?? fallback;
     if (typeof given !== 'number')
-      refuse(`config.json.rope_scaling.${key}`, `config.json.rope_scaling.${key} is not a number`, 'mend it');
+      refuse(
+        `config.json.rope_scaling.${key}`,
+        `config.json.rope_scaling.${key} is not a number`,
+        'mend it',
+      );
     return given;
   };
   return {

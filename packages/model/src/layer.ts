@@ -181,7 +181,10 @@ export class DecoderLayer extends Module {
   ) {
     super();
     this.attention = this.child('attention', new AttentionPart(pools, factory, config, rotary));
-    this.feedForward = this.child('feedForward', new FeedForwardPart(pools, factory, config, dense));
+    this.feedForward = this.child(
+      'feedForward',
+      new FeedForwardPart(pools, factory, config, dense),
+    );
   }
 
   /** Its router, if it has experts. */
@@ -208,7 +211,10 @@ export class DecoderLayer extends Module {
     const attention = compute('attention', (tape, input) => this.attend(tape, input, options));
     const { router, experts, dense } = this.feedForward;
     if (dense)
-      return [attention, compute('feedForward', (tape, input) => this.denseForward(tape, input, dense))];
+      return [
+        attention,
+        compute('feedForward', (tape, input) => this.denseForward(tape, input, dense)),
+      ];
     if (!router || !experts) throw new Error('a layer has neither dense nor routed feed-forward');
     return [
       attention,
@@ -295,4 +301,3 @@ export class DecoderLayer extends Module {
     return h.reshape([h.size / hiddenSize, hiddenSize]);
   }
 }
-

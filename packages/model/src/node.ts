@@ -16,12 +16,7 @@ import { join } from 'node:path';
 
 import type { TensorSource, TensorToWrite } from './checkpoint';
 import type { HuggingFaceConfig } from './hugging-face';
-import {
-  headerLength,
-  makeHeader,
-  parseHeader,
-  type TensorEntry,
-} from './safetensors';
+import { headerLength, makeHeader, parseHeader, type TensorEntry } from './safetensors';
 
 const indexName = 'model.safetensors.index.json';
 
@@ -92,7 +87,8 @@ export function openWeights(folder: string): TensorSource {
     let source = files.get(file);
     if (!source) files.set(file, (source = openSafetensors(join(folder, file))));
     const entry = source.tensors.get(name);
-    if (!entry) throw missing(`${join(folder, file)}: tensor ${name}`, 'the index and its shards disagree');
+    if (!entry)
+      throw missing(`${join(folder, file)}: tensor ${name}`, 'the index and its shards disagree');
     tensors.set(name, entry);
     owner.set(name, source);
   }
@@ -114,7 +110,8 @@ export function openWeights(folder: string): TensorSource {
  */
 export function readConfig(folder: string): HuggingFaceConfig {
   const path = join(folder, 'config.json');
-  if (!existsSync(path)) throw missing(path, 'a checkpoint folder holds config.json and its weights');
+  if (!existsSync(path))
+    throw missing(path, 'a checkpoint folder holds config.json and its weights');
   return readJson(path) as HuggingFaceConfig;
 }
 

@@ -95,7 +95,9 @@ export function parseHeader(json: Uint8Array, fileBytes: number, file: string): 
     if (typeof value !== 'object' || value === null)
       throw corrupt(file, `entry "${name}" is not an object`);
     if (name === '__metadata__') {
-      metadata = Object.fromEntries(Object.entries(value).map(([key, text]) => [key, String(text)]));
+      metadata = Object.fromEntries(
+        Object.entries(value).map(([key, text]) => [key, String(text)]),
+      );
       continue;
     }
     tensors.set(name, parseEntry(value as Record<string, unknown>, name, base, fileBytes, file));

@@ -2,7 +2,7 @@
 // gradients, and greedy generation through the latent cache.
 import { join } from 'node:path';
 
-import { type Kernels, loadNative, referenceKernels } from '@baleen/kernels';
+import { type Kernels, referenceKernels } from '@baleen/kernels';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
@@ -16,12 +16,7 @@ import {
 } from '../src/index';
 import { openSafetensors, openWeights, readConfig } from '../src/node';
 
-const loaded = loadNative();
-if (!loaded.kernels && process.env.BALEEN_REQUIRE_NATIVE) throw new Error(loaded.reason);
-const implementations: [string, Kernels | null][] = [
-  ['reference', referenceKernels()],
-  ['native', loaded.kernels],
-];
+const implementations: [string, Kernels][] = [['reference', referenceKernels()]];
 
 function fixture(name: string, kernels: Kernels) {
   const folder = join(import.meta.dirname, 'fixtures', name);
@@ -45,15 +40,16 @@ function fixture(name: string, kernels: Kernels) {
 function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   expect(a.length).toBe(b.length);
   let worst = 0;
-  for (let i = 0; i < a.length; i += 1) worst = Math.max(worst, Math.abs((a[i] ?? NaN) - (b[i] ?? NaN)));
+  for (let i = 0; i < a.length; i += 1)
+    worst = Math.max(worst, Math.abs((a[i] ?? NaN) - (b[i] ?? NaN)));
   return worst;
 }
 
 for (const [implementation, kernels] of implementations)
-  describe.skipIf(kernels === null)(`${implementation} kernels`, () => {
+  describe(`${implementation} kernels`, () => {
     for (const name of ['hf-tiny', 'hf-tiny-noq', 'hf-tiny-yarn', 'hf-tiny-mtp'])
       describe(name, () => {
-        const k = kernels as Kernels;
+        const k = kernels;
 
         test('logits and greedy tokens', () => {
           const { model, floats, ints, batch, length } = fixture(name, k);
@@ -61,7 +57,8 @@ for (const [implementation, kernels] of implementations)
           const ids = tensorFrom(new Region(k, 'inputs'), [batch, length], ints('input_ids'));
           const run = new Run(region, { grad: false });
           let h: Tensor | undefined;
-          for (const phase of model.hiddenPhases()) h = run.forward(phase, h ? undefined : { ids }).h as Tensor;
+          for (const phase of model.hiddenPhases())
+            h = run.forward(phase, h ? undefined : { ids }).h as Tensor;
           run.tape.scoped(() => {
             const logits = model.logits(run.tape, h as Tensor).readSync();
             expect(largestDifference(logits, floats('logits'))).toBeLessThan(2e-4);
@@ -82,17 +79,24 @@ for (const [implementation, kernels] of implementations)
           const inputs = new Region(k, 'inputs');
           const region = new Region(k, 'test');
           const ids = ints('input_ids');
-          const next = Int32Array.from(ids, (_, i) => (i % length === length - 1 ? -1 : (ids[i + 1] ?? -1)));
+          const next = Int32Array.from(ids, (_, i) =>
+            i % length === length - 1 ? -1 : (ids[i + 1] ?? -1),
+          );
           const documents = reference.tensors.has('documents')
             ? ints('documents')
             : new Int32Array(ids.length);
           const nextDocuments = Int32Array.from(documents, (own, i) =>
             i % length === length - 1 ? own : (documents[i + 1] ?? 0),
           );
-          const targets = [next];
+          const targets: Int32Array[] = [next];
           for (let depth = 1; depth <= model.config.mtp.depth; depth += 1)
             targets.push(
-              mtpTargets(next, { inputs: documents, targets: nextDocuments }, { batch, length }, depth),
+              mtpTargets(
+                next,
+                { inputs: documents, targets: nextDocuments },
+                { batch, length },
+                depth,
+              ),
             );
           const counted = targets.map((list) => list.filter((target) => target >= 0).length);
           const scale = lossWeights(targets, counted, 0.3);
@@ -130,7 +134,9 @@ for (const [implementation, kernels] of implementations)
             const layer = /^layers\.(\d+)/.exec(phase)?.[1];
             if (layer === undefined) continue;
             expect(indices.flat()).toEqual([...ints(`router.${layer}.indices`)]);
-            expect(largestDifference(weights.flat(), floats(`router.${layer}.weights`))).toBeLessThan(1e-5);
+            expect(
+              largestDifference(weights.flat(), floats(`router.${layer}.weights`)),
+            ).toBeLessThan(1e-5);
           }
           const one = tensorFrom(inputs, [1], Float32Array.of(1));
           phases.forEach((_, index) => {

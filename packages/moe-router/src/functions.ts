@@ -148,7 +148,11 @@ function checkRouting(sizes: {
   if (experts % groups !== 0)
     refuse('groups', `groups (${groups}) does not divide experts (${experts})`, 'choose a divisor');
   if (groupsPerToken > groups || groupsPerToken < 1)
-    refuse('groupsPerToken', `groupsPerToken (${groupsPerToken}) is not in 1 … ${groups}`, 'keep at most all groups');
+    refuse(
+      'groupsPerToken',
+      `groupsPerToken (${groupsPerToken}) is not in 1 … ${groups}`,
+      'keep at most all groups',
+    );
   const reachable = (experts / groups) * groupsPerToken;
   if (expertsPerToken > reachable || expertsPerToken < 1)
     refuse(

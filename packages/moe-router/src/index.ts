@@ -1,4 +1,10 @@
 // The package's door.
-export { maxViolation, routeTokens, type RoutingSizes, type TokenRouting, updateBias } from './functions';
+export {
+  maxViolation,
+  type RoutingSizes,
+  routeTokens,
+  type TokenRouting,
+  updateBias,
+} from './functions';
 export { permute, unpermuteAdd } from './permute';
 export { type BalanceLoss, Router, type RouterSpec, type Routing } from './router';

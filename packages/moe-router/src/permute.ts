@@ -1,12 +1,5 @@
 // Tokens to experts and back: rows sorted by expert for grouped products, and their weighted sum afterwards.
-import {
-  add,
-  matrixShape,
-
-  type Tape,
-  Tensor,
-  type Value,
-} from '@baleen/tensor';
+import { add, matrixShape, type Tape, Tensor, type Value } from '@baleen/tensor';
 
 import type { Routing } from './router';
 

@@ -1,8 +1,8 @@
 // The router as a module: scores, choice, gate weights and the loads that balancing needs (§2.1.2).
 import {
   emptyTensor,
-  matrixShape,
   Module,
+  matrixShape,
   Parameter,
   type Pools,
   type Tape,
@@ -165,4 +165,3 @@ export class Router extends Module {
     kernels.fill(this.load, 0);
   }
 }
-

@@ -74,7 +74,9 @@ export class MtpDepth<Block extends Module = Module> extends Module {
     const count = length - depth;
     if (count < 1)
       throw Object.assign(
-        new Error(`sequences of ${length} are too short for depth ${depth} of multi-token prediction`),
+        new Error(
+          `sequences of ${length} are too short for depth ${depth} of multi-token prediction`,
+        ),
         { code: 'ERR_BALEEN_MTP_SEQUENCE', hint: 'use longer sequences or a smaller depth' },
       );
     const later = sliceSequences(tape, rows(embedded), batch, depth, count);

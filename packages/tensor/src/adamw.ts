@@ -1,9 +1,10 @@
 // AdamW over a module's parameters, with global-norm clipping. Nothing here reads a value back: norm, clip factor and the
 // finite flag are small tensors that the next kernel takes.
+
+import type { Kernels } from '@baleen/kernels';
 import type { Module, Parameter } from './parameter';
 import { Region } from './region';
 import { emptyTensor, Tensor } from './tensor';
-import type { Kernels } from '@baleen/kernels';
 
 /** Settings of one update. V3 (§4.2): β 0.9 and 0.95, weight decay 0.1, clip 1. */
 export interface AdamWSettings {

@@ -58,7 +58,8 @@ export function checkGradients(check: GradientCheck): GradientCheckResult[] {
     });
     return sum;
   };
-  if (module) for (const [, parameter] of module.parameters()) region.kernels.fill(parameter.grad, 0);
+  if (module)
+    for (const [, parameter] of module.parameters()) region.kernels.fill(parameter.grad, 0);
   const seed = new Tape(region, { grad: false });
   let grads: (Tensor | undefined)[] = [];
   seed.scoped(() => {
@@ -111,4 +112,3 @@ export function checkGradients(check: GradientCheck): GradientCheckResult[] {
     }
   return results;
 }
-

@@ -25,8 +25,8 @@ export {
   swiglu,
 } from './ops';
 export {
-  initialize,
   type Initializer,
+  initialize,
   Module,
   Parameter,
   type ParameterOptions,

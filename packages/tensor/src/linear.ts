@@ -129,7 +129,8 @@ class PlainLinear<Name extends string> extends WeightedModule<Name> implements L
     const { kernels } = tape;
     const { precision, spec } = this;
     const [rows, k] = matrixShape(x);
-    if (k !== spec.in) throw shapeError(`a linear layer of width ${spec.in} was given [${x.shape.join(', ')}]`);
+    if (k !== spec.in)
+      throw shapeError(`a linear layer of width ${spec.in} was given [${x.shape.join(', ')}]`);
     const outs = {} as Record<Name, Tensor>;
     for (const name of names(spec)) {
       const n = spec.outs[name];
@@ -147,7 +148,13 @@ class PlainLinear<Name extends string> extends WeightedModule<Name> implements L
           const dx = tape.empty([rows, k]);
           kernels.gemm(dx, dy, weightView(weight, precision), { m: rows, n: k, k: n });
           tape.deferWeightGrad(name, [dy, x], () => {
-            kernels.gemm(weight.grad, dy, x, { m: n, n: k, k: rows, transA: true, accumulate: true });
+            kernels.gemm(weight.grad, dy, x, {
+              m: n,
+              n: k,
+              k: rows,
+              transA: true,
+              accumulate: true,
+            });
           });
           return [dx];
         },
@@ -175,14 +182,21 @@ class PlainGroupedLinear<Name extends string>
     const { kernels } = tape;
     const { precision, spec } = this;
     const [rows, k] = matrixShape(x);
-    if (k !== spec.in) throw shapeError(`experts of width ${spec.in} were given [${x.shape.join(', ')}]`);
+    if (k !== spec.in)
+      throw shapeError(`experts of width ${spec.in} were given [${x.shape.join(', ')}]`);
     const groups = spec.experts;
     const outs = {} as Record<Name, Tensor>;
     for (const name of names(spec)) {
       const n = spec.outs[name];
       const weight = this.weights[name];
       const out = tape.empty([rows, n]);
-      kernels.groupedGemm(out, x, weightView(weight, precision), offsets, { groups, rows, n, k, transB: true });
+      kernels.groupedGemm(out, x, weightView(weight, precision), offsets, {
+        groups,
+        rows,
+        n,
+        k,
+        transB: true,
+      });
       tape.record({
         name: `experts ${name}`,
         inputs: [x],
@@ -192,7 +206,12 @@ class PlainGroupedLinear<Name extends string>
           if (!grad) return [];
           const dy = inPrecision(tape, kernels, grad, precision);
           const dx = tape.empty([rows, k]);
-          kernels.groupedGemm(dx, dy, weightView(weight, precision), offsets, { groups, rows, n: k, k: n });
+          kernels.groupedGemm(dx, dy, weightView(weight, precision), offsets, {
+            groups,
+            rows,
+            n: k,
+            k: n,
+          });
           tape.deferWeightGrad(name, [dy, x, offsets], () => {
             kernels.groupedGemmWeight(weight.grad, dy, x, offsets, {
               groups,

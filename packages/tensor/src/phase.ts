@@ -1,9 +1,10 @@
 // Phases: the units in which a model runs. A decoder layer is a list of them (attention, dispatch, experts, combine),
 // each with its own boundary on the tape, so that an executor can put one micro-batch's forward beside another's
 // backward, and communication beside both (§3.2.1).
+
+import type { Region } from './region';
 import { holdAll, releaseAll, Tape, type TapeOptions } from './tape';
 import { isTensor, Tensor, type Value } from './tensor';
-import type { Region } from './region';
 
 /** Named values between phases. */
 export type Bundle = Readonly<Record<string, Value>>;

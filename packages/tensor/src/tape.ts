@@ -13,7 +13,7 @@
 import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
 
 import type { Block, Rebuildable, Region } from './region';
-import { blocksOf, type Shape, ScaledTensor, sizeOf, Tensor, type Value } from './tensor';
+import { blocksOf, ScaledTensor, type Shape, sizeOf, Tensor, type Value } from './tensor';
 
 /** One operation on the tape. */
 export interface TapeNode {
@@ -386,7 +386,9 @@ export class Tape {
     }
     // In place only if nobody else sees the sum so far.
     const target =
-      present.block.current.refs === 1 ? present : emptyLike(this.region.allocate.bind(this.region), present);
+      present.block.current.refs === 1
+        ? present
+        : emptyLike(this.region.allocate.bind(this.region), present);
     this.kernels.add(target, present, grad);
     if (target !== present) {
       present.block.release();
@@ -416,7 +418,11 @@ function firstOf(values: readonly Value[], value: Value): number {
 }
 
 function emptyLike(allocate: (bytes: number) => Block, tensor: Tensor): Tensor {
-  return new Tensor(allocate(tensor.size * bytesPerElement[tensor.dtype]), tensor.shape, tensor.dtype);
+  return new Tensor(
+    allocate(tensor.size * bytesPerElement[tensor.dtype]),
+    tensor.shape,
+    tensor.dtype,
+  );
 }
 
 /** Holds every block of the values.
