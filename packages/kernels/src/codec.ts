@@ -46,7 +46,7 @@ export function encodeE4M3(x: number): number {
   if (magnitude >= 0x43e00000) return sign | 0x7e; // 448 and above, infinity too
   if (magnitude < 0x3c800000) {
     // Below 2⁻⁶ codes count multiples of 2⁻⁹.
-    const steps = Math.abs(x) * 512;
+    const steps = Math.abs(float[0]) * 512;
     const down = Math.floor(steps);
     const rest = steps - down;
     return sign | (rest > 0.5 || (rest === 0.5 && down % 2 === 1) ? down + 1 : down);

@@ -3,7 +3,7 @@ import type { Kernels } from './kernels';
 import { referenceKernels } from './reference';
 
 const stateKey = Symbol.for('baleen.kernels');
-const globals = globalThis as { [stateKey]?: Kernels };
+const globals = globalThis as unknown as Record<symbol, Kernels | undefined>;
 
 /**
  * The kernels of this process.

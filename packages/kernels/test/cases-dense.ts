@@ -1,0 +1,423 @@
+// Cases of memory, matrix products and FP8.
+import { type Operand, type ScaledView, viewOf } from '@baleen/kernels';
+
+import type { Case } from './cases';
+import { type Arena, scaledArrays } from './compare';
+
+type Kind = 'f32' | 'bf16' | 'e4m3';
+
+const lengths = [0, 1, 7, 16, 33, 1000, 70_001];
+
+/** Bit patterns of FP32 where rounding goes wrong first. */
+const special = Uint32Array.of(
+  ...[0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x7f7fffff, 0xff7fffff],
+  ...[0x7f800000, 0xff800000, 0x7f800001, 0xffc00000, 0x7fffffff, 0x3f808000, 0x3f818000],
+  ...[0x3f807fff, 0x3f808001, 0x7f7f8000, 0x7f7f7fff, 0x00008000, 0x00018000, 0x43e00000],
+  ...[0x43e80000, 0x43e7ffff, 0x3c800000, 0x3c7fffff, 0x3a800000, 0x3a800001, 0x3b400000],
+);
+const specials = new Float32Array(special.buffer);
+
+function memoryCases(): Case[] {
+  const list: Case[] = [];
+  for (const size of lengths) {
+    list.push(
+      {
+        kernel: 'fill',
+        label: `${size} of each type`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const outs = [arena.out(size), arena.outHalves(size), arena.outIntegers(size)] as const;
+          kernels.fill(viewOf(outs[0]), 0.1);
+          kernels.fill(viewOf(outs[1]), 0.1);
+          kernels.fill(viewOf(outs[2]), -7);
+          return { f32: outs[0], bf16: outs[1], i32: outs[2] };
+        },
+      },
+      {
+        kernel: 'copy',
+        label: `${size} of each type`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const [x, halves] = [arena.floats(size), arena.halves(size)];
+          const codes = scaledArrays(arena.scaled(1, size, [1, 128])).codes;
+          const outs = [arena.out(size), arena.outHalves(size), arena.outCodes(size)] as const;
+          kernels.copy(viewOf(outs[0]), viewOf(x));
+          kernels.copy(viewOf(outs[1]), viewOf(halves));
+          kernels.copy(viewOf(outs[2]), viewOf(codes));
+          return { f32: outs[0], bf16: outs[1], e4m3: outs[2] };
+        },
+      },
+      {
+        kernel: 'cast',
+        label: `${size} both ways`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const [down, up] = [arena.outHalves(size), arena.out(size)];
+          kernels.cast(viewOf(down), viewOf(arena.floats(size)));
+          kernels.cast(viewOf(up), viewOf(arena.halves(size)));
+          return { down, up };
+        },
+      },
+      {
+        kernel: 'add',
+        label: `${size}, also in place and integers`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const [a, out, inPlace] = [arena.floats(size), arena.out(size), arena.out(size)];
+          const [count, left] = [arena.outIntegers(size), arena.integers(size, (i) => i - 5)];
+          kernels.add(viewOf(out), viewOf(a), viewOf(inPlace));
+          kernels.add(viewOf(inPlace), viewOf(inPlace), viewOf(a));
+          kernels.add(viewOf(count), viewOf(left), viewOf(count));
+          return { out, inPlace, count };
+        },
+      },
+      {
+        kernel: 'scale',
+        label: `${size}, also in place`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const [x, out, inPlace] = [arena.floats(size), arena.out(size), arena.out(size)];
+          kernels.scale(viewOf(out), viewOf(x), 0.3);
+          kernels.scale(viewOf(inPlace), viewOf(inPlace), -1.7);
+          return { out, inPlace };
+        },
+      },
+    );
+  }
+  list.push({
+    kernel: 'cast',
+    label: 'ties, infinities, NaN, subnormals',
+    tolerance: 'bits',
+    run: (kernels, arena) => {
+      const x = arena.floats(specials.length * 3, () => 0);
+      for (let i = 0; i < x.length; i += 1) x[i] = specials[i % specials.length];
+      const [down, up] = [arena.outHalves(x.length), arena.out(65536)];
+      kernels.cast(viewOf(down), viewOf(x));
+      kernels.cast(viewOf(up), viewOf(Uint16Array.from({ length: 65536 }, (_, i) => i)));
+      x.fill(0);
+      return { down, up };
+    },
+  });
+  for (const [rows, cols] of [
+    [0, 5],
+    [1, 1],
+    [5, 3],
+    [33, 47],
+    [64, 160],
+  ] as const)
+    for (const from of ['f32', 'bf16'] as const)
+      for (const to of ['f32', 'bf16', 'accumulate'] as const) {
+        if (to === 'accumulate' && from === 'bf16') continue;
+        for (const xStride of [0, cols + 4])
+          list.push({
+            kernel: 'copyStrided',
+            label: `${rows}×${cols} ${from} → ${to}, stride ${xStride}`,
+            tolerance: 'bits',
+            run: (kernels, arena) => {
+              const xSize = 2 + Math.max(0, rows - 1) * xStride + cols;
+              const outSize = 3 + rows * (cols + 9);
+              const x = from === 'f32' ? arena.floats(xSize) : arena.halves(xSize);
+              const out = to === 'bf16' ? arena.outHalves(outSize) : arena.out(outSize);
+              kernels.copyStrided(viewOf(out), viewOf(x), {
+                rows,
+                cols,
+                outStride: cols + 9,
+                outOffset: 3,
+                xStride,
+                xOffset: 2,
+                accumulate: to === 'accumulate',
+              });
+              return { out };
+            },
+          });
+      }
+  return list;
+}
+
+/** A matrix operand stored [rows, cols]; scale blocks span 128 along the axis that is summed. */
+function matrix(
+  arena: Arena,
+  kind: Kind,
+  rows: number,
+  cols: number,
+  along: 'rows' | 'cols',
+  across: number,
+): Operand {
+  if (kind === 'f32') return viewOf(arena.floats(rows * cols));
+  if (kind === 'bf16') return viewOf(arena.halves(rows * cols));
+  return arena.scaled(rows, cols, along === 'cols' ? [across, 128] : [128, across]);
+}
+
+/** Matrices stacked, each with blocks of its own. */
+function stack(
+  arena: Arena,
+  kind: Kind,
+  groups: number,
+  [rows, cols]: readonly [number, number],
+  along: 'rows' | 'cols',
+  across: number,
+): Operand {
+  if (kind !== 'e4m3') return matrix(arena, kind, groups * rows, cols, along, across);
+  const block: readonly [number, number] = along === 'cols' ? [across, 128] : [128, across];
+  const whole = arena.scaled(groups * rows, cols, block, groups * Math.ceil(rows / block[0]));
+  return whole;
+}
+
+const shapes = [
+  [0, 4, 8],
+  [3, 4, 0],
+  [1, 1, 1],
+  [1, 5, 3],
+  [1, 64, 128],
+  [2, 130, 257],
+  [17, 33, 129],
+  [31, 16, 127],
+  [32, 32, 128],
+  [33, 47, 300],
+  [19, 259, 70],
+  [40, 48, 384],
+] as const;
+const kinds = ['f32', 'bf16', 'e4m3'] as const;
+
+function productCases(): Case[] {
+  const list: Case[] = [];
+  for (const kind of kinds)
+    for (const [m, n, k] of shapes)
+      for (const transA of [false, true])
+        for (const transB of [false, true])
+          for (const accumulate of [false, true])
+            for (const [acrossA, acrossB] of kind === 'e4m3'
+              ? [
+                  [1, 128],
+                  [1, 1],
+                  [128, 128],
+                ]
+              : [[1, 1]])
+              list.push({
+                kernel: 'gemm',
+                label: `${kind} ${m}×${n}×${k}${transA ? ' aᵀ' : ''}${transB ? ' bᵀ' : ''}${accumulate ? ' +=' : ''} ${acrossA}/${acrossB}`,
+                tolerance: kind === 'f32' ? 1e-6 : 'bits',
+                run: (kernels, arena) => {
+                  const a = transA
+                    ? matrix(arena, kind, k, m, 'rows', acrossA)
+                    : matrix(arena, kind, m, k, 'cols', acrossA);
+                  const b = transB
+                    ? matrix(arena, kind, n, k, 'cols', acrossB)
+                    : matrix(arena, kind, k, n, 'rows', acrossB);
+                  const c = arena.out(m * n);
+                  kernels.gemm(viewOf(c), a, b, { m, n, k, transA, transB, accumulate });
+                  return { c };
+                },
+              });
+  const groupings: readonly (readonly number[])[] = [
+    [5],
+    [0, 0, 0],
+    [1, 0, 3, 130],
+    [0, 128, 1, 0],
+    [33, 65, 0, 7, 160],
+  ];
+  for (const kind of kinds)
+    for (const sizes of groupings)
+      for (const [n, k] of [
+        [16, 128],
+        [33, 130],
+      ] as const)
+        for (const accumulate of [false, true]) {
+          const groups = sizes.length;
+          const rows = sizes.reduce((sum, size) => sum + size, 0);
+          const name = `${kind} [${sizes.join(' ')}] ${n}, ${k}${accumulate ? ' +=' : ''}`;
+          const tolerance = kind === 'f32' ? 1e-6 : 'bits';
+          for (const transB of [false, true])
+            for (const across of kind === 'e4m3' ? [1, 128] : [1])
+              list.push({
+                kernel: 'groupedGemm',
+                label: `${name}${transB ? ' bᵀ' : ''} ${across}`,
+                tolerance,
+                run: (kernels, arena) => {
+                  const a = matrix(arena, kind, rows, k, 'cols', 1);
+                  const b = transB
+                    ? stack(arena, kind, groups, [n, k], 'cols', across)
+                    : stack(arena, kind, groups, [k, n], 'rows', across);
+                  const c = arena.out(rows * n);
+                  const offsets = viewOf(arena.offsets(sizes));
+                  kernels.groupedGemm(viewOf(c), a, b, offsets, {
+                    groups,
+                    rows,
+                    n,
+                    k,
+                    transB,
+                    accumulate,
+                  });
+                  return { c };
+                },
+              });
+          list.push({
+            kernel: 'groupedGemmWeight',
+            label: name,
+            tolerance,
+            run: (kernels, arena) => {
+              const scaleRows = Math.floor(rows / 128) + groups;
+              const [a, b] = [k, n].map((cols) =>
+                kind === 'e4m3'
+                  ? arena.scaled(rows, cols, [128, 1], scaleRows)
+                  : matrix(arena, kind, rows, cols, 'rows', 1),
+              );
+              const c = arena.out(groups * k * n);
+              const offsets = viewOf(arena.offsets(sizes));
+              kernels.groupedGemmWeight(viewOf(c), a, b, offsets, {
+                groups,
+                rows,
+                m: k,
+                n,
+                accumulate,
+              });
+              return { c };
+            },
+          });
+        }
+  return list;
+}
+
+/** An output in blocks, holding something already; without groups just enough scales, else room for any grouping. */
+function scaledOut(
+  arena: Arena,
+  rows: number,
+  cols: number,
+  [blockRows, blockCols]: readonly [number, number],
+  groups?: number,
+): ScaledView {
+  const scaleRows =
+    groups === undefined
+      ? Math.ceil(rows / blockRows)
+      : Math.min(rows, Math.floor(rows / 128) + groups);
+  return {
+    codes: viewOf(arena.outCodes(rows * cols)),
+    scales: viewOf(arena.out(scaleRows * Math.ceil(cols / blockCols))),
+    blockRows,
+    blockCols,
+  };
+}
+
+function fp8Cases(): Case[] {
+  const list: Case[] = [];
+  const blocks = [
+    [1, 128],
+    [128, 1],
+    [128, 128],
+  ] as const;
+  const matrices = [
+    [0, 16],
+    [1, 1],
+    [1, 300],
+    [129, 5],
+    [130, 200],
+    [130, 128],
+  ] as const;
+  for (const [rows, cols] of matrices)
+    for (const block of blocks)
+      for (const powerOfTwo of [false, true]) {
+        const name = `${rows}×${cols} in ${block.join('×')}${powerOfTwo ? ', powers of two' : ''}`;
+        list.push({
+          kernel: 'quantize',
+          label: name,
+          tolerance: 'bits',
+          run: (kernels, arena) => {
+            const size = (i: number): number => arena.random.normal() * 10 ** ((i % 7) - 5);
+            const x = arena.floats(rows * cols, size);
+            const out = scaledOut(arena, rows, cols, block);
+            kernels.quantize(out, viewOf(x), { rows, cols, powerOfTwo });
+            return scaledArrays(out);
+          },
+        });
+        for (const from of blocks)
+          list.push({
+            kernel: 'requantize',
+            label: `${name} from ${from.join('×')}`,
+            tolerance: 'bits',
+            run: (kernels, arena) => {
+              const out = scaledOut(arena, rows, cols, block);
+              kernels.requantize(out, arena.scaled(rows, cols, from), { rows, cols, powerOfTwo });
+              return scaledArrays(out);
+            },
+          });
+        if (powerOfTwo) continue;
+        list.push({
+          kernel: 'dequantize',
+          label: name,
+          tolerance: 'bits',
+          run: (kernels, arena) => {
+            const x = arena.scaled(rows, cols, block);
+            const [f32, bf16] = [arena.out(rows * cols), arena.outHalves(rows * cols)];
+            kernels.dequantize(viewOf(f32), x, { rows, cols });
+            kernels.dequantize(viewOf(bf16), x, { rows, cols });
+            return { f32, bf16 };
+          },
+        });
+      }
+  for (const block of blocks)
+    for (const powerOfTwo of [false, true])
+      list.push({
+        kernel: 'quantize',
+        label: `infinities, NaN, zeros and ties in ${block.join('×')}${powerOfTwo ? ', powers of two' : ''}`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const [rows, cols] = [130, 260];
+          // Zeros; one block with NaN, one with an infinity; and ties between codes where the scale is 1.
+          const x = arena.floats(rows * cols, (i) => {
+            const [r, c] = [Math.floor(i / cols), i % cols];
+            if (r === 2 && c === 7) return NaN;
+            if (r === 4 && c === 130) return -Infinity;
+            if (r === 6 || c === 6) return i % 3 ? 0 : -0;
+            if (r === 129 || c === 259)
+              return (i % 2 ? 448 : -0.5 * (i % 900)) + 2 ** -6 * (i % 16);
+            return arena.random.normal() * 1e-4;
+          });
+          const out = scaledOut(arena, rows, cols, block);
+          kernels.quantize(out, viewOf(x), { rows, cols, powerOfTwo });
+          return scaledArrays(out);
+        },
+      });
+  for (const sizes of [[1], [0, 0], [0, 5, 130, 0, 128, 300], [3, 0, 1]])
+    for (const cols of [1, 33, 128]) {
+      const [rows, groups] = [sizes.reduce((sum, size) => sum + size, 0), sizes.length];
+      const used = sizes.reduce((sum, size) => sum + Math.ceil(size / 128), 0) * cols;
+      const label = `[${sizes.join(' ')}] × ${cols} in groups`;
+      // Scales beyond the last group's are nobody's.
+      const outputs = (out: ScaledView): { codes: Uint8Array; scales: Float32Array } => {
+        const { codes, scales } = scaledArrays(out);
+        return { codes, scales: scales.subarray(0, used) };
+      };
+      list.push(
+        {
+          kernel: 'quantize',
+          label,
+          tolerance: 'bits',
+          run: (kernels, arena) => {
+            const out = scaledOut(arena, rows, cols, [128, 1], groups);
+            const offsets = viewOf(arena.offsets(sizes));
+            const x = viewOf(arena.floats(rows * cols));
+            kernels.quantize(out, x, { rows, cols, offsets, groups });
+            return outputs(out);
+          },
+        },
+        {
+          kernel: 'requantize',
+          label,
+          tolerance: 'bits',
+          run: (kernels, arena) => {
+            const out = scaledOut(arena, rows, cols, [128, 1], groups);
+            const offsets = viewOf(arena.offsets(sizes));
+            const x = arena.scaled(rows, cols, [1, 128]);
+            kernels.requantize(out, x, { rows, cols, offsets, groups });
+            return outputs(out);
+          },
+        },
+      );
+    }
+  return list;
+}
+
+/** Cases of memory, matrix products and FP8. */
+export function denseCases(): Case[] {
+  return [...memoryCases(), ...productCases(), ...fp8Cases()];
+}

@@ -1,0 +1,20 @@
+// One call of every kernel in many shapes, for comparing implementations: odd sizes, single rows, no rows, empty groups.
+import type { KernelName, Kernels, ViewArray } from '@baleen/kernels';
+
+import { denseCases } from './cases-dense';
+import { layerCases } from './cases-layers';
+import { routingCases } from './cases-routing';
+import type { Arena } from './compare';
+
+/** A kernel call that can be repeated on any implementation: the same arena seed gives the same operands. */
+export interface Case {
+  readonly kernel: KernelName;
+  readonly label: string;
+  /** Part of the norm by which results may differ; `'bits'` for none. */
+  readonly tolerance: number | 'bits';
+  /** Calls the kernel and returns its outputs. */
+  readonly run: (kernels: Kernels, arena: Arena) => Readonly<Record<string, ViewArray>>;
+}
+
+/** All cases. */
+export const cases: readonly Case[] = [...denseCases(), ...layerCases(), ...routingCases()];
