@@ -42,7 +42,7 @@ function rowCases(): Case[] {
         },
       },
     );
-  for (const size of [0, 1, 7, 1000, 40_003]) {
+  for (const size of [0, 1, 7, 1000, 10_007]) {
     // Far out as well: neither overflow nor NaN may come of e^±x.
     const wide = (arena: Arena): View =>
       viewOf(arena.floats(size, (i) => arena.random.normal() * (i % 5 === 4 ? 60 : 3)));

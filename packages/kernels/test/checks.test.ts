@@ -1,0 +1,307 @@
+// Wrong sizes, types and blocks are refused before anything is computed, by every implementation alike.
+import {
+  type KernelName,
+  type Kernels,
+  kernelNames,
+  nullKernels,
+  referenceKernels,
+  type ScaledView,
+  type View,
+  viewOf,
+} from '@baleen/kernels';
+import { describe, expect, test } from 'vitest';
+
+import { cases } from './cases';
+import { Arena } from './compare';
+
+const f = (size: number): View => viewOf(new Float32Array(size));
+const h = (size: number): View => viewOf(new Uint16Array(size));
+const i = (size: number): View => viewOf(new Int32Array(size));
+const s = (rows: number, cols: number, blockRows: number, blockCols: number): ScaledView => ({
+  codes: viewOf(new Uint8Array(rows * cols)),
+  scales: f(Math.ceil(rows / blockRows) * Math.ceil(cols / blockCols)),
+  blockRows,
+  blockCols,
+});
+
+const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][] = [
+  [
+    'a size',
+    (x) => {
+      x.gemm(f(6), f(8), f(11), { m: 2, n: 3, k: 4 });
+    },
+    /gemm: b holds 11 elements, expected 12/,
+  ],
+  [
+    'a type',
+    (x) => {
+      x.rmsNorm(f(6), f(2), h(6), f(3), { rows: 2, cols: 3, epsilon: 0 });
+    },
+    /rmsNorm: x is bf16, expected f32/,
+  ],
+  [
+    'operands of two types',
+    (x) => {
+      x.gemm(f(6), f(8), h(12), { m: 2, n: 3, k: 4 });
+    },
+    /gemm: a is f32 and b is bf16/,
+  ],
+  [
+    'codes without scales',
+    (x) => {
+      x.gemm(f(1), viewOf(new Uint8Array(1)), viewOf(new Uint8Array(1)), { m: 1, n: 1, k: 1 });
+    },
+    /gemm: a is e4m3 without scales/,
+  ],
+  [
+    'blocks across the sum',
+    (x) => {
+      x.gemm(f(4), s(2, 256, 128, 1), s(2, 256, 1, 128), { m: 2, n: 2, k: 256, transB: true });
+    },
+    /gemm: a in blocks of 128×1 must span 128 along its cols/,
+  ],
+  [
+    'blocks over rows of groups',
+    (x) => {
+      x.groupedGemm(f(4), s(2, 9, 128, 128), s(2, 9, 1, 128), i(2), {
+        groups: 1,
+        rows: 2,
+        n: 2,
+        k: 9,
+        transB: true,
+      });
+    },
+    /groupedGemm: a in blocks of 128×128 must .* 1 across/,
+  ],
+  [
+    'too few scales',
+    (x) => {
+      x.dequantize(f(512), { ...s(2, 256, 1, 128), scales: f(3) }, { rows: 2, cols: 256 });
+    },
+    /dequantize: x.scales holds 3 elements, expected 4/,
+  ],
+  [
+    'too few scales for groups',
+    (x) => {
+      x.quantize({ ...s(300, 2, 128, 1), scales: f(6) }, f(600), {
+        rows: 300,
+        cols: 2,
+        offsets: i(4),
+        groups: 3,
+      });
+    },
+    /quantize: out.scales holds 6 elements, expected at least 10/,
+  ],
+  [
+    'groups in other blocks',
+    (x) => {
+      x.quantize(s(3, 2, 1, 128), f(6), { rows: 3, cols: 2, offsets: i(2), groups: 1 });
+    },
+    /must have blocks of 128×1/,
+  ],
+  [
+    'a stride beyond the end',
+    (x) => {
+      x.copyStrided(f(10), f(10), { rows: 3, cols: 2, outStride: 4, outOffset: 1, xStride: 2 });
+    },
+    /copyStrided: out holds 10 elements, expected at least 11/,
+  ],
+  [
+    'adding into BF16',
+    (x) => {
+      x.copyStrided(h(4), f(4), { rows: 1, cols: 4, outStride: 4, xStride: 4, accumulate: true });
+    },
+    /copyStrided: out is bf16, expected f32/,
+  ],
+  [
+    'an odd rotary width',
+    (x) => {
+      x.rope(f(3), f(3), f(3), f(3), {
+        rows: 1,
+        heads: 1,
+        width: 3,
+        sequence: 1,
+        outStride: 3,
+        outHeadStride: 3,
+        xStride: 3,
+        xHeadStride: 3,
+      });
+    },
+    /rope: width \(3\) is odd/,
+  ],
+  [
+    'positions beyond the tables',
+    (x) => {
+      x.rope(f(8), f(8), f(4), f(4), {
+        rows: 2,
+        heads: 1,
+        width: 4,
+        sequence: 2,
+        start: 1,
+        outStride: 4,
+        outHeadStride: 4,
+        xStride: 4,
+        xHeadStride: 4,
+      });
+    },
+    /rope: cos holds 4 elements, expected at least 6/,
+  ],
+  [
+    'more queries than keys',
+    (x) => {
+      x.attention(f(2), f(2), f(2), f(1), f(1), {
+        batch: 1,
+        queries: 2,
+        keys: 1,
+        heads: 1,
+        queryWidth: 1,
+        valueWidth: 1,
+        scale: 1,
+      });
+    },
+    /attention: keys \(1\) are fewer than queries \(2\)/,
+  ],
+  [
+    'k above the experts kept',
+    (x) => {
+      x.topK(i(3), f(8), null, { tokens: 1, experts: 8, k: 3, groups: 4, groupsKept: 1 });
+    },
+    /topK: k \(3\) exceeds the experts of the groups kept \(2\)/,
+  ],
+  [
+    'groups that do not divide',
+    (x) => {
+      x.topK(i(1), f(8), null, { tokens: 1, experts: 8, k: 1, groups: 3, groupsKept: 1 });
+    },
+    /topK: experts \(8\) do not divide into groups \(3\)/,
+  ],
+  [
+    'more groups kept than there are',
+    (x) => {
+      x.topK(i(1), f(8), null, { tokens: 1, experts: 8, k: 1, groups: 2, groupsKept: 3 });
+    },
+    /topK: groupsKept \(3\) is not between 1 and groups \(2\)/,
+  ],
+  [
+    'rows that are not tokens',
+    (x) => {
+      x.permute(f(10), f(4), i(5), { rows: 5, k: 2, cols: 2 });
+    },
+    /permute: rows \(5\) are not k \(2\) times/,
+  ],
+  [
+    'a table of other columns',
+    (x) => {
+      x.embedding(f(3), f(7), i(1), { rows: 1, cols: 3 });
+    },
+    /embedding: weight is no matrix of 3 columns/,
+  ],
+  [
+    'a gradient of the wrong size',
+    (x) => {
+      x.linearCrossEntropy(
+        f(1),
+        f(2),
+        f(6),
+        i(1),
+        { rows: 1, hidden: 2, vocab: 3 },
+        { rowScale: f(1), dx: f(2), dweight: f(5) },
+      );
+    },
+    /linearCrossEntropy: gradient.dweight holds 5 elements, expected 6/,
+  ],
+  [
+    'an update before the first',
+    (x) => {
+      x.adamw(f(1), f(1), h(1), h(1), f(1), i(1), {
+        learningRate: 1,
+        beta1: 0,
+        beta2: 0,
+        epsilon: 0,
+        weightDecay: 0,
+        step: 0,
+      });
+    },
+    /adamw: step \(0\) counts from 1/,
+  ],
+  [
+    'a missing view',
+    (x) => {
+      x.sigmoid(f(1), null as unknown as View);
+    },
+    /sigmoid: x is missing/,
+  ],
+  [
+    'a view beyond its storage',
+    (x) => {
+      x.fill({ ...f(4), byteOffset: 4 }, 0);
+    },
+    /fill: out spans bytes 4 to 20 of a storage of 16/,
+  ],
+  [
+    'a view between elements',
+    (x) => {
+      x.fill({ ...f(4), byteOffset: 2, size: 1 }, 0);
+    },
+    /fill: out starts at byte 2, no multiple of 4/,
+  ],
+];
+
+describe.each([
+  ['reference', referenceKernels()],
+  ['null', nullKernels()],
+] as const)('%s', (_, kernels) => {
+  test.each(wrong)('%s', (_, call, message) => {
+    expect(() => {
+      call(kernels);
+    }).toThrow(message);
+    expect(() => {
+      call(kernels);
+    }).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BALEEN_KERNELS_SHAPE',
+        path: expect.any(String) as string,
+        hint: expect.any(String) as string,
+      }),
+    );
+  });
+});
+
+/** Views whose length is theirs to choose. */
+const free: Partial<Record<KernelName, number>> = {
+  fill: 0,
+  sum: 1,
+  sumOfSquares: 1,
+  clipFactor: 3,
+};
+
+test.each(kernelNames)('%s: no view may be one element short', (name) => {
+  // The arguments of every case, each view in turn cut.
+  let refused = 0;
+  const cutting = new Proxy(nullKernels(), {
+    get: (kernels, key) =>
+      key !== name
+        ? (Reflect.get(kernels, key) as unknown)
+        : (...args: unknown[]) => {
+            const method = kernels[name].bind(kernels) as (...args: unknown[]) => void;
+            method(...args);
+            for (let at = 0; at < args.length; at += 1) {
+              const arg = args[at] as View | ScaledView | null;
+              if (typeof arg !== 'object' || arg === null || at === free[name]) continue;
+              // Strided views may be longer than what is reached, and a table has as many rows as it has.
+              if (name === 'copyStrided' || name === 'rope' || (name === 'embedding' && at === 1))
+                continue;
+              const view = 'codes' in arg ? arg.codes : arg;
+              if (typeof view.dtype !== 'string' || view.size === 0) continue;
+              const short = { ...view, size: view.size - 1 };
+              const cut = args.with(at, 'codes' in arg ? { ...arg, codes: short } : short);
+              expect(() => {
+                method(...cut);
+              }, `argument ${at}`).toThrow(/elements|matrix/);
+              refused += 1;
+            }
+          },
+  });
+  for (const { kernel, run } of cases) if (kernel === name) run(cutting, new Arena(1));
+  if (!['fill', 'copyStrided', 'rope'].includes(name)) expect(refused).toBeGreaterThan(0);
+});
