@@ -10,6 +10,7 @@ export {
   weightsToWrite,
 } from './checkpoint';
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
+export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type ForwardOptions, type Precision } from './decoder';
 export { choose, generate, type SamplingOptions } from './generate';
 export {
