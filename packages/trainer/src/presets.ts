@@ -1,0 +1,315 @@
+// The presets: complete configurations to train, or to plan with.
+import type { TrainConfig, TrainModelConfig } from './config';
+
+/** Names of the presets. */
+export type PresetName = 'tiny' | 'small' | 'base' | 'v3-16b' | 'v3-671b';
+
+type Recipe = Pick<TrainConfig, 'model' | 'data' | 'precision' | 'steps'> & {
+  batch: Partial<TrainConfig['batch']> & Pick<TrainConfig['batch'], 'sequence' | 'sequences'>;
+  peak: number;
+  evaluationTokens: number;
+  evaluationEvery: number;
+  checkpointEvery: number;
+};
+
+/** V3's hyper-parameters (§4.2) where a recipe does not say otherwise; shares are V3's tokens over 14.8 T. */
+function withV3(recipe: Recipe): TrainConfig {
+  const { model, data, precision, steps, batch, peak } = recipe;
+  return {
+    model,
+    data,
+    precision,
+    steps,
+    seed: 1,
+    batch: { microBatch: batch.sequences, rampFrom: batch.sequences, rampShare: 0, ...batch },
+    optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, maxNorm: 1 },
+    schedule: {
+      learningRate: {
+        peak,
+        warmupShare: 0.05,
+        constantShare: 0.62,
+        end: peak / 10,
+        finalShares: [
+          { share: 0.0225, rate: peak / 10 },
+          { share: 0.0113, rate: (peak * 7.3) / 220 },
+        ],
+      },
+      biasSpeed: { speed: 0.001, freezeShare: 0.0338 },
+      mtpWeight: { first: 0.3, last: 0.1, lastShare: 0.3243 },
+      balanceFactor: 1e-4,
+    },
+    evaluation: { every: recipe.evaluationEvery, tokens: recipe.evaluationTokens, stride: 0.5 },
+    checkpoint: { every: recipe.checkpointEvery, keep: 2 },
+    threads: 0,
+  };
+}
+
+const common = { normEps: 1e-6, initStd: 0.02 };
+
+function tiny(): TrainConfig {
+  return withV3({
+    model: {
+      ...common,
+      vocabSize: null,
+      hiddenSize: 128,
+      layers: 4,
+      denseLayers: 1,
+      intermediateSize: 256,
+      maxSequence: 256,
+      attention: {
+        heads: 4,
+        nopeDim: 32,
+        ropeDim: 16,
+        valueDim: 32,
+        queryRank: 64,
+        kvRank: 64,
+        ropeTheta: 10000,
+        yarn: null,
+      },
+      moe: {
+        routedExperts: 8,
+        sharedExperts: 1,
+        expertsPerToken: 2,
+        groups: 4,
+        groupsPerToken: 2,
+        intermediateSize: 48,
+        routedScaling: 2.5,
+        normalizeGates: true,
+      },
+      mtp: { depth: 1 },
+    },
+    data: {
+      sources: ['moby-dick'],
+      heldOutEvery: 10,
+      tokenizer: { kind: 'bytes', vocabSize: null },
+    },
+    precision: 'fp8',
+    steps: 400,
+    batch: { sequence: 256, sequences: 16 },
+    peak: 4e-3,
+    evaluationEvery: 100,
+    evaluationTokens: 16384,
+    checkpointEvery: 0,
+  });
+}
+
+function small(): TrainConfig {
+  return withV3({
+    model: {
+      ...common,
+      vocabSize: null,
+      hiddenSize: 256,
+      layers: 6,
+      denseLayers: 1,
+      intermediateSize: 768,
+      maxSequence: 256,
+      attention: {
+        heads: 8,
+        nopeDim: 32,
+        ropeDim: 32,
+        valueDim: 32,
+        queryRank: 128,
+        kvRank: 128,
+        ropeTheta: 10000,
+        yarn: null,
+      },
+      moe: {
+        routedExperts: 16,
+        sharedExperts: 1,
+        expertsPerToken: 4,
+        groups: 4,
+        groupsPerToken: 2,
+        intermediateSize: 128,
+        routedScaling: 2.5,
+        normalizeGates: true,
+      },
+      mtp: { depth: 0 },
+    },
+    data: {
+      sources: ['sotu', 'moby-dick'],
+      heldOutEvery: 10,
+      tokenizer: { kind: 'bpe', vocabSize: 4096 },
+    },
+    precision: 'fp8',
+    steps: 1500,
+    batch: { sequence: 256, sequences: 8 },
+    peak: 2e-3,
+    evaluationEvery: 250,
+    evaluationTokens: 32768,
+    checkpointEvery: 250,
+  });
+}
+
+function base(): TrainConfig {
+  return withV3({
+    model: {
+      ...common,
+      vocabSize: null,
+      hiddenSize: 512,
+      layers: 7,
+      denseLayers: 1,
+      intermediateSize: 1536,
+      maxSequence: 512,
+      attention: {
+        heads: 8,
+        nopeDim: 64,
+        ropeDim: 32,
+        valueDim: 64,
+        queryRank: 256,
+        kvRank: 128,
+        ropeTheta: 10000,
+        yarn: null,
+      },
+      moe: {
+        routedExperts: 16,
+        sharedExperts: 1,
+        expertsPerToken: 4,
+        groups: 4,
+        groupsPerToken: 2,
+        intermediateSize: 256,
+        routedScaling: 2.5,
+        normalizeGates: true,
+      },
+      mtp: { depth: 1 },
+    },
+    data: {
+      sources: ['data'],
+      heldOutEvery: 10,
+      tokenizer: { kind: 'bpe', vocabSize: 8192 },
+    },
+    precision: 'fp8',
+    steps: 10000,
+    batch: { sequence: 512, sequences: 32, microBatch: 8, rampFrom: 8, rampShare: 0.05 },
+    peak: 1e-3,
+    evaluationEvery: 500,
+    evaluationTokens: 65536,
+    checkpointEvery: 500,
+  });
+}
+
+const publishedYarn = {
+  factor: 40,
+  originalMaxSequence: 4096,
+  betaFast: 32,
+  betaSlow: 1,
+  mscale: 1,
+  mscaleAllDim: 1,
+};
+
+const publishedAttention = {
+  nopeDim: 128,
+  ropeDim: 64,
+  valueDim: 128,
+  kvRank: 512,
+  ropeTheta: 10000,
+};
+
+const published: Pick<TrainModelConfig, 'maxSequence' | 'normEps' | 'initStd'> = {
+  maxSequence: 163840,
+  normEps: 1e-6,
+  initStd: 0.006,
+};
+
+/** V3's run in one place (§4.2): 14.8 T tokens at 4,096, batches from 3,072 to 15,360 sequences over 469 B tokens. */
+function v3Run(model: TrainModelConfig, sequences: { from: number; to: number }): TrainConfig {
+  const config = withV3({
+    model,
+    data: {
+      sources: ['data'],
+      heldOutEvery: 1000,
+      tokenizer: { kind: 'bpe', vocabSize: 128000 },
+    },
+    precision: 'fp8',
+    steps: 240208,
+    batch: {
+      sequence: 4096,
+      sequences: sequences.to,
+      microBatch: 1,
+      rampFrom: sequences.from,
+      rampShare: 12424 / 240208,
+    },
+    peak: 2.2e-4,
+    evaluationEvery: 2000,
+    evaluationTokens: 4194304,
+    checkpointEvery: 1000,
+  });
+  const { learningRate } = config.schedule;
+  learningRate.warmupShare = 0.0017;
+  learningRate.constantShare = 0.674;
+  return config;
+}
+
+function v316b(): TrainConfig {
+  return v3Run(
+    {
+      ...published,
+      vocabSize: 102400,
+      hiddenSize: 2048,
+      layers: 27,
+      denseLayers: 1,
+      intermediateSize: 10944,
+      attention: {
+        ...publishedAttention,
+        heads: 16,
+        queryRank: null,
+        yarn: { ...publishedYarn, mscale: 0.707, mscaleAllDim: 0.707 },
+      },
+      moe: {
+        routedExperts: 64,
+        sharedExperts: 2,
+        expertsPerToken: 6,
+        groups: 1,
+        groupsPerToken: 1,
+        intermediateSize: 1408,
+        routedScaling: 1,
+        normalizeGates: true,
+      },
+      mtp: { depth: 0 },
+    },
+    { from: 3072, to: 15360 },
+  );
+}
+
+function v3671b(): TrainConfig {
+  return v3Run(
+    {
+      ...published,
+      vocabSize: 129280,
+      hiddenSize: 7168,
+      layers: 61,
+      denseLayers: 3,
+      intermediateSize: 18432,
+      attention: { ...publishedAttention, heads: 128, queryRank: 1536, yarn: publishedYarn },
+      moe: {
+        routedExperts: 256,
+        sharedExperts: 1,
+        expertsPerToken: 8,
+        groups: 8,
+        groupsPerToken: 4,
+        intermediateSize: 2048,
+        routedScaling: 2.5,
+        normalizeGates: true,
+      },
+      mtp: { depth: 1 },
+    },
+    { from: 3072, to: 15360 },
+  );
+}
+
+/** Complete configurations; each call returns a new one. */
+export const presets: Readonly<Record<PresetName, () => TrainConfig>> = {
+  tiny,
+  small,
+  base,
+  'v3-16b': v316b,
+  'v3-671b': v3671b,
+};
+
+/** One line on each preset. */
+export const presetDescriptions: Readonly<Record<PresetName, string>> = {
+  tiny: 'about 1 M parameters on Moby-Dick’s bytes, FP8; trains in at most 90 s on two cores',
+  small: 'about 14 M parameters on speeches and Moby-Dick, BPE of 4,096; about 10 minutes',
+  base: 'about 65 M parameters on your own text (folder ./data), BPE of 8,192; a server’s night',
+  'v3-16b': 'the published 16B shapes: to plan, inspect and convert',
+  'v3-671b': 'DeepSeek-V3 itself: to plan, inspect and convert',
+};
