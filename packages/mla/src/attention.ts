@@ -145,11 +145,8 @@ export class LatentAttention extends Module {
   private project(tape: Tape, x: Value): { first: Tensor; latent: Tensor; kRope: Tensor } {
     const { kvRank, ropeDim } = this.spec;
     const outs = this.down.forward(tape, x);
-    const [latent, kRope] = splitColumns(tape, outs.kvDown as Tensor, [kvRank, ropeDim]) as [
-      Tensor,
-      Tensor,
-    ];
-    return { first: (outs.queryDown ?? outs.query) as Tensor, latent, kRope };
+    const [latent, kRope] = splitColumns(tape, outs.kvDown, [kvRank, ropeDim]) as [Tensor, Tensor];
+    return { first: this.queryUp ? outs.queryDown : outs.query, latent, kRope };
   }
 
   private queries(tape: Tape, latent: Tensor): Tensor {

@@ -60,7 +60,13 @@ function refuse(what: string, path: string, message: string, hint: string): neve
  */
 export function loadWeights(model: Decoder, source: TensorSource): string[] {
   const pieces = [...checkpointPieces(model)];
-  const missing = pieces.filter(({ name }) => !source.tensors.has(name)).map(({ name }) => name);
+  const found: { piece: CheckpointPiece; entry: TensorEntry }[] = [];
+  const missing: string[] = [];
+  for (const piece of pieces) {
+    const entry = source.tensors.get(piece.name);
+    if (entry) found.push({ piece, entry });
+    else missing.push(piece.name);
+  }
   if (missing.length > 0)
     refuse(
       'MISSING',
@@ -81,8 +87,9 @@ export function loadWeights(model: Decoder, source: TensorSource): string[] {
           'compare its config.json with the model',
         );
     }
-  for (const { name, data } of pieces) {
-    const { shape } = source.tensors.get(name) as TensorEntry;
+  for (const { piece, entry } of found) {
+    const { name, data } = piece;
+    const { shape } = entry;
     if (shape.join() !== data.shape.join())
       refuse(
         'SHAPE',
@@ -91,8 +98,8 @@ export function loadWeights(model: Decoder, source: TensorSource): string[] {
         'the checkpoint is of another model: use the config.json beside it',
       );
   }
-  const values = pieces.map(({ name, isState }) => {
-    const decoded = decodeTensor(source.tensors.get(name) as TensorEntry, source.read(name), name);
+  const values = found.map(({ piece: { name, isState }, entry }) => {
+    const decoded = decodeTensor(entry, source.read(name), name);
     if (isState && !decoded.every(Number.isFinite))
       refuse(
         'NOT_FINITE',
@@ -102,8 +109,8 @@ export function loadWeights(model: Decoder, source: TensorSource): string[] {
       );
     return decoded;
   });
-  pieces.forEach(({ data }, index) => {
-    (data.readSync() as Float32Array).set(values[index] as Float32Array);
+  found.forEach(({ piece: { data } }, index) => {
+    (data.readSync() as Float32Array).set(values[index]);
   });
   for (const [, parameter] of model.parameters()) parameter.version += 1;
   return unused;

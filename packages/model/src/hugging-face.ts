@@ -180,7 +180,7 @@ export function configToHuggingFace(
   };
 }
 
-const layerNames: Readonly<Record<string, string>> = {
+const layerNames: Readonly<Partial<Record<string, string>>> = {
   'attention.norm.weight': 'input_layernorm.weight',
   'attention.query.weight': 'self_attn.q_proj.weight',
   'attention.queryDown.weight': 'self_attn.q_a_proj.weight',
@@ -201,14 +201,14 @@ const layerNames: Readonly<Record<string, string>> = {
   'feedForward.shared.down.weight': 'mlp.shared_experts.down_proj.weight',
 };
 
-const depthNames: Readonly<Record<string, string>> = {
+const depthNames: Readonly<Partial<Record<string, string>>> = {
   'embeddingNorm.weight': 'enorm.weight',
   'hiddenNorm.weight': 'hnorm.weight',
   'projection.weight': 'eh_proj.weight',
   'norm.weight': 'shared_head.norm.weight',
 };
 
-const topNames: Readonly<Record<string, string>> = {
+const topNames: Readonly<Partial<Record<string, string>>> = {
   'embedding.weight': 'model.embed_tokens.weight',
   'norm.weight': 'model.norm.weight',
   'head.weight': 'lm_head.weight',
@@ -234,7 +234,7 @@ export function checkpointNames(name: string, layers: number): CheckpointNames {
   if (kind === 'mtp' && depth !== undefined) return prefix + depth;
   const part = rest.replace(/^block\./, '');
   const expert = /^feedForward\.experts\.(gate|up|down)\.weight$/.exec(part);
-  if (expert) return (e) => `${prefix}mlp.experts.${e}.${expert[1] ?? ''}_proj.weight`;
+  if (expert) return (e) => `${prefix}mlp.experts.${e}.${expert[1]}_proj.weight`;
   const plain = layerNames[part];
   if (plain === undefined) throw new Error(`no checkpoint name for parameter ${name}`);
   return prefix + plain;

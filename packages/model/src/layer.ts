@@ -281,17 +281,17 @@ export class DecoderLayer extends Module {
   private expertForward(tape: Tape, input: Bundle, experts: Experts): Bundle {
     const { sorted, sharedInput, offsets, ...rest } = input;
     const { shared } = this.feedForward;
-    const y = experts.forward(tape, sorted as Value, offsets as Tensor);
+    const y = experts.forward(tape, sorted, offsets as Tensor);
     return {
       ...rest,
       y,
-      ...(shared && sharedInput ? { shared: shared.forward(tape, sharedInput) } : {}),
+      ...(shared ? { shared: shared.forward(tape, sharedInput) } : {}),
     };
   }
 
   private combine(tape: Tape, input: Bundle): Bundle {
     const { y, gates, rowOfSlot, shared, h, ...rest } = input;
-    const base = shared ? add(tape, h as Tensor, shared as Tensor) : (h as Tensor);
+    const base = this.feedForward.shared ? add(tape, h as Tensor, shared as Tensor) : (h as Tensor);
     const sum = unpermuteAdd(tape, base, y as Tensor, gates as Tensor, rowOfSlot as Tensor);
     return { ...rest, h: sum };
   }

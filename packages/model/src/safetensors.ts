@@ -131,14 +131,14 @@ function parseEntry(
     throw corrupt(file, `tensor "${name}" has no valid offsets`);
   const [from, to] = offsets as [number, number];
   const type = dtype as SafetensorsType;
-  const bytes = (shape as number[]).reduce((product, size) => product * size, widths[type]);
+  const bytes = shape.reduce((product, size) => product * size, widths[type]);
   if (to - from !== bytes)
     throw corrupt(
       file,
       `tensor "${name}" [${shape.join(', ')}] ${dtype} needs ${bytes} bytes, its offsets span ${to - from}`,
     );
   if (base + to > fileBytes) throw corrupt(file, `tensor "${name}" reaches beyond the file's end`);
-  return { dtype: type, shape: shape as number[], start: base + from, bytes };
+  return { dtype: type, shape, start: base + from, bytes };
 }
 
 /**

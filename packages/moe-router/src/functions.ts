@@ -126,9 +126,9 @@ export function updateBias(
 export function maxViolation(counts: ArrayLike<number>): number {
   let total = 0;
   let top = 0;
-  for (let e = 0; e < counts.length; e += 1) {
-    total += counts[e] ?? 0;
-    top = Math.max(top, counts[e] ?? 0);
+  for (const count of Array.from(counts)) {
+    total += count;
+    top = Math.max(top, count);
   }
   const mean = total / counts.length;
   return mean === 0 ? 0 : (top - mean) / mean;

@@ -260,8 +260,7 @@ export function sliceSequences(
  * @returns [Σ rows, cols]
  */
 export function concatRows(tape: Tape, parts: readonly Tensor[]): Tensor {
-  const [first] = parts;
-  if (parts.length === 1 && first) return first;
+  if (parts.length === 1) return parts[0];
   const shapes = parts.map(matrixShape);
   const cols = shapes[0]?.[1] ?? 0;
   const out = tape.empty([shapes.reduce((sum, [rows]) => sum + rows, 0), cols]);
@@ -274,7 +273,7 @@ export function concatRows(tape: Tape, parts: readonly Tensor[]): Tensor {
     });
   };
   rowsOf(out).forEach((slice, index) => {
-    tape.kernels.copy(slice, parts[index] as Tensor);
+    tape.kernels.copy(slice, parts[index]);
   });
   tape.record({
     name: 'concatRows',

@@ -140,10 +140,13 @@ export class Run {
       wait: () => {
         const names: string[] = [];
         const held = this.tape.frame(`${phase.name} backward`, () => {
-          const grads = handle.wait();
-          const present = Object.entries(grads).filter(([, grad]) => grad !== undefined);
-          names.push(...present.map(([name]) => name));
-          return present.map(([, grad]) => grad as Tensor);
+          const present: Tensor[] = [];
+          for (const [name, grad] of Object.entries(handle.wait()))
+            if (grad) {
+              names.push(name);
+              present.push(grad);
+            }
+          return present;
         });
         // The way back leaves no frames: the one just made for its scope, and the one of the way there.
         if (this.tape.recording) {
@@ -214,5 +217,5 @@ function asTuple(bundle: Bundle): Named {
 }
 
 function toBundle(list: Named): Bundle {
-  return Object.fromEntries((list.names ?? []).map((name, index) => [name, list[index] as Value]));
+  return Object.fromEntries((list.names ?? []).map((name, index) => [name, list[index]]));
 }

@@ -55,7 +55,7 @@ class RecomputeRegion implements Rebuildable {
     const fresh = outputs.flatMap(blocksOf);
     this.blocks.forEach((block, index) => {
       const source = fresh[index];
-      if (source && block.refs === 0) block.alias(source);
+      if (block.refs === 0) block.alias(source);
     });
   }
 

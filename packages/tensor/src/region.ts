@@ -155,7 +155,7 @@ export class Region implements RegionCounters {
   }
 
   private take(buffer: Buffer, index: number, bytes: number, rounded: number): Block {
-    const range = buffer.free[index] as Range;
+    const range = buffer.free[index];
     const block = new Block(this, buffer.storage, range.start, bytes);
     if (range.bytes === rounded) buffer.free.splice(index, 1);
     else {
@@ -178,20 +178,19 @@ export class Region implements RegionCounters {
     let high = free.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((free[middle] as Range).start < block.byteOffset) low = middle + 1;
+      if (free[middle].start < block.byteOffset) low = middle + 1;
       else high = middle;
     }
-    const before = free[low - 1];
-    const after = free[low];
-    const joinsBefore = before !== undefined && before.start + before.bytes === block.byteOffset;
-    const joinsAfter = after !== undefined && block.byteOffset + bytes === after.start;
+    const endOf = ({ start, bytes: length }: Range): number => start + length;
+    const joinsBefore = low > 0 && endOf(free[low - 1]) === block.byteOffset;
+    const joinsAfter = low < free.length && free[low].start === block.byteOffset + bytes;
     if (joinsBefore && joinsAfter) {
-      before.bytes += bytes + after.bytes;
+      free[low - 1].bytes += bytes + free[low].bytes;
       free.splice(low, 1);
-    } else if (joinsBefore) before.bytes += bytes;
+    } else if (joinsBefore) free[low - 1].bytes += bytes;
     else if (joinsAfter) {
-      after.start -= bytes;
-      after.bytes += bytes;
+      free[low].start -= bytes;
+      free[low].bytes += bytes;
     } else free.splice(low, 0, { start: block.byteOffset, bytes });
   }
 }

@@ -211,10 +211,14 @@ export class Tape {
    * @param order - which first: a permutation of the queue's indices; in the queue's order without
    */
   drainWeightGrads(order?: readonly number[]): void {
+    // Refused before anything runs: a task left out or run twice would be a wrong gradient without a sign of it.
+    if (order && !isPermutation(order, this.queue.length))
+      throw new RangeError(
+        `[${order.join(', ')}] is no order of the ${this.queue.length} weight gradients waiting`,
+      );
     const tasks = this.queue.splice(0);
     for (const index of order ?? tasks.keys()) {
       const task = tasks[index];
-      if (!task) throw new RangeError(`no weight gradient ${index} among ${tasks.length}`);
       this.scoped(() => {
         task.run();
         return [];
@@ -411,6 +415,11 @@ export class TapeNodes {
   take(): RecordedNode[] {
     return this.nodes.splice(0);
   }
+}
+
+function isPermutation(order: readonly number[], length: number): boolean {
+  const ascending = [...order].sort((a, b) => a - b);
+  return order.length === length && ascending.every((index, place) => index === place);
 }
 
 function firstOf(values: readonly Value[], value: Value): number {

@@ -105,7 +105,7 @@ describe('runs of phases', () => {
     const xs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i)));
     const gs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i + 5)));
     const forward = (i: number, p: number): void => {
-      runs[i]?.forward(phases[p] as ComputePhase, p === 0 ? { x: xs[i] as Tensor } : undefined);
+      runs[i]?.forward(phases[p], p === 0 ? { x: xs[i] } : undefined);
     };
     const backward = (i: number, p: number): void => {
       runs[i]?.backwardInput(p === 1 ? { x: gs[i] } : undefined);
