@@ -9,7 +9,6 @@ import {
   readSync,
   renameSync,
   rmSync,
-  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +17,8 @@ import type { TensorSource, TensorToWrite } from './checkpoint';
 import type { HuggingFaceConfig } from './hugging-face';
 import { headerLength, makeHeader, parseHeader, type TensorEntry } from './safetensors';
 
-const indexName = 'model.safetensors.index.json';
+/** Name of the index of shards `<prefix>-….safetensors`. */
+const indexOf = (prefix: string): string => `${prefix}.safetensors.index.json`;
 
 function missing(path: string, hint: string): Error {
   return Object.assign(new Error(`${path} does not exist`), {
@@ -59,14 +59,16 @@ export function openSafetensors(path: string): TensorSource & {
 /**
  * Opens the weights in a folder: model.safetensors, or the shards of its index.
  * @param folder - the checkpoint
+ * @param prefix - what its files begin with: `model`, or another family of tensors beside it
  * @returns all its tensors
  */
-export function openWeights(folder: string): TensorSource {
-  const single = join(folder, 'model.safetensors');
+export function openWeights(folder: string, prefix = 'model'): TensorSource {
+  const indexName = indexOf(prefix);
+  const single = join(folder, `${prefix}.safetensors`);
   const index = join(folder, indexName);
   if (existsSync(single)) return openSafetensors(single);
   if (!existsSync(index))
-    throw missing(single, `the folder holds neither model.safetensors nor ${indexName}`);
+    throw missing(single, `the folder holds neither ${prefix}.safetensors nor ${indexName}`);
   const { weight_map: map } = readJson(index) as { weight_map?: unknown };
   if (typeof map !== 'object' || map === null)
     throw Object.assign(new Error(`${index} has no weight_map`), {
@@ -160,12 +162,18 @@ export function writeSafetensors(
  * @param folder - where
  * @param tensors - what to write, in order
  * @param maxShardBytes - a shard holds at most this much, or one tensor
+ * @param options - `prefix` of the files' names (default `model`); `metadata` of a shard, free text
  */
 export function writeShards(
   folder: string,
   tensors: readonly TensorToWrite[],
   maxShardBytes: number,
+  options: {
+    prefix?: string;
+    metadata?: (shard: readonly TensorToWrite[]) => Readonly<Record<string, string>>;
+  } = {},
 ): void {
+  const { prefix = 'model', metadata = () => ({}) } = options;
   const shards: TensorToWrite[][] = [];
   let bytes = Infinity;
   let total = 0;
@@ -182,16 +190,34 @@ export function writeShards(
   const count = String(shards.length).padStart(5, '0');
   const map: Record<string, string> = {};
   shards.forEach((shard, index) => {
-    const file = `model-${String(index + 1).padStart(5, '0')}-of-${count}.safetensors`;
-    writeSafetensors(join(folder, file), shard);
+    const file = `${prefix}-${String(index + 1).padStart(5, '0')}-of-${count}.safetensors`;
+    writeSafetensors(join(folder, file), shard, metadata(shard));
     for (const { name } of shard) map[name] = file;
   });
-  const index = join(folder, indexName);
-  writeFileSync(
-    `${index}.tmp`,
-    `${JSON.stringify({ metadata: { total_size: total }, weight_map: map }, null, 2)}\n`,
-  );
-  renameSync(`${index}.tmp`, index);
+  const json = { metadata: { total_size: total }, weight_map: map };
+  writeText(join(folder, indexOf(prefix)), `${JSON.stringify(json, null, 2)}\n`);
+}
+
+/**
+ * Writes a text file under a temporary name, flushes it and renames it: it is complete or absent.
+ * @param path - the file
+ * @param text - its contents
+ */
+export function writeText(path: string, text: string): void {
+  const temporary = `${path}.tmp`;
+  try {
+    const fd = openSync(temporary, 'w');
+    try {
+      writeAll(fd, new TextEncoder().encode(text));
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw diskError(error, path);
+  }
 }
 
 /**
