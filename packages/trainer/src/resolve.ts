@@ -69,8 +69,7 @@ export function configKeys(): ConfigKey[] {
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
       const { schema: inner, nullable } = present(property);
       const key = prefix + name;
-      if (inner.properties && !nullable) walk(inner, `${key}.`);
-      else
+      if (!inner.properties || nullable)
         keys.push({
           key,
           description: inner.description ?? '',
@@ -78,6 +77,7 @@ export function configKeys(): ConfigKey[] {
           ...(inner.enum ? { choices: inner.enum } : {}),
           nullable,
         });
+      if (inner.properties) walk(inner, `${key}.`);
     }
   };
   walk(jsonSchema, '');
@@ -144,7 +144,7 @@ function merge(
       const held = target[name];
       const next = isObject(held) ? held : {};
       target[name] = next;
-      if (origins[key] !== undefined) Reflect.deleteProperty(origins, key);
+      Reflect.deleteProperty(origins, key);
       merge(next, value, inner, `${key}.`, origin, origins);
     } else {
       target[name] = structuredClone(value);
@@ -193,7 +193,7 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const path = issue.path.map(String).join('.');
-    const origin = origins[path];
+    const origin = Object.hasOwn(origins, path) ? origins[path] : '';
     const value = shown(valueAt(merged, issue.path));
     refuse(
       'VALUE',

@@ -40,15 +40,13 @@ test.each(names)('preset %s is complete, consistent and described', (name) => {
     { origin: `preset ${name}`, values: presets[name]() },
   ]);
   expect(config).toEqual(presets[name]());
-  expect(Object.keys(origins).sort()).toEqual(
-    configKeys()
-      .map(({ key }) => key)
-      .filter(
-        (key) =>
-          origins[key] !== undefined || !Object.keys(origins).some((o) => o.startsWith(`${key}.`)),
-      )
-      .sort(),
-  );
+  const keys = configKeys().map(({ key }) => key);
+  for (const key of keys) {
+    const parts = Object.keys(origins).filter((part) => part === key || part.startsWith(`${key}.`));
+    const absent = key.startsWith('model.attention.yarn.') && config.model.attention.yarn === null;
+    expect(parts.length > 0, key).toBe(!absent);
+  }
+  expect(Object.keys(origins).filter((key) => !keys.includes(key))).toEqual([]);
   expect(presetDescriptions[name].length).toBeGreaterThan(20);
 });
 

@@ -1,0 +1,275 @@
+// One training step: micro-batches forward and backward through the model's phases, gradients added up, one clipped AdamW
+// update, router biases from the whole batch's counts.
+//
+// Nothing is read back between the first micro-batch and the update: losses are summed, checked and used by kernels. The
+// host looks once, at the end. All memory is taken when the step is made, or from a region that every micro-batch uses
+// again.
+//
+// Legend: S sequences of the step, B of a micro-batch, L tokens of a sequence, D depths of multi-token prediction;
+// R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch.
+import type { Decoder } from '@baleen/model';
+import { maxViolation } from '@baleen/moe-router';
+import { lossWeights, mtpTargets } from '@baleen/mtp';
+import {
+  AdamW,
+  type ComputePhase,
+  emptyTensor,
+  Region,
+  Run,
+  type Tensor,
+  writeTensor,
+} from '@baleen/tensor';
+
+import type { TrainConfig } from './config';
+import type { StepPlan } from './schedule';
+
+/** Tokens of a step, as the packer cuts them: each array [S × L]. */
+export interface StepBatch {
+  /** Input tokens. */
+  ids: Int32Array;
+  /** The token after each; −1 does not count. */
+  targets: Int32Array;
+  /** Document of every input and of every target. */
+  documents: { inputs: Int32Array; targets: Int32Array };
+}
+
+/** What came of a step. */
+export interface StepReport {
+  /** Loss and gradients were finite; if not, nothing has changed. */
+  finite: boolean;
+  /** Main loss, nats a counted token. */
+  loss: number;
+  /** Loss of each depth, likewise. */
+  mtpLoss: number[];
+  /** Sequence-wise balance loss, α included. */
+  balanceLoss: number;
+  /** Global gradient norm before clipping. */
+  gradNorm: number;
+  /** MaxVio of the batch, mean over the main model's layers; 0 without experts. */
+  maxViolation: number;
+}
+
+/** Sizes and settings that hold for every step. */
+export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
+  /** α of the sequence-wise balance loss. */
+  balanceFactor: number;
+};
+
+/** Trains a model step by step. */
+export class TrainingStep {
+  /** The optimizer and its moments. */
+  readonly optimizer: AdamW;
+  /** Intermediate memory of a micro-batch; empty between micro-batches. */
+  readonly region: Region;
+  /** Inputs, sums and the like, taken once. */
+  readonly fixed: Region;
+  private readonly ids: Tensor;
+  private readonly targets: Tensor;
+  private readonly rowScale: Tensor;
+  private readonly host: { targets: Int32Array; rowScale: Float32Array } | null;
+  /** Sums of losses by depth, then the balance loss: [D + 2]. */
+  private readonly sums: Tensor;
+  private readonly partial: Tensor;
+  private readonly total: Tensor;
+  private readonly one: Tensor;
+  private readonly counted: number[];
+  private chain: { sequences: number; phases: ComputePhase[] } | null = null;
+
+  /**
+   * @param model - what is trained
+   * @param settings - see {@link StepSettings}; the largest batch is `batch.sequences`
+   * @param options - `region`: intermediate memory to share with evaluation
+   */
+  constructor(
+    private readonly model: Decoder,
+    private readonly settings: StepSettings,
+    options: { region?: Region } = {},
+  ) {
+    const { kernels } = model;
+    const { sequence, sequences, microBatch } = settings.batch;
+    const lists = model.config.mtp.depth + 1;
+    this.optimizer = new AdamW(kernels, model);
+    this.region = options.region ?? new Region(kernels, 'micro-batch');
+    this.fixed = new Region(kernels, 'step');
+    const rows = (sequences / microBatch) * this.rows;
+    this.ids = emptyTensor(this.fixed, [sequences, sequence], 'i32');
+    this.targets = emptyTensor(this.fixed, [rows], 'i32');
+    this.rowScale = emptyTensor(this.fixed, [rows]);
+    this.sums = emptyTensor(this.fixed, [lists + 1]);
+    this.partial = emptyTensor(this.fixed, [lists]);
+    this.total = emptyTensor(this.fixed, [1]);
+    this.one = emptyTensor(this.fixed, [1]);
+    kernels.fill(this.one, 1);
+    this.counted = new Array<number>(lists).fill(0);
+    // The null backend sizes runs whose batch no host memory would hold.
+    this.host =
+      kernels.implementation === 'null'
+        ? null
+        : { targets: new Int32Array(rows), rowScale: new Float32Array(rows) };
+  }
+
+  /** R. */
+  private get rows(): number {
+    const { microBatch } = this.settings.batch;
+    return this.lengths.reduce((sum, length) => sum + microBatch * length, 0);
+  }
+
+  /** L − k for k = 0 … D. */
+  private get lengths(): number[] {
+    const { sequence } = this.settings.batch;
+    return Array.from({ length: this.model.config.mtp.depth + 1 }, (_, k) => sequence - k);
+  }
+
+  /**
+   * Hands the step its tokens.
+   * @param batch - S ≤ `batch.sequences` sequences, a multiple of the micro-batch
+   * @param lambda - λ of multi-token prediction
+   */
+  load(batch: StepBatch, lambda: number): void {
+    if (!this.host) throw new Error('the null backend takes no tokens');
+    const { sequence, microBatch } = this.settings.batch;
+    const { rows, lengths, counted } = this;
+    const sequences = batch.ids.length / sequence;
+    const microBatches = sequences / microBatch;
+    const { targets, rowScale } = this.host;
+    const perMicroBatch = microBatch * sequence;
+    counted.fill(0);
+    const lists: Int32Array[][] = [];
+    for (let m = 0; m < microBatches; m += 1) {
+      const part = (array: Int32Array): Int32Array =>
+        array.subarray(m * perMicroBatch, (m + 1) * perMicroBatch);
+      const next = part(batch.targets);
+      const documents = {
+        inputs: part(batch.documents.inputs),
+        targets: part(batch.documents.targets),
+      };
+      let start = m * rows;
+      lists.push(
+        lengths.map((length, depth) => {
+          const list = targets.subarray(start, start + microBatch * length);
+          start += list.length;
+          if (depth === 0) list.set(next);
+          else mtpTargets(next, documents, { batch: microBatch, length: sequence }, depth, list);
+          for (const target of list) if (target >= 0) counted[depth] += 1;
+          return list;
+        }),
+      );
+    }
+    // A position weighs one over what counts in the whole batch, not in its micro-batch.
+    lists.forEach((list, m) => {
+      rowScale.set(lossWeights(list, counted, lambda), m * rows);
+    });
+    writeTensor(this.ids.rows(0, sequences), batch.ids);
+    writeTensor(
+      this.targets.rows(0, microBatches * rows),
+      targets.subarray(0, microBatches * rows),
+    );
+    writeTensor(
+      this.rowScale.rows(0, microBatches * rows),
+      rowScale.subarray(0, microBatches * rows),
+    );
+  }
+
+  /**
+   * Enqueues a whole step on the tokens loaded: all micro-batches, then the update of the weights.
+   * @param plan - see {@link StepPlan}
+   */
+  run(plan: StepPlan): void {
+    const { model, settings } = this;
+    const { kernels } = model;
+    const { microBatch } = settings.batch;
+    kernels.fill(this.sums, 0);
+    for (let m = 0; m < plan.sequences / microBatch; m += 1) this.microBatch(m, plan.sequences);
+    kernels.sum(this.total, this.sums);
+    this.optimizer.update(this.total, { ...settings.optimizer, learningRate: plan.learningRate });
+  }
+
+  /**
+   * Runs one micro-batch forward and backward.
+   * @param index - which
+   * @param sequences - S
+   */
+  microBatch(index: number, sequences: number): void {
+    const { microBatch } = this.settings.batch;
+    const { rows } = this;
+    const phases = this.phasesFor(sequences);
+    const run = new Run(this.region);
+    try {
+      const input = {
+        ids: this.ids.rows(index * microBatch, microBatch),
+        targets: this.targets.rows(index * rows, rows),
+        rowScale: this.rowScale.rows(index * rows, rows),
+      };
+      phases.forEach((phase, p) => {
+        const output = run.forward(phase, p === 0 ? input : undefined);
+        // The last phase's: held until the way back begins.
+        if ('losses' in output) this.addLosses(output.losses as Tensor);
+      });
+      phases.forEach((_, p) => {
+        run.backwardInput(p === 0 ? { losses: this.one } : undefined);
+      });
+      run.finish();
+    } catch (error) {
+      run.abandon();
+      throw error;
+    }
+  }
+
+  /** Adds a micro-batch's losses, depth by depth, to the step's sums. */
+  private addLosses(losses: Tensor): void {
+    const { kernels } = this.model;
+    const { microBatch } = this.settings.batch;
+    let start = 0;
+    this.lengths.forEach((length, depth) => {
+      kernels.sum(this.partial.rows(depth, 1), losses.rows(start, microBatch * length));
+      start += microBatch * length;
+    });
+    const sums = this.sums.rows(0, this.partial.size);
+    kernels.add(sums, sums, this.partial);
+  }
+
+  /** The chain for batches of this size: α is shared among all sequences of the batch. */
+  private phasesFor(sequences: number): ComputePhase[] {
+    if (this.chain?.sequences !== sequences) {
+      const balanceFactor = this.settings.balanceFactor / sequences;
+      const balanceLoss = this.sums.rows(this.partial.size, 1);
+      this.chain = { sequences, phases: this.model.lossPhases({ balanceFactor, balanceLoss }) };
+    }
+    return this.chain.phases;
+  }
+
+  /**
+   * Ends the step: reads what it came to and, if that is finite, moves the router biases.
+   * @param biasSpeed - γ
+   * @returns losses, norm and balance
+   */
+  async finish(biasSpeed: number): Promise<StepReport> {
+    const { model, optimizer, counted } = this;
+    const sums = await this.sums.read();
+    const [gradNorm] = await optimizer.norm.read();
+    const [finite] = await optimizer.finite.read();
+    const violations: number[] = [];
+    for (const { router } of model.layers)
+      if (router) violations.push(maxViolation(await router.load.read()));
+    const lists = counted.length;
+    const means = counted.map((count, depth) => sums[depth] / Math.max(1, count));
+    if (finite === 1) for (const router of model.routers) router.updateBias(biasSpeed);
+    return {
+      finite: finite === 1,
+      loss: means[0],
+      mtpLoss: means.slice(1),
+      balanceLoss: sums[lists],
+      gradNorm,
+      maxViolation: mean(violations),
+    };
+  }
+}
+
+/**
+ * The mean of numbers.
+ * @param values - any number of them
+ * @returns their mean; 0 of none
+ */
+export function mean(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
