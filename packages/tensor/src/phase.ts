@@ -2,7 +2,7 @@
 // each with its own boundary on the tape, so that an executor can put one micro-batch's forward beside another's
 // backward, and communication beside both (§3.2.1).
 
-import type { Region } from './region';
+import type { Block, Region } from './region';
 import { holdAll, releaseAll, Tape, type TapeOptions } from './tape';
 import { isTensor, Tensor, type Value } from './tensor';
 
@@ -62,6 +62,8 @@ export class Run {
   private readonly boundaries: Boundary[] = [];
   private current: Bundle | null = null;
   private grads: BundleGrad | null = null;
+  /** The communication phase that was started and not waited for, and the memory it uses. */
+  private underWay: { name: string; blocks: readonly Block[] } | null = null;
 
   /**
    * @param region - memory of this micro-batch on this stage
@@ -92,17 +94,14 @@ export class Run {
    */
   start(phase: CommunicationPhase, input?: Bundle): Handle<Bundle> {
     const given = this.given(input);
-    const handle = phase.start(this.tape, given);
-    return {
-      done: handle.done,
-      wait: () => {
-        const output = this.tape.frame(phase.name, () => {
-          const bundle = handle.wait();
-          return asTuple(bundle);
-        });
+    return this.begun(
+      phase.name,
+      () => phase.start(this.tape, given),
+      (landed) => {
+        const output = this.tape.frame(phase.name, () => asTuple(landed()));
         return this.arrived(phase, given, toBundle(output));
       },
-    };
+    );
   }
 
   /**
@@ -132,16 +131,18 @@ export class Run {
    * @returns a handle on the gradients of its input
    */
   startBackward(phase: CommunicationPhase, outputGrad?: BundleGrad): Handle<BundleGrad> {
-    const { phase: last } = this.departing();
-    if (last !== phase) throw new Error(`backward of ${phase.name} while ${last.name} is next`);
-    const handle = phase.startBackward(this.tape, outputGrad ?? this.grads ?? {});
-    return {
-      done: handle.done,
-      wait: () => {
+    const last = this.boundaries.at(-1)?.phase;
+    if (last && last !== phase)
+      throw new Error(`backward of ${phase.name} while ${last.name} is next`);
+    this.departing();
+    return this.begun(
+      phase.name,
+      () => phase.startBackward(this.tape, outputGrad ?? this.grads ?? {}),
+      (landed) => {
         const names: string[] = [];
         const held = this.tape.frame(`${phase.name} backward`, () => {
           const present: Tensor[] = [];
-          for (const [name, grad] of Object.entries(handle.wait()))
+          for (const [name, grad] of Object.entries(landed()))
             if (grad) {
               names.push(name);
               present.push(grad);
@@ -155,11 +156,26 @@ export class Run {
         }
         return this.arrivedBack(Object.fromEntries(names.map((name, i) => [name, held[i]])));
       },
-    };
+    );
   }
 
   /** Ends the run: lets go of the last output or gradients. All phases must have gone back (or none recorded). */
   finish(): void {
+    const left = this.boundaries.map(({ phase }) => phase.name);
+    if (left.length > 0)
+      throw new Error(`a run ended before ${left.join(', ')} went back: abandon it instead`);
+    this.letGo();
+  }
+
+  /** Drops an unfinished run, giving all its memory back. */
+  abandon(): void {
+    for (const block of this.underWay?.blocks ?? []) block.release();
+    this.underWay = null;
+    this.letGo();
+    this.tape.abandon();
+  }
+
+  private letGo(): void {
     if (this.current) releaseAll(Object.values(this.current));
     if (this.grads) releaseAll(Object.values(this.grads));
     this.current = null;
@@ -167,13 +183,37 @@ export class Run {
     this.boundaries.length = 0;
   }
 
-  /** Drops an unfinished run, giving all its memory back. */
-  abandon(): void {
-    this.finish();
-    this.tape.abandon();
+  /** Begins a communication; its memory is held until it is waited for, and passes to the frame that `finish` opens. */
+  private begun<T, R>(
+    name: string,
+    start: () => Handle<T>,
+    finish: (landed: () => T) => R,
+  ): Handle<R> {
+    const { value: handle, blocks } = this.tape.detached(start);
+    this.underWay = { name, blocks };
+    let result: { value: R } | null = null;
+    return {
+      done: handle.done,
+      wait: () => {
+        result ??= {
+          value: finish(() => {
+            this.underWay = null;
+            this.tape.adopt(blocks);
+            return handle.wait();
+          }),
+        };
+        return result.value;
+      },
+    };
+  }
+
+  private idle(): void {
+    if (this.underWay)
+      throw new Error(`${this.underWay.name} is under way: wait for it before the next phase`);
   }
 
   private given(input: Bundle | undefined): Bundle {
+    this.idle();
     if (input) {
       holdAll(Object.values(input));
       if (this.current) releaseAll(Object.values(this.current));
@@ -191,6 +231,7 @@ export class Run {
   }
 
   private departing(): Boundary {
+    this.idle();
     if (this.current) releaseAll(Object.values(this.current));
     this.current = null;
     const boundary = this.boundaries.pop();

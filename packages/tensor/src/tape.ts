@@ -168,6 +168,26 @@ export class Tape {
     }
   }
 
+  /**
+   * Runs `body` and keeps holding what it allocates beyond its end, for work that is under way in the meantime: `adopt`
+   * passes the blocks to a later scope.
+   * @param body - begins the work
+   * @returns what it returned, and the blocks
+   */
+  detached<T>(body: () => T): { value: T; blocks: readonly Block[] } {
+    const outer = this.scope;
+    const blocks: Block[] = [];
+    this.scope = blocks;
+    try {
+      return { value: body(), blocks };
+    } catch (error) {
+      for (const block of blocks) block.release();
+      throw error;
+    } finally {
+      this.scope = outer;
+    }
+  }
+
   // — recording —
 
   /**
