@@ -1,0 +1,148 @@
+// Measures training steps on made-up tokens: how fast, how close to what the machine could do, and where the time goes.
+import { type Kernels, loadKernels, measurePeaks, timedKernels } from '@baleen/kernels';
+import { Decoder } from '@baleen/model';
+import { initialize } from '@baleen/tensor';
+
+import type { TrainConfig } from './config';
+import { boundSeconds, stepCosts } from './estimate';
+import { checkTrainConfig, modelConfigOf } from './resolve';
+import { type StepBatch, TrainingStep } from './step';
+
+/** The line of `bench step --json`. */
+export interface StepBenchmark {
+  /** Preset measured, or null. */
+  preset: string | null;
+  /** Inputs of the linear layers' products. */
+  precision: 'fp8' | 'bf16' | 'fp32';
+  /** Threads of the pool. */
+  threads: number;
+  /** Tokens of a step. */
+  tokensPerStep: number;
+  /** Median time of a step: forward, backward, clipping, AdamW. */
+  medianStepSeconds: number;
+  /** Tokens a second at that time. */
+  tokensPerSecond: number;
+  /** Time below which no step can come on this machine; null without native kernels. */
+  bound: { seconds: number } | null;
+  /** bound / median; null likewise. */
+  ofBound: number | null;
+  /** Seconds of a step by kernel, most first. */
+  breakdown: Record<string, number>;
+}
+
+/** How to measure. */
+export interface StepBenchmarkOptions {
+  /** Steps measured (default 12); the first two are left out. */
+  steps?: number;
+  /** Name to report. */
+  preset?: string;
+  /** Kernels (default: this process's). */
+  kernels?: Kernels;
+}
+
+/**
+ * Runs a configuration's full step on random tokens.
+ * @param config - the run
+ * @param options - see {@link StepBenchmarkOptions}
+ * @returns time, bound and breakdown
+ */
+export async function benchStep(
+  config: TrainConfig,
+  options: StepBenchmarkOptions = {},
+): Promise<StepBenchmark> {
+  checkTrainConfig(config);
+  const { steps = 12, preset = null, kernels = loadKernels() } = options;
+  if (!Number.isInteger(steps) || steps < 3)
+    throw Object.assign(new Error(`steps (${steps}) is not a whole number from 3 up`), {
+      code: 'ERR_BALEEN_USAGE_STEPS',
+      hint: 'the first two steps only warm up: measure 3 or more',
+    });
+  const { batch } = config;
+  // Times are told to whoever listens: nobody while whole steps are measured.
+  let listen: ((kernel: string, seconds: number) => void) | null = null;
+  const timed = timedKernels(kernels, (kernel, seconds) => listen?.(kernel, seconds));
+  const times = await measure(kernels, config, steps);
+  const breakdown = new Map<string, number>();
+  const parts = 3;
+  await measure(timed, config, parts + 2, (step) => {
+    if (step === 2)
+      listen = (kernel, seconds) => {
+        breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + seconds / parts);
+      };
+  });
+  const medianStepSeconds = median(times.slice(2));
+  const peaks = kernels.implementation === 'native' ? measurePeaks() : null;
+  const bound = peaks && { seconds: boundSeconds(stepCosts(config), peaks) };
+  const tokensPerStep = batch.sequences * batch.sequence;
+  return {
+    preset,
+    precision: config.precision,
+    threads: kernels.threads,
+    tokensPerStep,
+    medianStepSeconds,
+    tokensPerSecond: tokensPerStep / medianStepSeconds,
+    bound,
+    ofBound: bound && bound.seconds / medianStepSeconds,
+    breakdown: Object.fromEntries([...breakdown].sort(([, a], [, b]) => b - a)),
+  };
+}
+
+/** Seconds of each of some steps of a new model. */
+async function measure(
+  kernels: Kernels,
+  config: TrainConfig,
+  steps: number,
+  before: (step: number) => void = () => undefined,
+): Promise<number[]> {
+  const { batch, optimizer, schedule, data } = config;
+  const vocabulary = data.tokenizer.vocabSize ?? 257;
+  const model = new Decoder(kernels, modelConfigOf(config, vocabulary), config.precision);
+  initialize(model, config.model.initStd, config.seed);
+  const step = new TrainingStep(model, {
+    batch,
+    optimizer,
+    balanceFactor: schedule.balanceFactor,
+  });
+  const tokens = randomTokens(batch.sequences * batch.sequence, model.config.vocabSize);
+  const plan = {
+    sequences: batch.sequences,
+    learningRate: schedule.learningRate.peak,
+    biasSpeed: schedule.biasSpeed.speed,
+    mtpWeight: schedule.mtpWeight.first,
+  };
+  const times: number[] = [];
+  for (let index = 0; index < steps; index += 1) {
+    before(index);
+    const begin = performance.now();
+    step.load(tokens, plan.mtpWeight);
+    step.run(plan);
+    await step.finish(plan.biasSpeed);
+    times.push((performance.now() - begin) / 1000);
+  }
+  return times;
+}
+
+/** One long document of evenly spread tokens (a linear congruential sequence, high bits). */
+function randomTokens(count: number, vocabulary: number): StepBatch {
+  let state = 1;
+  const stream = Int32Array.from({ length: count + 1 }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * vocabulary);
+  });
+  const documents = new Int32Array(count);
+  return {
+    ids: stream.slice(0, count),
+    targets: stream.slice(1),
+    documents: { inputs: documents, targets: documents },
+  };
+}
+
+/**
+ * The median.
+ * @param values - any number of them
+ * @returns the middle one in order; 0 of none
+ */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length === 0 ? 0 : sorted[Math.floor(sorted.length / 2)];
+}

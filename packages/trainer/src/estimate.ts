@@ -1,0 +1,178 @@
+// What a run will take, before it runs: its step goes once through the null backend, which knows every shape and no value.
+// Memory is exact (the trainer asks for the same blocks in the same order); time is a bound from the machine's peaks.
+import { type KernelCost, measurePeaks, nullKernels } from '@baleen/kernels';
+import { countParameters, Decoder } from '@baleen/model';
+
+import type { TrainConfig } from './config';
+import { checkTrainConfig, modelConfigOf } from './resolve';
+import { planOf } from './schedule';
+import { TrainingStep } from './step';
+
+/** Memory of a run, in bytes. */
+export interface MemoryEstimate {
+  /** FP32 master weights. */
+  parameters: number;
+  /** FP32 gradients. */
+  gradients: number;
+  /** BF16 moments. */
+  optimizer: number;
+  /** BF16 and FP8 forms of weights, rotary tables. */
+  caches: number;
+  /** Router biases and counts. */
+  state: number;
+  /** The step's tokens, targets and sums. */
+  inputs: number;
+  /** Most intermediate memory at once: `peakRegionBytes` of a run. */
+  region: number;
+  /** All of these. */
+  total: number;
+}
+
+/** What a run will take. */
+export interface Estimate {
+  /** Trained values. */
+  params: number;
+  /** Of them used by one token. */
+  activeParams: number;
+  /** Tokens of a full step. */
+  tokensPerStep: number;
+  /** Tokens of the run. */
+  tokens: number;
+  /** Operations of a full step's products, recomputation included. */
+  flopsPerStep: number;
+  /** Memory. */
+  bytes: MemoryEstimate;
+  /**
+   * Time below which a full step cannot come on this machine: Σ max(FLOPs / peak, bytes / copy) over its kernel calls.
+   * Null without native kernels, which measure the peaks.
+   */
+  secondsPerStep: number | null;
+}
+
+/** Peaks of a machine: GFLOP/s, GFLOP/s and GB/s. */
+export interface Peaks {
+  /** FP32 multiply-adds. */
+  fp32: number;
+  /** BF16 dot products. */
+  bf16Dot: number;
+  /** Bytes read plus bytes written by a copy. */
+  copy: number;
+}
+
+/** A step's kernel calls: those of one micro-batch, and those once a step. */
+export interface StepCosts {
+  /** Micro-batches of a full step. */
+  microBatches: number;
+  /** Calls of one. */
+  microBatch: KernelCost[];
+  /** Calls once a step. */
+  update: KernelCost[];
+}
+
+/** Tokens of the vocabulary, as far as known before the tokenizer is made. */
+function vocabularyOf({ model, data }: TrainConfig): number {
+  // Bytes, and one token for the end of a document.
+  return model.vocabSize ?? data.tokenizer.vocabSize ?? 257;
+}
+
+/** Builds the run on the null backend and sends a step's worth of work through it. */
+function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; costs: StepCosts } {
+  checkTrainConfig(config);
+  let calls: KernelCost[] = [];
+  const taken = (): KernelCost[] => {
+    const list = calls;
+    calls = [];
+    return list;
+  };
+  const kernels = nullKernels({ onCall: (cost) => calls.push(cost) });
+  const model = new Decoder(kernels, modelConfigOf(config, vocabularyOf(config)), config.precision);
+  const { batch, optimizer, schedule } = config;
+  const step = new TrainingStep(model, {
+    batch,
+    optimizer,
+    balanceFactor: schedule.balanceFactor,
+  });
+  // The first micro-batch also makes the weights' other forms: once a step, as the update does.
+  step.microBatch(0, batch.sequences);
+  const first = taken();
+  step.microBatch(0, batch.sequences);
+  const microBatch = taken();
+  const forms = difference(first, microBatch);
+  step.optimizer.update(step.optimizer.norm, { ...optimizer, learningRate: 1 });
+  for (const router of model.routers) router.updateBias(0);
+  const update = [...forms, ...taken()];
+  return {
+    model,
+    step,
+    costs: { microBatches: batch.sequences / batch.microBatch, microBatch, update },
+  };
+}
+
+/** The calls of `longer` that are not in `shorter`, which is a part of it in the same order. */
+function difference(longer: KernelCost[], shorter: KernelCost[]): KernelCost[] {
+  let next = 0;
+  return longer.filter((cost) => {
+    const other = shorter[next] as KernelCost | undefined;
+    const same =
+      other?.kernel === cost.kernel && other.flops === cost.flops && other.bytes === cost.bytes;
+    if (same) next += 1;
+    return !same;
+  });
+}
+
+/**
+ * The kernel calls of a full step.
+ * @param config - the run
+ * @returns their costs
+ */
+export function stepCosts(config: TrainConfig): StepCosts {
+  return dryRun(config).costs;
+}
+
+/**
+ * The time below which a step cannot come: every call takes at least its operations at the peak, or its bytes at the
+ * speed of a copy.
+ * @param costs - the step's calls
+ * @param peaks - the machine's
+ * @returns seconds
+ */
+export function boundSeconds(costs: StepCosts, peaks: Peaks): number {
+  const seconds = (list: readonly KernelCost[]): number =>
+    list.reduce((sum, { flops, bytes, unit }) => {
+      const peak = unit === 'bf16' ? peaks.bf16Dot : peaks.fp32;
+      return sum + Math.max(flops / (peak * 1e9), bytes / (peaks.copy * 1e9));
+    }, 0);
+  return costs.microBatches * seconds(costs.microBatch) + seconds(costs.update);
+}
+
+/**
+ * Estimates a run.
+ * @param config - the run
+ * @returns parameters, operations, memory and a bound on time
+ */
+export function estimate(config: TrainConfig): Estimate {
+  const { model, step, costs } = dryRun(config);
+  const { pools } = model;
+  const parts = {
+    parameters: pools.parameters.liveBytes,
+    gradients: pools.gradients.liveBytes,
+    optimizer: step.optimizer.region.liveBytes,
+    caches: pools.caches.liveBytes,
+    state: pools.state.liveBytes,
+    inputs: step.fixed.liveBytes,
+    region: step.region.peakBytes,
+  };
+  const flops = (list: readonly KernelCost[]): number =>
+    list.reduce((sum, cost) => sum + cost.flops, 0);
+  const counts = countParameters(model.config);
+  const peaks = measurePeaks();
+  return {
+    params: counts.trained,
+    activeParams: counts.active,
+    tokensPerStep: config.batch.sequences * config.batch.sequence,
+    tokens: planOf(config).totalTokens,
+    flopsPerStep: costs.microBatches * flops(costs.microBatch) + flops(costs.update),
+    bytes: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
+    secondsPerStep: peaks && boundSeconds(costs, peaks),
+  };
+}
