@@ -74,8 +74,8 @@ export class AdamW {
   }
 
   /**
-   * Updates every parameter from its gradient and clears the gradients. Where the norm or the loss is not finite,
-   * nothing changes but `finite`; the caller reads that flag when it suits.
+   * Updates every parameter from its gradient and clears the gradients. Where the norm or the loss is not finite, no
+   * parameter and no moment changes and `finite` says so; the caller reads that flag when it suits.
    * @param loss - [1], the step's loss
    * @param settings - see {@link AdamWSettings}
    */
