@@ -1,0 +1,171 @@
+// tokenizer.json on disk: saved beside a checkpoint, and loaded from any checkpoint with a byte-level BPE.
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+
+import { BpeEncoder } from './bpe';
+import { byteCharacters } from './byte-level';
+import { dataError } from './errors';
+import { PieceTokenizer } from './pieces';
+import { byteTokenizer, type Tokenizer } from './tokenizer';
+import { type ParsedTokenizer, parseTokenizerJson } from './tokenizer-json';
+
+const tokenizerName = 'tokenizer.json';
+const configName = 'tokenizer_config.json';
+
+// How well-known tokenizers spell the end of a document; asked only where tokenizer_config.json does not name it.
+const knownEnds = ['<|endoftext|>', '<｜end▁of▁sentence｜>', '<|end_of_text|>', '</s>', '<eos>'];
+
+/**
+ * Saves a tokenizer: tokenizer.json, and the tokenizer_config.json with which transformers' AutoTokenizer takes it.
+ * @param tokenizer - the tokenizer
+ * @param folder - a folder that exists
+ */
+export function saveTokenizer(tokenizer: Tokenizer, folder: string): void {
+  const json = tokenizer.toJSON() as { added_tokens?: { id: number; content: string }[] };
+  const end = json.added_tokens?.find(({ id }) => id === tokenizer.documentEnd)?.content ?? null;
+  writeWhole(join(folder, tokenizerName), json);
+  writeWhole(join(folder, configName), {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    // A document begins behind the end of another: one token serves as both, as in GPT-2.
+    bos_token: end,
+    eos_token: end,
+    clean_up_tokenization_spaces: false,
+  });
+}
+
+/**
+ * Loads a tokenizer.
+ * @param path - tokenizer.json, or a folder that holds it
+ * @returns the tokenizer
+ * @throws `ERR_BALEEN_TOKENIZER_ABSENT`, `_CORRUPT`, `_UNSUPPORTED`
+ */
+export async function loadTokenizer(path: string): Promise<Tokenizer> {
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const file = isFolder ? join(path, tokenizerName) : path;
+  const parsed = parseTokenizerJson(readJson(file), file);
+  const documentEnd = findEnd(parsed, file);
+  if (isBytes(parsed, documentEnd)) return byteTokenizer();
+  return new PieceTokenizer({
+    kind: 'bpe',
+    pieces: parsed.pieces,
+    documentEnd,
+    encode: parsed.plain ? plainEncoder(parsed) : await libraryEncoder(parsed, file),
+    json: () => parsed.json,
+  });
+}
+
+function plainEncoder({ vocab, merges, pieces }: ParsedTokenizer): (text: string) => Int32Array {
+  const byteTokens = Int32Array.from(byteCharacters, (character) => vocab.get(character) ?? 0);
+  const encoder = new BpeEncoder(byteTokens, merges, pieces.length);
+  return (text) => encoder.encode(text);
+}
+
+/** Other ways to normalise text and cut it into words: Hugging Face's library knows them all, if slowly. */
+async function libraryEncoder(
+  { json, added }: ParsedTokenizer,
+  path: string,
+): Promise<(text: string) => Int32Array> {
+  const { Tokenizer: Library } = await import('@huggingface/tokenizers');
+  const special = new Set(added.filter((token) => token.special).map(({ content }) => content));
+  try {
+    // Without its special tokens, so that no text gives one.
+    const plain = (json.added_tokens as { content: string }[] | undefined) ?? [];
+    const added_tokens = plain.filter(({ content }) => !special.has(content));
+    const whole = { normalizer: null, pre_tokenizer: null, decoder: null, ...json };
+    const library = new Library({ ...whole, post_processor: null, added_tokens }, {});
+    library.encode('a');
+    return (text) => {
+      const { ids } = library.encode(text, { add_special_tokens: false });
+      // A character that the tokenizer has no token for has no number.
+      return Int32Array.from(ids.filter((id) => (id as number | undefined) !== undefined));
+    };
+  } catch (error) {
+    throw dataError(
+      'TOKENIZER_CORRUPT',
+      `${path}: ${(error as Error).message}`,
+      'take the file from its source again',
+      { path, cause: error },
+    );
+  }
+}
+
+/** The token that ends a document. */
+function findEnd({ added, vocab }: ParsedTokenizer, path: string): number {
+  const config = join(dirname(path), configName);
+  const named: unknown = existsSync(config)
+    ? (readJson(config) as { eos_token?: unknown } | null)?.eos_token
+    : undefined;
+  const content =
+    typeof named === 'object' && named !== null ? (named as { content?: unknown }).content : named;
+  const numberOf = (text: unknown) =>
+    added.find((token) => token.content === text)?.id ?? vocab.get(String(text));
+  for (const text of [content, ...knownEnds]) {
+    const id = typeof text === 'string' ? numberOf(text) : undefined;
+    if (id !== undefined) return id;
+  }
+  throw dataError(
+    'TOKENIZER_UNSUPPORTED',
+    `${path} has no token that ends a document`,
+    `put a ${configName} beside it that names its eos_token`,
+    { path },
+  );
+}
+
+/** Whether it is the byte tokenizer: 256 bytes in their order, and the separator. */
+function isBytes({ pieces, merges, plain }: ParsedTokenizer, documentEnd: number): boolean {
+  return (
+    plain &&
+    merges.length === 0 &&
+    pieces.length === 257 &&
+    documentEnd === 256 &&
+    pieces.every((piece, id) => id === 256 || (piece?.length === 1 && piece[0] === id))
+  );
+}
+
+function readJson(path: string): unknown {
+  if (!existsSync(path))
+    throw dataError(
+      'TOKENIZER_ABSENT',
+      `${path} does not exist`,
+      'name a tokenizer.json, or a checkpoint folder that holds one',
+      { path },
+    );
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw dataError(
+      'TOKENIZER_CORRUPT',
+      `${path} is not JSON: ${(error as Error).message}`,
+      'take the file from its source again',
+      { path, cause: error },
+    );
+  }
+}
+
+/** Complete or absent: under a temporary name, flushed, renamed. */
+function writeWhole(path: string, value: object): void {
+  const temporary = `${path}.tmp`;
+  try {
+    const fd = openSync(temporary, 'w');
+    try {
+      writeFileSync(fd, `${JSON.stringify(value, null, 1)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
