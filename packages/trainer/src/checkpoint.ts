@@ -19,6 +19,7 @@ import type { AdamW, Tensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
+import { saveTokenizer, type Tokenizer } from './data/index';
 
 /** A file of tensors stays below this, unless one tensor is larger. */
 const shardBytes = 2 ** 32;
@@ -96,8 +97,8 @@ export interface CheckpointContents {
   model: Decoder;
   /** Its optimizer. */
   optimizer: AdamW;
-  /** tokenizer.json's contents. */
-  tokenizer: object;
+  /** Its tokenizer. */
+  tokenizer: Tokenizer;
   /** trainer.json, without what the model and optimizer say. */
   state: Omit<TrainerState, 'format' | 'optimizerStep' | 'routerBiases' | 'layout'>;
 }
@@ -118,14 +119,10 @@ export function saveCheckpoint(
   const { model, optimizer, tokenizer, state } = contents;
   model.kernels.flush();
   const write = (folder: string): void => {
-    try {
-      mkdirSync(folder, { recursive: true });
-    } catch (error) {
-      throw diskError(error, folder);
-    }
+    mkdirSync(folder, { recursive: true });
     writeJson(join(folder, 'config.json'), configToHuggingFace(model.config));
     writeShards(folder, weightsToWrite(model), shardBytes, { metadata: slices });
-    writeJson(join(folder, 'tokenizer.json'), tokenizer);
+    saveTokenizer(tokenizer, folder);
     const moments = [...momentPieces(model, optimizer)].map(
       ([name, data]): TensorToWrite => ({
         name,
@@ -144,7 +141,12 @@ export function saveCheckpoint(
     };
     writeJson(join(folder, trainerName), whole);
   };
-  const path = commitCheckpoint(run, state.step, write);
+  let path: string;
+  try {
+    path = commitCheckpoint(run, state.step, write);
+  } catch (error) {
+    throw diskError(error, join(run, 'checkpoints', `step-${state.step}`));
+  }
   pruneCheckpoints(run, keep);
   return { path, bytes: folderBytes(path) };
 }

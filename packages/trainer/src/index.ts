@@ -1,4 +1,8 @@
 // The package's door.
+
+export { benchStep, type StepBenchmark, type StepBenchmarkOptions } from './bench-step';
+export type { TrainerState } from './checkpoint';
+export { type CheckpointFolder, listCheckpoints } from './checkpoint-files';
 export {
   type FinalRate,
   type ScheduleConfig,
@@ -6,6 +10,9 @@ export {
   type TrainModelConfig,
   trainConfigSchema,
 } from './config';
+export * from './data/index';
+export { type Estimate, estimate, type MemoryEstimate } from './estimate';
+export { type EvaluateOptions, type Evaluation, evaluate, type WindowRunOptions } from './evaluate';
 export type {
   Baseline,
   CheckpointEvent,
@@ -18,6 +25,7 @@ export type {
   TrainEvent,
   TrainResult,
 } from './events';
+export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
 export {
   type ConfigKey,
@@ -28,3 +36,15 @@ export {
   modelConfigOf,
   resolveConfig,
 } from './resolve';
+export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';
+export {
+  batchAt,
+  biasSpeedAt,
+  learningRateAt,
+  mtpWeightAt,
+  planOf,
+  type RunPlan,
+  type StepPlan,
+} from './schedule';
+export type { TrainOptions } from './session';
+export { train } from './train';

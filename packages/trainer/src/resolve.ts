@@ -199,7 +199,8 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
       'VALUE',
       path,
       `config.${path} (${value}${origin ? `, ${origin}` : ''}): ${issue.message}`,
-      configKeys().find(({ key }) => key === path)?.description ?? 'see `baleen config`',
+      configKeys().find(({ key }) => key === path)?.description ??
+        '`baleen presets tiny` prints every key',
     );
   }
   checkTrainConfig(parsed.data);

@@ -1,0 +1,283 @@
+// Training: an async generator that runs a session's steps and says what happens, event by event.
+import { countParameters } from '@baleen/model';
+
+import { median } from './bench-step';
+import type { TrainConfig } from './config';
+import { ngramBaselines, someWindows } from './data/index';
+import { type Evaluation, runWindows } from './evaluate';
+import type {
+  Baseline,
+  CheckpointEvent,
+  EvaluationEvent,
+  KernelsUsed,
+  StartEvent,
+  StepEvent,
+  StoppedEvent,
+  TrainEvent,
+  TrainResult,
+} from './events';
+import { MetricsWriter } from './run-folder';
+import { prepare, type Session, saveSession, type TrainOptions } from './session';
+import { mean, type StepReport } from './step';
+
+const baselineOrders = [1, 2, 3, 4, 5];
+/** Steps behind `trainLoss` and `secondsLeft`. */
+const recentSteps = 20;
+
+/**
+ * Trains. Every event is also a line of the run's metrics.jsonl.
+ * @param config - the run; to go on with a run, the configuration that `findRun` gives, changed or not
+ * @param options - see {@link TrainOptions}
+ * @returns events; the generator's return value is the result
+ * @throws `ERR_BALEEN_TRAIN_NOT_FINITE` when a loss or gradient is not finite: the step's update did not happen, and the
+ * state before it is saved. `ERR_BALEEN_CONFIG_…`, `_DATA_…`, `_CHECKPOINT_…`, `_IO_…` as their parts say.
+ */
+export async function* train(
+  config: TrainConfig,
+  options: TrainOptions = {},
+): AsyncGenerator<TrainEvent, TrainResult, void> {
+  const begin = performance.now();
+  const session = await prepare(config, options);
+  const { run } = session;
+  const baselines = ngramBaselines(session.bytes.train, session.bytes.heldOut, baselineOrders);
+  const start = startOf(session, baselines);
+  session.bytes = { train: [], heldOut: [] };
+  const metrics = run === null ? null : new MetricsWriter(run);
+  const told = <E extends TrainEvent>(event: E): E => {
+    metrics?.append(event);
+    return event;
+  };
+  const trainer = new Trainer(session, options);
+  try {
+    yield told(start);
+    for (;;) {
+      if (options.signal?.aborted) return yield* stop();
+      if (session.done === config.steps) break;
+      const cursor = session.packer.state();
+      const report = await trainer.next();
+      if (!report.finite) {
+        trainer.undo();
+        // Kept beside the others: it may be the one before it that is worth going back to.
+        const event = trainer.save(config.checkpoint.keep + 1, cursor);
+        if (event) yield told(event);
+        throw notFinite(session, report);
+      }
+      yield told(trainer.stepEvent(report));
+      const { every } = config.evaluation;
+      const last = session.done === config.steps;
+      if (every > 0 && session.done % every === 0 && !last) {
+        const event = await trainer.evaluation(config.evaluation.tokens);
+        if (event) yield told(event);
+      }
+      if (last || (config.checkpoint.every > 0 && session.done % config.checkpoint.every === 0)) {
+        const event = trainer.save();
+        if (event) yield told(event);
+      }
+      // Kernels block this thread: let signals and timers through.
+      await new Promise(setImmediate);
+    }
+    const event = await trainer.evaluation(0);
+    if (!event) return yield* stop();
+    yield told(event);
+    const result = trainer.result(start, begin);
+    yield told({ type: 'end', result });
+    return result;
+  } finally {
+    metrics?.close();
+  }
+
+  function* stop(): Generator<TrainEvent, TrainResult, void> {
+    const event = trainer.save();
+    if (event) yield told(event);
+    const stopped: StoppedEvent = {
+      type: 'stopped',
+      step: session.done,
+      path: session.saved?.path ?? null,
+      reason: 'signal',
+    };
+    yield told(stopped);
+    return trainer.result(start, begin);
+  }
+}
+
+/** The moving parts of a run. */
+class Trainer {
+  private readonly times: number[] = [];
+  private readonly losses: number[] = [];
+  private tokensTimed = 0;
+  private score: Evaluation | null = null;
+  private lastSeconds = 0;
+
+  constructor(
+    private readonly session: Session,
+    private readonly options: TrainOptions,
+  ) {}
+
+  /** Runs the next step. */
+  async next(): Promise<StepReport> {
+    const { session } = this;
+    const { plan, packer, step, config } = session;
+    const begin = performance.now();
+    const settings = plan.at(session.done);
+    step.load(packer.next(settings.sequences, config.batch.sequence), settings.mtpWeight);
+    step.run(settings);
+    const report = await step.finish(settings.biasSpeed);
+    this.lastSeconds = (performance.now() - begin) / 1000;
+    session.done += 1;
+    session.tokens += settings.sequences * config.batch.sequence;
+    return report;
+  }
+
+  /** Takes back the counts of a step whose update did not happen. */
+  undo(): void {
+    const { session } = this;
+    session.done -= 1;
+    session.tokens -= session.plan.at(session.done).sequences * session.config.batch.sequence;
+    session.step.optimizer.step -= 1;
+  }
+
+  /** What the step that just ran says. */
+  stepEvent(report: StepReport): StepEvent {
+    const { session, lastSeconds: seconds } = this;
+    const { plan, done, config } = session;
+    const { sequences, learningRate, biasSpeed } = plan.at(done - 1);
+    const tokens = sequences * config.batch.sequence;
+    this.times.push(seconds);
+    this.tokensTimed += tokens;
+    this.losses.push(report.loss);
+    if (this.losses.length > recentSteps) this.losses.shift();
+    const recent = mean(this.times.slice(-recentSteps));
+    const tokensLeft = plan.totalTokens - plan.tokensBefore(done);
+    return {
+      type: 'step',
+      step: done,
+      tokens: session.tokens,
+      loss: report.loss,
+      mtpLoss: report.mtpLoss,
+      balanceLoss: report.balanceLoss,
+      gradNorm: report.gradNorm,
+      learningRate,
+      biasSpeed,
+      maxViolation: report.maxViolation,
+      seconds,
+      tokensPerSecond: tokens / seconds,
+      secondsLeft: (recent * tokensLeft) / tokens,
+    };
+  }
+
+  /** Scores the held-out text, or returns null when the signal came in between. */
+  async evaluation(tokens: number): Promise<EvaluationEvent | null> {
+    const { model, tokenizer, windows, config, step, done } = this.session;
+    const { signal, onEvaluation } = this.options;
+    const begin = performance.now();
+    try {
+      this.score = await runWindows(model, tokenizer, someWindows(windows, tokens), {
+        sequences: config.batch.microBatch,
+        region: step.region,
+        ...(signal ? { signal } : {}),
+        ...(onEvaluation ? { onProgress: onEvaluation } : {}),
+      });
+    } catch (error) {
+      this.score = null;
+      if (signal?.aborted) return null;
+      throw error;
+    }
+    const { loss, bitsPerByte, maxViolation } = this.score;
+    return {
+      type: 'evaluation',
+      step: done,
+      loss,
+      bitsPerByte,
+      tokens: this.score.tokens,
+      seconds: (performance.now() - begin) / 1000,
+      maxViolation,
+    };
+  }
+
+  /** Saves the session, unless it has no folder or is saved already. */
+  save(
+    keep: number = this.session.config.checkpoint.keep,
+    cursor = this.session.packer.state(),
+  ): CheckpointEvent | null {
+    const { session } = this;
+    if (session.run === null || session.saved?.step === session.done) return null;
+    const begin = performance.now();
+    const { path, bytes } = saveSession(session, session.run, keep, cursor);
+    const seconds = (performance.now() - begin) / 1000;
+    return { type: 'checkpoint', step: session.done, path, bytes, seconds };
+  }
+
+  /** What it all came to. */
+  result(start: StartEvent, begin: number): TrainResult {
+    const { session, score, times } = this;
+    const spent = times.reduce((sum, seconds) => sum + seconds, 0);
+    const finished = session.done === session.config.steps;
+    return {
+      run: session.run,
+      preset: session.preset,
+      precision: session.config.precision,
+      params: start.params,
+      activeParams: start.activeParams,
+      steps: session.done,
+      tokens: session.tokens,
+      epochs: session.packer.epoch,
+      trainLoss: this.losses.length === 0 ? null : mean(this.losses),
+      valLoss: finished && score ? score.loss : null,
+      valBitsPerByte: finished && score ? score.bitsPerByte : null,
+      baselines: start.baselines,
+      tokensPerSecond: spent === 0 ? 0 : this.tokensTimed / spent,
+      medianStepSeconds: median(times.length > 2 ? times.slice(2) : times),
+      peakRegionBytes: session.step.region.peakBytes,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      maxViolation: finished && score ? score.maxViolation : null,
+      layout: { ranks: 1, pp: 1, ep: 1, dp: 1 },
+      kernels: start.kernels,
+      seconds: (performance.now() - begin) / 1000,
+    };
+  }
+}
+
+function startOf(session: Session, baselines: Baseline[]): StartEvent {
+  const { config, model, bytes } = session;
+  const { implementation, isa, threads } = model.kernels;
+  const kernels: KernelsUsed = { implementation, isa, threads };
+  const counts = countParameters(model.config);
+  const size = (texts: readonly Uint8Array[]): number =>
+    texts.reduce((sum, { length }) => sum + length, 0);
+  return {
+    type: 'start',
+    run: session.run,
+    preset: session.preset,
+    precision: config.precision,
+    params: counts.trained,
+    activeParams: counts.active,
+    steps: config.steps,
+    tokensPerStep: config.batch.sequences * config.batch.sequence,
+    trainBytes: size(bytes.train),
+    heldOutBytes: size(bytes.heldOut),
+    trainTokens: session.packer.tokensPerEpoch,
+    vocabSize: session.tokenizer.vocabSize,
+    kernels,
+    resumedFrom: session.resumedFrom,
+    baselines,
+    time: new Date().toISOString(),
+  };
+}
+
+function notFinite(session: Session, report: StepReport): Error {
+  const { saved, done } = session;
+  const remedy = 'with a lower schedule.learningRate.peak, or precision bf16';
+  return Object.assign(
+    new Error(
+      `step ${done + 1}: loss ${report.loss} with gradient norm ${report.gradNorm} is not finite; nothing was updated`,
+    ),
+    {
+      code: 'ERR_BALEEN_TRAIN_NOT_FINITE',
+      step: done + 1,
+      ...(saved ? { path: saved.path } : {}),
+      hint: saved
+        ? `resume from ${saved.path} (step ${saved.step}) ${remedy}`
+        : `train again ${remedy}`,
+    },
+  );
+}
