@@ -45,7 +45,7 @@ export {
 } from './phase';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
-export { holdAll, releaseAll, Tape, type TapeNode, TapeNodes, type TapeOptions } from './tape';
+export { holdAll, releaseAll, Tape, type TapeNode, type TapeOptions } from './tape';
 export {
   blocksOf,
   emptyTensor,

@@ -174,7 +174,12 @@ export class Tape {
    * @param body - begins the work
    * @returns what it returned, and the blocks
    */
-  detached<T>(body: () => T): { value: T; blocks: readonly Block[] } {
+  detached<T>(body: () => T): {
+    /** What it returned. */
+    value: T;
+    /** What it allocated. */
+    blocks: readonly Block[];
+  } {
     const outer = this.scope;
     const blocks: Block[] = [];
     this.scope = blocks;
@@ -314,7 +319,10 @@ export class Tape {
 
   // — for recompute.ts —
 
-  /** Runs `body` with recording set, collecting its nodes. The scope is the body's own; `outputs` are held. */
+  /**
+   * Runs `body` with recording set, collecting its nodes. The scope is the body's own; `outputs` are held.
+   * @internal
+   */
   collect<T extends readonly Value[]>(
     recording: boolean,
     body: () => T,
@@ -336,12 +344,18 @@ export class Tape {
     }
   }
 
-  /** Lets the current scope hold blocks that the caller holds now. */
+  /**
+   * Lets the current scope hold blocks that the caller holds now.
+   * @internal
+   */
   adopt(blocks: readonly Block[]): void {
     this.scope.push(...blocks);
   }
 
-  /** Backward through collected nodes; gradients of `inputs` are in the current scope. */
+  /**
+   * Backward through collected nodes; gradients of `inputs` are in the current scope.
+   * @internal
+   */
   backCollected(
     collected: TapeNodes,
     outputs: readonly Value[],
@@ -421,7 +435,10 @@ export class Tape {
   }
 }
 
-/** Nodes collected outside a frame, opaque to others. */
+/**
+ * Nodes collected outside a frame, opaque to others.
+ * @internal
+ */
 export class TapeNodes {
   /** Made by `Tape.collect`. */
   constructor(private readonly nodes: RecordedNode[]) {}
