@@ -1,0 +1,160 @@
+// `baleen doctor`: what this machine has, what it lacks, and the command that brings it.
+import { describeKernels, loadKernels } from '@baleen/kernels';
+import type { Command } from 'commander';
+
+import { failureOf } from '../errors';
+import { bytes } from '../format';
+import type { Voice } from '../io';
+import { findPackages, findToolchain, machine } from '../machine';
+import { addCommonFlags, examplesText } from '../shape';
+import { engines } from '../version';
+
+/** How a check came out: `missing` is something that one can do without. */
+type State = 'ok' | 'missing' | 'broken';
+
+interface Check {
+  name: string;
+  state: State;
+  found: string;
+  hint: string | null;
+}
+
+/** Adds flags, help and the action. */
+export function define(command: Command, voice: Voice): void {
+  command
+    .description(
+      'Check this machine: Node, kernels, compilers, memory, optional packages.\n' +
+        'Exits with 1 only if something is broken without which nothing runs.',
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['baleen doctor', 'what is here, and how to get what is not'],
+        ['baleen doctor --json', 'the same for programs'],
+      ]),
+    );
+  addCommonFlags(command);
+  command.action(async () => {
+    await examine(voice);
+  });
+}
+
+async function examine(voice: Voice): Promise<void> {
+  const kernels = checkKernels();
+  const checks: Check[] = [checkNode(), kernels];
+  checks.push(await checkCompiler(voice, kernels), ...checkMachine());
+  for (const { name, purpose, version } of findPackages())
+    checks.push({
+      name,
+      state: version === null ? 'missing' : 'ok',
+      found: version === null ? `not installed: ${purpose}` : `${version}: ${purpose}`,
+      hint: version === null ? `npm install ${name}` : null,
+    });
+  const broken = checks.some(({ state }) => state === 'broken');
+  if (broken) voice.exitCode = 1;
+  voice.result({ ok: !broken, checks });
+  const { bold, dim, cyan, green, red, yellow } = voice.out;
+  const marks: Record<State, string> = { ok: green('✓'), missing: yellow('–'), broken: red('✗') };
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  for (const { name, state, found, hint } of checks) {
+    voice.print(`${marks[state]} ${bold(name.padEnd(width))}  ${found}`);
+    if (hint !== null) voice.print(`  ${''.padEnd(width)}  ${dim('→')} ${cyan(hint)}`);
+  }
+  voice.print(
+    '',
+    broken
+      ? red('Something that is needed is broken.')
+      : checks.some(({ state }) => state === 'missing')
+        ? 'Everything needed is here; what is marked – would add to it.'
+        : 'Everything is here.',
+  );
+}
+
+function checkNode(): Check {
+  const needed = /\d+(\.\d+)*/.exec(engines.node)?.[0] ?? '0';
+  const old = compareVersions(process.versions.node, needed) < 0;
+  return {
+    name: 'Node',
+    state: old ? 'broken' : 'ok',
+    found: `${process.versions.node}, ${process.platform} ${process.arch}`,
+    hint: old ? `install Node ${engines.node}` : null,
+  };
+}
+
+function compareVersions(a: string, b: string): number {
+  const left = a.split('.').map(Number);
+  const right = b.split('.').map(Number);
+  for (const [index, part] of right.entries()) if (left[index] !== part) return left[index] - part;
+  return 0;
+}
+
+function checkKernels(): Check {
+  try {
+    loadKernels();
+  } catch (error) {
+    const { message, hint } = failureOf(error);
+    return { name: 'kernels', state: 'broken', found: message, hint };
+  }
+  const { implementation, isa, threads, reason, hint } = describeKernels();
+  const crew = `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+  return implementation === 'native'
+    ? { name: 'kernels', state: 'ok', found: `native, ${isa}, ${crew}`, hint: null }
+    : {
+        name: 'kernels',
+        state: 'missing',
+        found: `${implementation}, much slower than native${reason === undefined ? '' : ` (${reason})`}`,
+        hint: hint ?? null,
+      };
+}
+
+async function checkCompiler(voice: Voice, kernels: Check): Promise<Check> {
+  const { compilers, make, python } = await findToolchain(voice.io.env);
+  const found = compilers.filter(({ version }) => version !== null);
+  const tools = [make, python].filter(({ version }) => version === null);
+  const lacking = [
+    ...(found.length === 0 ? ['a C++20 compiler'] : []),
+    ...tools.map(({ name }) => name),
+  ];
+  return {
+    name: 'compiler',
+    state: lacking.length === 0 || kernels.state === 'ok' ? 'ok' : 'missing',
+    found:
+      [
+        ...found.map(({ name, version }) => `${name} (${version ?? ''})`).slice(0, 1),
+        ...found.slice(1).map(({ name }) => name),
+        ...[make, python].filter(({ version }) => version !== null).map(({ name }) => name),
+      ].join(', ') + (lacking.length === 0 ? '' : `; no ${lacking.join(', no ')}`),
+    hint:
+      lacking.length === 0 || kernels.state === 'ok'
+        ? null
+        : process.platform === 'darwin'
+          ? 'xcode-select --install'
+          : process.platform === 'win32'
+            ? 'winget install Microsoft.VisualStudio.2022.BuildTools Python.Python.3.12'
+            : 'install your distribution’s g++, make and python3',
+  };
+}
+
+function checkMachine(): Check[] {
+  const { cpu, cores, memory, freeMemory, freeDisk } = machine();
+  const checks: Check[] = [
+    { name: 'processor', state: 'ok', found: `${cpu}, ${cores} cores`, hint: null },
+    {
+      name: 'memory',
+      state: 'ok',
+      found: `${bytes(memory)}, ${bytes(freeMemory)} free`,
+      hint: null,
+    },
+  ];
+  if (freeDisk !== null) {
+    // A tiny run takes a few tens of MiB; below this not even its checkpoint fits.
+    const full = freeDisk < 64 * 2 ** 20;
+    checks.push({
+      name: 'disk',
+      state: full ? 'broken' : 'ok',
+      found: `${bytes(freeDisk)} free here`,
+      hint: full ? 'make room, or run in another folder' : null,
+    });
+  }
+  return checks;
+}

@@ -1,0 +1,164 @@
+// `baleen eval <run or checkpoint>`: held-out loss and bits per byte, on the run's own split or on other text.
+import { availableParallelism } from 'node:os';
+
+import { describeKernels, setThreads } from '@baleen/kernels';
+import {
+  type Baseline,
+  evaluate,
+  loadDocuments,
+  openRun,
+  readMetrics,
+  splitDocuments,
+  type TextDocument,
+  type TrainConfig,
+} from '@baleen/trainer';
+import { type Command, Option } from 'commander';
+
+import { usageError } from '../errors';
+import { balance, bytes, duration, whole } from '../format';
+import type { Voice } from '../io';
+import { kernelLines } from '../kernel-report';
+import { ladder, place } from '../ladder';
+import { numberFlag } from '../numbers';
+import { openProgress, paced } from '../progress';
+import { fact } from '../report';
+import { runOf, shown } from '../run-folder';
+import { addCommonFlags, examplesText } from '../shape';
+
+interface EvalFlags {
+  data?: string[];
+  precision?: TrainConfig['precision'];
+  threads: number;
+}
+
+/** Adds arguments, flags, help and the action. */
+export function define(command: Command, voice: Voice): void {
+  command
+    .description(
+      'Measure loss and bits per byte on the text that a run held out, every byte counted, or on other text.',
+    )
+    .argument('<run>', 'a run folder, one of its checkpoints, or a Hugging Face folder')
+    .option(
+      '--data <names>',
+      'other text, all of it: moby-dick, sotu, or paths of files and folders',
+      (text: string, before: string[] | undefined) => [...(before ?? []), ...text.split(',')],
+    )
+    .addOption(
+      new Option(
+        '--precision <name>',
+        'inputs of the linear layers’ products (default: the run’s)',
+      ).choices(['fp8', 'bf16', 'fp32']),
+    )
+    .option(
+      '--threads <n>',
+      'threads of the kernels; 0 for every core',
+      numberFlag('--threads', { least: 0, whole: true }),
+      0,
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['baleen eval runs/tiny-1', 'the run’s newest checkpoint on its held-out text'],
+        ['baleen eval runs/tiny-1 --precision fp32', 'what FP8 costs'],
+        ['baleen eval runs/tiny-1/checkpoints/step-200 --data letters/', 'other text'],
+      ]),
+    );
+  addCommonFlags(command);
+  command.action(async (run: string, flags: EvalFlags) => {
+    await score(run, flags, voice);
+  });
+}
+
+async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void> {
+  setThreads(flags.threads === 0 ? availableParallelism() : flags.threads);
+  const opened = await openRun(
+    path,
+    flags.precision === undefined ? {} : { precision: flags.precision },
+  );
+  const { model, tokenizer, config, step, folder } = opened;
+  const documents = await documentsOf(path, config, flags.data);
+  const what = flags.data === undefined ? 'held-out text' : flags.data.join(', ');
+  voice.say(voice.err.dim(`${shown(folder)} on ${what}`));
+  const progress = await openProgress(voice);
+  const began = performance.now();
+  let result;
+  try {
+    result = await evaluate(model, tokenizer, documents, {
+      ...(config === null
+        ? {}
+        : { sequence: config.batch.sequence, stride: config.evaluation.stride }),
+      onProgress: paced(progress, 'scoring'),
+    });
+  } finally {
+    progress.stop();
+  }
+  const seconds = (performance.now() - began) / 1000;
+  const baselines = flags.data === undefined ? baselinesOf(folder) : [];
+  voice.result({
+    run: folder,
+    step,
+    precision: model.precision,
+    data: flags.data ?? null,
+    ...result,
+    baselines,
+    seconds,
+  });
+  if (voice.json) return;
+  const { bold } = voice.out;
+  const where = place(baselines, result.bitsPerByte);
+  voice.print(
+    '',
+    `  ${bold(`${result.bitsPerByte.toFixed(3)} bits per byte`)} on ${bytes(result.bytes)} of ${what}${where === '' ? '' : `, ${where}`}`,
+    '',
+  );
+  if (baselines.length > 0)
+    voice.print(
+      ...ladder(
+        baselines,
+        result.bitsPerByte,
+        voice.out,
+        Math.min(voice.io.stdout.columns ?? 80, 96),
+      ),
+      '',
+    );
+  voice.print(
+    fact(
+      'loss',
+      `${result.loss.toFixed(4)} nats a token, over ${whole(result.tokens)} tokens`,
+      voice.out,
+    ),
+    fact(
+      'experts',
+      `the busiest has ${balance(result.maxViolation)} over an even share`,
+      voice.out,
+    ),
+    fact('speed', `${duration(seconds)} in ${model.precision}`, voice.out),
+  );
+  kernelLines(describeKernels()).forEach((text, index) => {
+    voice.print(fact(index === 0 ? 'kernels' : '', text, voice.out));
+  });
+  voice.print(fact('from', `${shown(folder)}, step ${whole(step)}`, voice.out), '');
+}
+
+async function documentsOf(
+  path: string,
+  config: TrainConfig | null,
+  data: readonly string[] | undefined,
+): Promise<TextDocument[]> {
+  if (data !== undefined) return await loadDocuments(data);
+  if (config === null)
+    throw usageError(
+      'DATA',
+      `${path} does not say what text it was trained on`,
+      'name text with --data',
+      '--data',
+    );
+  const documents = await loadDocuments(config.data.sources);
+  return splitDocuments(documents, config.data.heldOutEvery).heldOut;
+}
+
+/** The n-gram models that the run was compared with, on the same split. */
+function baselinesOf(checkpoint: string): Baseline[] {
+  const start = readMetrics(runOf(checkpoint)).find((event) => event.type === 'start');
+  return start?.baselines ?? [];
+}

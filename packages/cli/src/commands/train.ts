@@ -1,0 +1,130 @@
+// `baleen train`: from a configuration to a run folder, a live line while it works and a report at its end.
+import { resolve } from 'node:path';
+
+import { describeKernels } from '@baleen/kernels';
+import { openRun, type TrainConfig, type TrainResult, train } from '@baleen/trainer';
+import type { Command } from 'commander';
+
+import { dryRun } from '../dry-run';
+import { addConfigFlags } from '../flags';
+import { quote } from '../format';
+import { invocation } from '../invocation';
+import type { Voice } from '../io';
+import { report, type Sample } from '../report';
+import { checkOut, claimRunFolder, releaseRunFolder, shown } from '../run-folder';
+import { sampleOf } from '../sample';
+import { resolveSettings, type Settings, type SettingsOptions } from '../settings';
+import { addCommonFlags, examplesText } from '../shape';
+import { watch } from '../watch';
+
+interface TrainFlags extends SettingsOptions, Readonly<Record<string, unknown>> {
+  out?: string;
+  dryRun?: boolean;
+}
+
+/** Adds flags, help and the action. */
+export function define(command: Command, voice: Voice): void {
+  command.description(
+    'Train a model on text. Without a preset or a file it trains `tiny` on Moby-Dick.\n' +
+      'Every configuration key is a flag. Flags win over the file, the file over the preset.\n' +
+      'Ctrl-C finishes the step, saves and says how to resume; a second one stops at once.',
+  );
+  addConfigFlags(command);
+  command
+    .option('--out <folder>', 'run folder (default: runs/<preset>-<n>, the next that is free)')
+    .option('--resume <run>', 'go on from the newest checkpoint of a run, or from one of them')
+    .option('--dry-run', 'only say what it would need: memory by pool, time')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['baleen train --preset tiny', 'a small model on Moby-Dick, in about a minute'],
+        ['baleen train --preset small --data notes/ --out runs/notes', 'your own text'],
+        ['baleen train --preset tiny --model.moe.routedExperts 16 --precision bf16', 'other sizes'],
+        ['baleen train --config mine.yaml --steps 2000', 'a file, and a flag that wins over it'],
+        ['baleen train --resume runs/tiny-1', 'go on where a run was stopped'],
+        ['baleen train --preset v3-671b --dry-run', 'memory and time before a step is run'],
+      ]),
+    );
+  addCommonFlags(command);
+  command.action(async (options: TrainFlags) => {
+    const settings = await resolveSettings(options, 'tiny');
+    if (options.dryRun) dryRun(settings, voice);
+    else await runTraining(settings, options, voice);
+  });
+}
+
+async function runTraining(settings: Settings, options: TrainFlags, voice: Voice): Promise<void> {
+  const { resume } = options;
+  const words = invocation(voice.io.env, process.cwd());
+  // A resumed run goes on in its own folder, unless --out branches off into another.
+  const own = settings.resumed?.run ?? null;
+  const given = options.out === undefined ? own : resolve(options.out);
+  if (options.out !== undefined && given !== own) checkOut(options.out, words);
+  const claimed = given === null ? claimRunFolder(settings.name) : undefined;
+  const out = given ?? claimed ?? null;
+  const signal = voice.io.interrupts();
+  const begin = (onEvaluation: (share: number) => void): ReturnType<typeof train> =>
+    train(settings.config, {
+      out,
+      signal,
+      onEvaluation,
+      origins: settings.origins,
+      ...(settings.preset === null ? {} : { preset: settings.preset }),
+      ...(resume === undefined ? {} : { resume }),
+    });
+  try {
+    const { result, start, stopped } = await watch(begin, settings, voice, signal);
+    voice.result(result);
+    if (voice.json) return;
+    if (stopped) {
+      const { bold, cyan, dim } = voice.out;
+      voice.print(
+        '',
+        `  ${bold(`Stopped after step ${stopped.step} of ${start.steps}`)}; everything is in ${shown(out ?? '')}.`,
+        `  ${dim('go on')}  ${cyan(`${words} train --resume ${quote(shown(out ?? ''))}`)}`,
+        '',
+      );
+      return;
+    }
+    voice.print(
+      ...report({
+        result: result.run === null ? result : { ...result, run: shown(result.run) },
+        start,
+        kernels: describeKernels(),
+        sample: await sampleOfRun(result, settings.config),
+        next: nextCommands(result, settings, options, words),
+        colors: voice.out,
+        width: Math.min(voice.io.stdout.columns ?? 80, 96),
+      }),
+    );
+  } catch (error) {
+    if (claimed !== undefined) releaseRunFolder(claimed);
+    throw error;
+  }
+}
+
+async function sampleOfRun(result: TrainResult, config: TrainConfig): Promise<Sample | null> {
+  if (result.run === null) return null;
+  const { model, tokenizer } = await openRun(result.run);
+  return await sampleOf(model, tokenizer, config);
+}
+
+function nextCommands(
+  { run, precision, preset }: TrainResult,
+  { config }: Settings,
+  options: TrainFlags,
+  words: string,
+): (readonly [string, string])[] {
+  if (run === null) return [];
+  const folder = quote(shown(run));
+  const prompt = config.data.sources.includes('moby-dick') ? 'The whale' : 'The';
+  const other = precision === 'bf16' ? 'fp8' : 'bf16';
+  // A run's config.json holds every flag it was given; a bare preset is shorter.
+  const bare = Object.keys(options).every((key) => key === 'preset' || key === 'out');
+  const same = bare && preset !== null ? `--preset ${preset}` : `--config ${folder}/config.json`;
+  return [
+    [`${words} generate ${folder} --prompt ${quote(prompt)}`, 'let it write'],
+    [`${words} eval ${folder}`, 'measure it again'],
+    [`${words} train ${same} --precision ${other}`, `the same in ${other}, to compare`],
+  ];
+}

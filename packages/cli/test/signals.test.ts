@@ -1,0 +1,117 @@
+// Ctrl-C as a process gets it: the first ends the run after its step, the second ends the process at once.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+import { build } from 'esbuild';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { smallFile } from './helpers';
+
+const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+let folder = '';
+let config = '';
+
+// Node runs JavaScript only, and tests read sources: bundle the program, third parties left out.
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'baleen-cli-'));
+  config = smallFile(folder, { steps: 100000 });
+  const { dependencies } = JSON.parse(readFileSync(at('../package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  await build({
+    entryPoints: [at('../src/bin.ts')],
+    outdir: at('../build'),
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    conditions: process.env.TEST_DIST ? [] : ['@baleen/source'],
+    external: [
+      ...Object.keys(dependencies).filter((name) => !name.startsWith('@baleen/')),
+      ...['tokenizers', '@stdlib/*', 'node-gyp-build'],
+    ],
+    logLevel: 'error',
+  });
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+  rmSync(at('../build'), { recursive: true, force: true });
+});
+
+/** A child that trains until it is told otherwise, and what it has said. */
+function start(...argv: string[]): {
+  child: ChildProcess;
+  output: { stdout: string; stderr: string };
+  heard: (text: string) => Promise<void>;
+  ended: Promise<{ code: number | null; signal: string | null }>;
+} {
+  const child = spawn(process.execPath, [at('../build/bin.js'), ...argv], {
+    cwd: folder,
+    env: { ...process.env, BALEEN_KERNELS: 'reference' },
+  });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].on('data', (data: Buffer) => {
+      output[name] += data.toString();
+    });
+  const ended = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
+    child.on('close', (code, signal) => {
+      resolve({ code, signal });
+    });
+  });
+  const heard = async (text: string): Promise<void> => {
+    while (!output.stderr.includes(text)) {
+      if (child.exitCode !== null) throw new Error(`ended early: ${output.stderr}`);
+      await setTimeout(10);
+    }
+  };
+  return { child, output, heard, ended };
+}
+
+test('the first Ctrl-C ends the run after its step, saves, and says how to resume', async () => {
+  const { child, output, heard, ended } = start('train', '--config', config, '--out', 'once');
+  await heard('step ');
+  child.kill('SIGINT');
+  expect(await ended).toEqual({ code: 0, signal: null });
+  expect(output.stderr).toContain('Ctrl-C again');
+  expect(output.stdout).toMatch(/Stopped after step \d+ of 100000/);
+  expect(output.stdout).toContain(' train --resume once');
+  const [checkpoint] = readdirSync(join(folder, 'once', 'checkpoints'));
+  expect(existsSync(join(folder, 'once', 'checkpoints', checkpoint, 'COMPLETE'))).toBe(true);
+});
+
+test('SIGTERM, which a cluster sends before it takes the machine back, does the same', async () => {
+  const { child, output, heard, ended } = start('train', '--config', config, '--out', 'term');
+  await heard('step ');
+  child.kill('SIGTERM');
+  expect(await ended).toEqual({ code: 0, signal: null });
+  expect(output.stdout).toContain(' train --resume term');
+});
+
+test('a second Ctrl-C stops at once with exit code 130', async () => {
+  // A step of a second: both signals come while it runs.
+  const { child, heard, ended } = start(
+    ...['train', '--config', config, '--out', 'twice'],
+    ...['--batch.sequences', '256', '--batch.microBatch', '256'],
+  );
+  await heard('step ');
+  child.kill('SIGINT');
+  await setTimeout(50);
+  child.kill('SIGINT');
+  const { code, signal } = await ended;
+  // Killed by the signal itself is what a shell calls 130.
+  expect(signal === 'SIGINT' ? 130 : code).toBe(130);
+});
+
+test('output that is cut off early, as by `head`, is no failure', async () => {
+  const { child, output, ended } = start('presets', 'tiny');
+  child.stdout?.destroy();
+  expect(await ended).toEqual({ code: 0, signal: null });
+  expect(output.stderr).toBe('');
+});
