@@ -24,7 +24,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const packagesFolder = join(root, 'packages');
-const requireNative = Boolean(process.env.BALEEN_REQUIRE_NATIVE);
+const requireNative = !['', '0', undefined].includes(process.env.BALEEN_REQUIRE_NATIVE);
 const json = process.argv.includes('--json');
 
 /** What a package may weigh installed with everything it brings, in bytes. */
