@@ -1,0 +1,74 @@
+// Running over rows of elements: one body, written once, is called for whole vectors and for the tail.
+#pragma once
+#include "simd.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+/** How a body reads and writes where W elements are left. */
+struct Whole {
+  vf load(const float* p) const { return BALEEN_ISA::load(p); }
+  void store(float* p, vf x) const { BALEEN_ISA::store(p, x); }
+  vf load(const uint16_t* p) const { return loadBf16(p); }
+  void store(uint16_t* p, vf x) const { storeBf16(p, x); }
+  vi loadCodes(const uint8_t* p) const { return load8(p); }
+  void storeCodes(uint8_t* p, vi x) const { store8(p, x); }
+};
+
+/** The same where only `count` < W are left: the other lanes read as zero and are not written. */
+struct Part {
+  long count;
+  vf load(const float* p) const { return loadPartial(p, count); }
+  void store(float* p, vf x) const { storePartial(p, x, count); }
+  vf load(const uint16_t* p) const { return loadBf16Partial(p, count); }
+  void store(uint16_t* p, vf x) const { storeBf16Partial(p, x, count); }
+  vi loadCodes(const uint8_t* p) const {
+    uint8_t v[W] = {};
+    memcpy(v, p, static_cast<size_t>(count));
+    return load8(v);
+  }
+  void storeCodes(uint8_t* p, vi x) const {
+    uint8_t v[W];
+    store8(v, x);
+    memcpy(p, v, static_cast<size_t>(count));
+  }
+};
+
+/** Calls `body(at, i)` for every vector that begins in [begin, end), `at` being a `Whole` or a `Part`. */
+template <class Body>
+inline void forRange(long begin, long end, Body&& body) {
+  long i = begin;
+  for (; i + W <= end; i += W) body(Whole{}, i);
+  if (i < end) body(Part{end - i}, i);
+}
+
+/** The same over [0, size), on several threads from 2 · `grain` elements on. */
+template <class Body>
+inline void forElements(long size, long grain, Body&& body) {
+  parallelRanges(size, grain, 64, [&](long begin, long end) { forRange(begin, end, body); });
+}
+
+/**
+ * Σ of `term(at, i)` over [0, size) in a tree that depends on the size alone: four vectors take turns, so that additions
+ * need not wait for each other. Terms of lanes beyond the size must be zero.
+ */
+template <class Term>
+inline float sumRow(long size, Term&& term) {
+  vf s0 = set1(0), s1 = set1(0), s2 = set1(0), s3 = set1(0);
+  long i = 0;
+  for (; i + 4 * W <= size; i += 4 * W) {
+    s0 = add(s0, term(Whole{}, i));
+    s1 = add(s1, term(Whole{}, i + W));
+    s2 = add(s2, term(Whole{}, i + 2 * W));
+    s3 = add(s3, term(Whole{}, i + 3 * W));
+  }
+  for (; i + W <= size; i += W) s0 = add(s0, term(Whole{}, i));
+  if (i < size) s1 = add(s1, term(Part{size - i}, i));
+  return sumOf(add(add(s0, s1), add(s2, s3)));
+}
+
+/** Rows of `cols` elements that are worth a thread's while: about 64 KB of FP32. */
+inline long rowGrain(long cols) { return maxOf(1, 16384 / maxOf(1, cols)); }
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

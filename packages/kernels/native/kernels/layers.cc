@@ -1,0 +1,267 @@
+// Normalisation, activation and rotary embedding.
+#include "../elements.h"
+#include "../shuffle.h"
+#include "kernels.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+// — RMSNorm —
+
+void rmsNorm(Args args) {
+  const View y = args.view();
+  const View rstd = args.view();
+  const View x = args.view();
+  const View weight = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  const double epsilon = args.number();
+  const float* w = weight.f32();
+  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
+    for (long r = begin; r < end; r += 1) {
+      const float* in = x.f32() + r * cols;
+      float* out = y.f32() + r * cols;
+      const float squares = sumRow(cols, [&](auto at, long c) {
+        const vf v = at.load(in + c);
+        return mul(v, v);
+      });
+      const float s = static_cast<float>(1 / ::sqrt(static_cast<double>(squares) / cols + epsilon));
+      rstd.f32()[r] = s;
+      const vf factor = set1(s);
+      forRange(0, cols, [&](auto at, long c) {
+        at.store(out + c, mul(mul(at.load(in + c), factor), at.load(w + c)));
+      });
+    }
+  });
+}
+
+// Rows whose dweight is summed together. Fixed, so that the sums do not depend on the number of threads.
+static constexpr long normBlock = 32;
+
+struct NormBackward {
+  float* dx;
+  const float *dy, *x, *weight, *rstd;
+  long rows, cols;
+};
+
+/** One block of rows: their dx, and Σ dy · x̂ over them into `sums` [cols]. */
+static void normBackwardBlock(const NormBackward& n, long block, float* sums) {
+  const long first = block * normBlock;
+  const long last = minOf(n.rows, first + normBlock);
+  for (long r = first; r < last; r += 1) {
+    const float* dy = n.dy + r * n.cols;
+    const float* x = n.x + r * n.cols;
+    float* dx = n.dx + r * n.cols;
+    const vf s = set1(n.rstd[r]);
+    const bool fresh = r == first;
+    // Σ dy · weight · x̂, and on the way dweight's own terms.
+    const float dot = sumRow(n.cols, [&](auto at, long c) {
+      const vf term = mul(at.load(dy + c), mul(at.load(x + c), s));
+      at.store(sums + c, fresh ? term : add(at.load(sums + c), term));
+      return mul(term, at.load(n.weight + c));
+    });
+    // dx = rstd · (dy · weight − x̂ · mean(dy · weight · x̂))
+    const vf mean = set1(dot / static_cast<float>(n.cols));
+    forRange(0, n.cols, [&](auto at, long c) {
+      const vf g = mul(at.load(dy + c), at.load(n.weight + c));
+      const vf normed = mul(at.load(x + c), s);
+      at.store(dx + c, mul(s, sub(g, mul(normed, mean))));
+    });
+  }
+}
+
+void rmsNormBackward(Args args) {
+  const View dx = args.view();
+  const View dweight = args.view();
+  const View dy = args.view();
+  const View x = args.view();
+  const View weight = args.view();
+  const View rstd = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  const NormBackward n = {dx.f32(),     dy.f32(),   x.f32(), weight.f32(),
+                          rstd.f32(),   rows,       cols};
+  if (rows <= 0 || cols <= 0) return;
+  const long blocks = ceilDiv(rows, normBlock);
+  float* sums = static_cast<float*>(
+      scratch(Scratch::first, static_cast<size_t>(blocks * cols) * sizeof(float)));
+  parallelRanges(blocks, maxOf(1, rowGrain(cols) / normBlock), 1, [&](long begin, long end) {
+    for (long block = begin; block < end; block += 1)
+      normBackwardBlock(n, block, sums + block * cols);
+  });
+  float* dw = dweight.f32();
+  parallelRanges(cols, maxOf(64, 65536 / blocks), 64, [&](long begin, long end) {
+    forRange(begin, end, [&](auto at, long c) {
+      vf total = set1(0);
+      for (long block = 0; block < blocks; block += 1)
+        total = add(total, at.load(sums + block * cols + c));
+      at.store(dw + c, add(at.load(dw + c), total));
+    });
+  });
+}
+
+// — SwiGLU and the sigmoid —
+
+/**
+ * 1 + e^−x. Unlike `exp` this needs no correction at its ends: far below, the 1 hides e^−x; far above, 2ⁿ is made of two
+ * factors that overflow to infinity together. NaN stays NaN.
+ */
+static inline vf onePlusExpMinus(vf x) {
+  const vf z = min(set1(176.0f), max(set1(-87.0f), sub(set1(0), x)));
+  const vi n = roundToInt(mul(z, set1(1.44269504f)));
+  const vf nf = toFloat(n);
+  vf r = fma(nf, set1(-0.693359375f), z);
+  r = fma(nf, set1(2.12194440e-4f), r);
+  vf p = set1(1.98412698e-4f);
+  p = fma(p, r, set1(1.38888889e-3f));
+  p = fma(p, r, set1(8.33333333e-3f));
+  p = fma(p, r, set1(4.16666667e-2f));
+  p = fma(p, r, set1(1.66666667e-1f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(mul(p, r), r, add(r, set1(1.0f)));
+  // −126 ≤ n ≤ 254; ⌊n / 2⌋ and the rest, as exponents. Bits above the nine that remain do not matter.
+  const vi low = shiftRight<1>(n);
+  const vi high = subi(n, low);
+  const vf scaled = mul(mul(p, asFloat(shiftLeft<23>(addi(low, set1i(127))))),
+                        asFloat(shiftLeft<23>(addi(high, set1i(127)))));
+  return add(set1(1.0f), scaled);
+}
+
+// Elements a thread takes at least: an exponential and a division each.
+static constexpr long grain = 4096;
+
+void swiglu(Args args) {
+  const View out = args.view();
+  const View gate = args.view();
+  const View up = args.view();
+  forElements(out.size, grain, [&](auto at, long i) {
+    const vf g = at.load(gate.f32() + i);
+    at.store(out.f32() + i, mul(div(g, onePlusExpMinus(g)), at.load(up.f32() + i)));
+  });
+}
+
+void swigluBackward(Args args) {
+  const View dgate = args.view();
+  const View dup = args.view();
+  const View dout = args.view();
+  const View gate = args.view();
+  const View up = args.view();
+  const vf one = set1(1.0f);
+  forElements(gate.size, grain, [&](auto at, long i) {
+    const vf g = at.load(gate.f32() + i);
+    const vf dy = at.load(dout.f32() + i);
+    const vf sigma = div(one, onePlusExpMinus(g));
+    const vf scaled = mul(dy, sigma);
+    // silu′(g) = σ · (1 + g · (1 − σ))
+    const vf slope = fma(g, sub(one, sigma), one);
+    at.store(dgate.f32() + i, mul(mul(scaled, at.load(up.f32() + i)), slope));
+    at.store(dup.f32() + i, mul(scaled, g));
+  });
+}
+
+void sigmoid(Args args) {
+  const View out = args.view();
+  const View x = args.view();
+  forElements(out.size, grain, [&](auto at, long i) {
+    at.store(out.f32() + i, div(set1(1.0f), onePlusExpMinus(at.load(x.f32() + i))));
+  });
+}
+
+void sigmoidBackward(Args args) {
+  const View dx = args.view();
+  const View dy = args.view();
+  const View y = args.view();
+  forElements(dx.size, 2 * grain, [&](auto at, long i) {
+    const vf value = at.load(y.f32() + i);
+    const vf slope = mul(at.load(dy.f32() + i), value);
+    at.store(dx.f32() + i, mul(slope, sub(set1(1.0f), value)));
+  });
+}
+
+// — rotary embedding —
+
+struct Rope {
+  const float *x, *cos, *sin;
+  long heads, width, sequence, start;
+  long outStride, outHeadStride, xStride, xHeadStride;
+  bool inverse, sumHeads;
+};
+
+/** Each number of p [half] twice, and with `sign` before the first of each pair. */
+static void spreadPairs(float* out, const float* p, long half, float first, float second) {
+  alignas(64) float signs[W];
+  for (int i = 0; i < W; i += 1) signs[i] = i % 2 == 0 ? first : second;
+  const vf sign = load(signs);
+  long i = 0;
+  for (; i + W / 2 <= half; i += W / 2) store(out + 2 * i, mul(loadTwice(p + i), sign));
+  for (; i < half; i += 1) {
+    out[2 * i] = first * p[i];
+    out[2 * i + 1] = second * p[i];
+  }
+}
+
+/** Rows [begin, end). With c = (c₀, c₀, c₁, …) and s = (−s₀, s₀, −s₁, …): y = x · c + swapped(x) · s. */
+template <class To>
+static void ropeRows(To* out, const Rope& p, long begin, long end) {
+  const long half = p.width / 2;
+  float* c = static_cast<float*>(
+      scratch(Scratch::second, static_cast<size_t>(2 * p.width) * sizeof(float)));
+  float* s = c + p.width;
+  const float sign = p.inverse ? -1.0f : 1.0f;
+  for (long r = begin; r < end; r += 1) {
+    const long position = p.start + r % p.sequence;
+    spreadPairs(c, p.cos + position * half, half, 1, 1);
+    spreadPairs(s, p.sin + position * half, half, -sign, sign);
+    const float* x = p.x + r * p.xStride;
+    To* y = out + r * p.outStride;
+    if (p.sumHeads)
+      forRange(0, p.width, [&](auto at, long i) {
+        const vf ci = at.load(c + i), si = at.load(s + i);
+        vf sum = set1(0);
+        for (long h = 0; h < p.heads; h += 1) {
+          const vf v = at.load(x + h * p.xHeadStride + i);
+          sum = add(sum, add(mul(v, ci), mul(swapPairs(v), si)));
+        }
+        at.store(y + i, sum);
+      });
+    else
+      for (long h = 0; h < p.heads; h += 1)
+        forRange(0, p.width, [&](auto at, long i) {
+          const vf v = at.load(x + h * p.xHeadStride + i);
+          const vf turned = add(mul(v, at.load(c + i)), mul(swapPairs(v), at.load(s + i)));
+          at.store(y + h * p.outHeadStride + i, turned);
+        });
+  }
+}
+
+void rope(Args args) {
+  const View out = args.view();
+  const View x = args.view();
+  const View cos = args.view();
+  const View sin = args.view();
+  const long rows = args.integer();
+  Rope p;
+  p.cos = cos.f32();
+  p.sin = sin.f32();
+  p.heads = args.integer();
+  p.width = args.integer();
+  p.sequence = args.integer();
+  p.start = args.integer();
+  p.outStride = args.integer();
+  p.outHeadStride = args.integer();
+  const long outOffset = args.integer();
+  p.xStride = args.integer();
+  p.xHeadStride = args.integer();
+  p.x = x.f32() + args.integer();
+  p.inverse = args.flag();
+  p.sumHeads = args.flag();
+  parallelRanges(rows, rowGrain(p.heads * p.width), 1, [&](long begin, long end) {
+    if (out.dtype == DType::bf16)
+      ropeRows(out.bf16() + outOffset, p, begin, end);
+    else
+      ropeRows(out.f32() + outOffset, p, begin, end);
+  });
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

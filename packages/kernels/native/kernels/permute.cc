@@ -1,0 +1,120 @@
+// Moving tokens to their experts' rows and back (§2.1.2). Rows are long and in no order, so memory is read whole rows at
+// a time and each output row is written once.
+#include "../elements.h"
+#include "kernels.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+/** Rows of a few bytes, such as the scales of a token's codes: one move of a size that the compiler knows. */
+template <long Bytes>
+static void gatherFixed(char* out, const char* x, const int32_t* slots, uint32_t k, long begin,
+                        long end) {
+  for (long r = begin; r < end; r += 1)
+    memcpy(out + r * Bytes, x + static_cast<long>(static_cast<uint32_t>(slots[r]) / k) * Bytes, Bytes);
+}
+
+void permute(Args args) {
+  const View out = args.view();
+  const View x = args.view();
+  const View slotOfRow = args.view();
+  const long rows = args.integer();
+  const uint32_t k = static_cast<uint32_t>(args.integer());
+  const long cols = args.integer();
+  const long width = cols * (x.dtype == DType::e4m3 ? 1 : x.dtype == DType::bf16 ? 2 : 4);
+  char* to = static_cast<char*>(out.data);
+  const char* from = static_cast<const char*>(x.data);
+  const int32_t* slots = slotOfRow.i32();
+  parallelRanges(rows, rowGrain(maxOf(4, width / 4)), 1, [&](long begin, long end) {
+    switch (width) {
+      case 4: return gatherFixed<4>(to, from, slots, k, begin, end);
+      case 8: return gatherFixed<8>(to, from, slots, k, begin, end);
+      case 16: return gatherFixed<16>(to, from, slots, k, begin, end);
+      case 32: return gatherFixed<32>(to, from, slots, k, begin, end);
+      case 64: return gatherFixed<64>(to, from, slots, k, begin, end);
+      case 128: return gatherFixed<128>(to, from, slots, k, begin, end);
+    }
+    for (long r = begin; r < end; r += 1) {
+      const long token = static_cast<uint32_t>(slots[r]) / k;
+      memcpy(to + r * width, from + token * width, static_cast<size_t>(width));
+    }
+  });
+}
+
+struct Unpermute {
+  float* out;
+  const float *y, *weights;
+  const int32_t* rows;
+  long k, cols;
+  bool accumulate;
+};
+
+/** `Vectors` vectors of one token's row at column c: Σⱼ fl(wⱼ · yⱼ), j ascending, from zero. */
+template <int Vectors, class At>
+static inline void gatherSum(At at, const Unpermute& u, long t, long c) {
+  vf sums[Vectors];
+  for (int i = 0; i < Vectors; i += 1) sums[i] = set1(0);
+  const int32_t* rows = u.rows + t * u.k;
+  for (long j = 0; j < u.k; j += 1) {
+    const float* y = u.y + rows[j] * u.cols + c;
+    const vf weight = set1(u.weights != nullptr ? u.weights[t * u.k + j] : 1.0f);
+    for (int i = 0; i < Vectors; i += 1) sums[i] = add(sums[i], mul(weight, at.load(y + i * W)));
+  }
+  float* out = u.out + t * u.cols + c;
+  for (int i = 0; i < Vectors; i += 1)
+    at.store(out + i * W, u.accumulate ? add(at.load(out + i * W), sums[i]) : sums[i]);
+}
+
+void unpermute(Args args) {
+  const View out = args.view();
+  const View y = args.view();
+  const View rowOfSlot = args.view();
+  const View weights = args.view();
+  const long tokens = args.integer();
+  Unpermute u;
+  u.out = out.f32();
+  u.y = y.f32();
+  u.rows = rowOfSlot.i32();
+  u.weights = weights.f32();
+  u.k = args.integer();
+  u.cols = args.integer();
+  u.accumulate = args.flag();
+  parallelRanges(tokens, rowGrain(u.cols * (u.k + 1)), 1, [&](long begin, long end) {
+    for (long t = begin; t < end; t += 1) {
+      long c = 0;
+      for (; c + 8 * W <= u.cols; c += 8 * W) gatherSum<8>(Whole{}, u, t, c);
+      for (; c + 2 * W <= u.cols; c += 2 * W) gatherSum<2>(Whole{}, u, t, c);
+      for (; c + W <= u.cols; c += W) gatherSum<1>(Whole{}, u, t, c);
+      if (c < u.cols) gatherSum<1>(Part{u.cols - c}, u, t, c);
+    }
+  });
+}
+
+void unpermuteBackward(Args args) {
+  const View dy = args.view();
+  const View dweights = args.view();
+  const View dout = args.view();
+  const View y = args.view();
+  const View weights = args.view();
+  const View rowOfSlot = args.view();
+  const long tokens = args.integer();
+  const long k = args.integer();
+  const long cols = args.integer();
+  parallelRanges(tokens, rowGrain(cols * (2 * k + 1)), 1, [&](long begin, long end) {
+    for (long slot = begin * k; slot < end * k; slot += 1) {
+      const long row = rowOfSlot.i32()[slot];
+      const float* grad = dout.f32() + slot / k * cols;
+      const float* value = y.f32() + row * cols;
+      float* dvalue = dy.f32() + row * cols;
+      const vf weight = set1(weights.f32()[slot]);
+      dweights.f32()[slot] = sumRow(cols, [&](auto at, long c) {
+        const vf g = at.load(grad + c);
+        at.store(dvalue + c, mul(weight, g));
+        return mul(g, at.load(value + c));
+      });
+    }
+  });
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

@@ -1,0 +1,234 @@
+// FP8 quantisation in blocks with online scales (§3.3.2), to the bit as src/reference/quantize.ts: divisions are true
+// divisions, maxima pass over NaN, every rounding is to nearest even.
+//
+// Work is cut into panels: a row of blocks by the columns of one block, or, where every column is a block of its own
+// (128×1), by as many columns as stay in the second-level cache between finding maxima and encoding.
+#include "../elements.h"
+#include "../fp8.h"
+#include "kernels.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+// Columns of a panel of 128×1 blocks: 128 rows of them are 128 KB of FP32, read in runs of 1 KB.
+static constexpr long panelOfColumns = 256;
+
+/** Smallest amax a scale is made from, as in V3's published inference code. */
+static constexpr float amaxFloor = 1e-4f;
+
+/** Scales of W blocks: fl(max(amax, 1e-4) / 448), or the powers of two at or above that. */
+static inline vf scalesOf(vf amax, bool powerOfTwo) {
+  const vf scale = div(max(amax, set1(amaxFloor)), set1(448.0f));
+  if (!powerOfTwo) return scale;
+  // Any mantissa bit carries into the exponent, and then none is left.
+  return asFloat(andi(addi(asInt(scale), set1i(0x7fffff)), set1i(0x7f800000)));
+}
+
+/** |x| where it is larger, else `top`; a NaN never is. */
+static inline vf larger(vf x, vf top) { return max(abs(x), top); }
+
+/** A rectangle of FP32 and where its codes go; strides are counted in elements. */
+struct Panel {
+  const float* x;
+  long xStride;
+  uint8_t* codes;
+  long codeStride;
+  long rows, cols;
+};
+
+/** One block, one scale. */
+static void quantizeBlock(const Panel& p, float* scaleOut, bool powerOfTwo) {
+  vf top0 = set1(0), top1 = set1(0);
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.x + r * p.xStride;
+    long c = 0;
+    for (; c + 2 * W <= p.cols; c += 2 * W) {
+      top0 = larger(load(x + c), top0);
+      top1 = larger(load(x + c + W), top1);
+    }
+    for (; c + W <= p.cols; c += W) top0 = larger(load(x + c), top0);
+    if (c < p.cols) top1 = larger(loadPartial(x + c, p.cols - c), top1);
+  }
+  const vf scale = scalesOf(set1(maxOfVector(max(top0, top1))), powerOfTwo);
+  storePartial(scaleOut, scale, 1);
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.x + r * p.xStride;
+    uint8_t* codes = p.codes + r * p.codeStride;
+    forRange(0, p.cols,
+             [&](auto at, long c) { at.storeCodes(codes + c, toE4m3(div(at.load(x + c), scale))); });
+  }
+}
+
+/** One block a column, at most `panelOfColumns` of them; rows are read in order, the maxima of all columns kept. */
+static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
+  alignas(64) float top[panelOfColumns];
+  forRange(0, p.cols, [&](auto at, long c) { at.store(top + c, set1(0)); });
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.x + r * p.xStride;
+    forRange(0, p.cols,
+             [&](auto at, long c) { at.store(top + c, larger(at.load(x + c), at.load(top + c))); });
+  }
+  forRange(0, p.cols, [&](auto at, long c) {
+    const vf scale = scalesOf(at.load(top + c), powerOfTwo);
+    at.store(top + c, scale);
+    at.store(scales + c, scale);
+  });
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.x + r * p.xStride;
+    uint8_t* codes = p.codes + r * p.codeStride;
+    forRange(0, p.cols, [&](auto at, long c) {
+      at.storeCodes(codes + c, toE4m3(div(at.load(x + c), at.load(top + c))));
+    });
+  }
+}
+
+/** Columns [begin, end) of row `row` of a scaled matrix, fl(value · scale) each, into out[0 …] (FP32 or BF16). */
+template <class To>
+static void decodeRow(To* out, const Operand& x, long cols, long row, long begin, long end) {
+  const uint8_t* codes = x.values.e4m3() + row * cols;
+  const float* scales = x.scales.f32() + row / x.blockRows * ceilDiv(cols, x.blockCols);
+  if (x.blockCols == 1) {
+    forRange(begin, end, [&](auto at, long c) {
+      at.store(out + (c - begin), mul(fromE4m3(at.loadCodes(codes + c)), at.load(scales + c)));
+    });
+    return;
+  }
+  long c0 = begin;
+  for (long block = begin / x.blockCols; c0 < end; block += 1) {
+    const long c1 = minOf(end, (block + 1) * x.blockCols);
+    const vf scale = set1(scales[block]);
+    forRange(c0, c1, [&](auto at, long c) {
+      at.store(out + (c - begin), mul(fromE4m3(at.loadCodes(codes + c)), scale));
+    });
+    c0 = c1;
+  }
+}
+
+/** How a matrix divides into rows of blocks: blocks start anew at every row group's first row. */
+struct Blocks {
+  const int32_t* borders;
+  long groups, blockRows;
+  long group, first, last;
+
+  /** Blocks of all groups. */
+  long count() const {
+    long sum = 0;
+    for (long g = 0; g < groups; g += 1) sum += ceilDiv(borders[g + 1] - borders[g], blockRows);
+    return sum;
+  }
+  /** Goes to a row of blocks by its number: rows [first, last). */
+  void seek(long index) {
+    group = 0;
+    while (index >= ceilDiv(borders[group + 1] - borders[group], blockRows)) {
+      index -= ceilDiv(borders[group + 1] - borders[group], blockRows);
+      group += 1;
+    }
+    first = borders[group] + index * blockRows;
+    last = minOf(borders[group + 1], first + blockRows);
+  }
+  /** Goes to the next row of blocks, if there is one. */
+  void advance() {
+    first = last;
+    while (group < groups && first >= borders[group + 1]) {
+      group += 1;
+      if (group < groups) first = borders[group];
+    }
+    if (group < groups) last = minOf(borders[group + 1], first + blockRows);
+  }
+};
+
+struct Sizes {
+  long rows, cols;
+  bool powerOfTwo;
+  View offsets;
+  long groups;
+};
+
+static Sizes sizesOf(Args& args) {
+  Sizes s;
+  s.rows = args.integer();
+  s.cols = args.integer();
+  s.powerOfTwo = args.flag();
+  s.offsets = args.view();
+  s.groups = args.integer();
+  return s;
+}
+
+/** Quantises `plain`, or what `coded` stands for where that is null. */
+static void quantizeMatrix(const Operand& out, const float* plain, const Operand* coded,
+                           const Sizes& s) {
+  const int32_t whole[2] = {0, static_cast<int32_t>(s.rows)};
+  Blocks blocks = {};
+  blocks.borders = s.offsets ? s.offsets.i32() : whole;
+  blocks.groups = s.offsets ? s.groups : 1;
+  blocks.blockRows = out.blockRows;
+  const bool byColumn = out.blockCols == 1;
+  const long width = byColumn ? minOf(panelOfColumns, maxOf(1, s.cols)) : out.blockCols;
+  const long panels = ceilDiv(s.cols, width);
+  const long scaleCols = ceilDiv(s.cols, out.blockCols);
+  const long count = blocks.count();
+  const long height = minOf(out.blockRows, s.rows);
+  const long panelSize = maxOf(1, height * minOf(width, s.cols));
+  parallelRanges(count * panels, maxOf(1, 16384 / panelSize), 1, [&](long begin, long end) {
+    Blocks at = blocks;
+    at.seek(begin / panels);
+    long block = begin / panels;
+    long panel = begin % panels;
+    float* decoded = nullptr;
+    if (plain == nullptr)
+      decoded = static_cast<float*>(
+          scratch(Scratch::first, static_cast<size_t>(panelSize) * sizeof(float)));
+    for (long i = begin; i < end; i += 1) {
+      const long c0 = panel * width;
+      const long cols = minOf(width, s.cols - c0);
+      const long corner = at.first * s.cols + c0;
+      Panel p = {plain + corner, s.cols, out.values.e4m3() + corner, s.cols, at.last - at.first, cols};
+      if (plain == nullptr) {
+        for (long r = 0; r < p.rows; r += 1)
+          decodeRow(decoded + r * cols, *coded, s.cols, at.first + r, c0, c0 + cols);
+        p.x = decoded;
+        p.xStride = cols;
+      }
+      float* scales = out.scales.f32() + block * scaleCols + c0 / out.blockCols;
+      if (byColumn)
+        quantizeColumns(p, scales, s.powerOfTwo);
+      else
+        quantizeBlock(p, scales, s.powerOfTwo);
+      panel += 1;
+      if (panel == panels) {
+        panel = 0;
+        block += 1;
+        at.advance();
+      }
+    }
+  });
+}
+
+void quantize(Args args) {
+  const Operand out = args.operand();
+  const View x = args.view();
+  quantizeMatrix(out, x.f32(), nullptr, sizesOf(args));
+}
+
+void requantize(Args args) {
+  const Operand out = args.operand();
+  const Operand x = args.operand();
+  quantizeMatrix(out, nullptr, &x, sizesOf(args));
+}
+
+void dequantize(Args args) {
+  const View out = args.view();
+  const Operand x = args.operand();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
+    for (long r = begin; r < end; r += 1)
+      if (out.dtype == DType::bf16)
+        decodeRow(out.bf16() + r * cols, x, cols, r, 0, cols);
+      else
+        decodeRow(out.f32() + r * cols, x, cols, r, 0, cols);
+  });
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

@@ -1,0 +1,236 @@
+// The gate: node-limited top-k, weights, balance loss, the bias that balances, and sorting slots by expert (§2.1.2).
+#include "../elements.h"
+#include "../shuffle.h"
+#include "kernels.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+// Tokens a thread takes at least: about 64 KB of scores.
+static long tokenGrain(long experts) { return rowGrain(maxOf(experts, 16)); }
+
+// — top-k —
+
+struct TopK {
+  const float *scores, *bias;
+  int32_t* indices;
+  long experts, k, groups, groupsKept;
+};
+
+/** Writes token t's scores + bias, NaN as −∞; lanes up to the next whole vector become NaN, which nothing equals. */
+static void biasedScores(float* out, const TopK& s, long t) {
+  const vf lowest = set1(-INFINITY);
+  const float* scores = s.scores + t * s.experts;
+  const long padded = ceilDiv(s.experts, W) * W;
+  store(out + padded - W, set1(NAN));
+  forRange(0, s.experts, [&](auto at, long e) {
+    vf x = at.load(scores + e);
+    x = add(x, s.bias != nullptr ? at.load(s.bias + e) : set1(0));
+    at.store(out + e, max(x, lowest));
+  });
+}
+
+/**
+ * Positions of the `count` largest of `padded` values, descending, ties to the lower position. What was picked becomes
+ * NaN, which is neither a maximum nor equal to one.
+ */
+static void pickLargest(int32_t* picked, float* values, long padded, long count) {
+  for (long i = 0; i < count; i += 1) {
+    vf top = set1(-INFINITY);
+    for (long e = 0; e < padded; e += W) top = max(load(values + e), top);
+    const vf best = set1(maxOfVector(top));
+    long at = 0;
+    unsigned equal = equalLanes(load(values), best);
+    while (equal == 0) {
+      at += W;
+      equal = equalLanes(load(values + at), best);
+    }
+    at += lowestBit(equal);
+    picked[i] = static_cast<int32_t>(at);
+    values[at] = NAN;
+  }
+}
+
+/** Sum of the two largest of `size` values, the largest alone if there is one only. */
+static float twoLargest(const float* values, long size) {
+  float best = values[0];
+  if (size == 1) return best;
+  float second = -INFINITY;
+  for (long i = 1; i < size; i += 1) {
+    const float v = values[i];
+    const float less = v < best ? v : best;
+    best = v > best ? v : best;
+    second = less > second ? less : second;
+  }
+  return best + second;
+}
+
+/** Sets the scores of all groups but the best `groupsKept` to −∞. */
+static void maskGroups(float* values, float* groupScores, const TopK& s) {
+  const long size = s.experts / s.groups;
+  for (long g = 0; g < s.groups; g += 1) groupScores[g] = twoLargest(values + g * size, size);
+  // The sum +∞ − ∞ is NaN. It wins only if it is the first that is left, as in the reference's comparisons.
+  bool* kept = reinterpret_cast<bool*>(groupScores + s.groups);
+  for (long g = 0; g < s.groups; g += 1) kept[g] = false;
+  for (long i = 0; i < s.groupsKept; i += 1) {
+    long best = -1;
+    for (long g = 0; g < s.groups; g += 1)
+      if (!kept[g] && (best < 0 || groupScores[g] > groupScores[best])) best = g;
+    kept[best] = true;
+  }
+  for (long g = 0; g < s.groups; g += 1)
+    if (!kept[g])
+      for (long e = g * size; e < (g + 1) * size; e += 1) values[e] = -INFINITY;
+}
+
+void topK(Args args) {
+  const View indices = args.view();
+  const View scores = args.view();
+  const View bias = args.view();
+  const long tokens = args.integer();
+  TopK s;
+  s.experts = args.integer();
+  s.k = args.integer();
+  s.groups = args.integer();
+  s.groupsKept = args.integer();
+  s.scores = scores.f32();
+  s.bias = bias.f32();
+  s.indices = indices.i32();
+  if (s.experts <= 0) return;
+  const long padded = ceilDiv(s.experts, W) * W;
+  // Choosing costs more than reading: a quarter of the usual grain.
+  parallelRanges(tokens, maxOf(1, tokenGrain(s.experts) / 4), 1, [&](long begin, long end) {
+    float* values = static_cast<float*>(
+        scratch(Scratch::first, static_cast<size_t>(padded + 2 * s.groups) * sizeof(float)));
+    for (long t = begin; t < end; t += 1) {
+      biasedScores(values, s, t);
+      if (s.groupsKept < s.groups) maskGroups(values, values + padded, s);
+      pickLargest(s.indices + t * s.k, values, padded, s.k);
+    }
+  });
+}
+
+// — the gate's weights: k numbers a token, in double as the reference has them —
+
+// Keeps the sum of the chosen scores from being zero, as the published code does.
+static constexpr double tiny = 1e-20;
+
+void gateWeights(Args args) {
+  const View weights = args.view();
+  const View scores = args.view();
+  const View indices = args.view();
+  const long tokens = args.integer();
+  const long experts = args.integer();
+  const long k = args.integer();
+  const double scaling = args.number();
+  const bool normalize = args.flag();
+  parallelRanges(tokens, 4096 / maxOf(1, k), 1, [&](long begin, long end) {
+    for (long t = begin; t < end; t += 1) {
+      const float* s = scores.f32() + t * experts;
+      const int32_t* chosen = indices.i32() + t * k;
+      float* out = weights.f32() + t * k;
+      double sum = 0;
+      for (long j = 0; j < k; j += 1) sum += static_cast<double>(s[chosen[j]]);
+      const double factor = normalize ? scaling / (sum + tiny) : scaling;
+      for (long j = 0; j < k; j += 1) out[j] = static_cast<float>(s[chosen[j]] * factor);
+    }
+  });
+}
+
+void gateWeightsBackward(Args args) {
+  const View dscores = args.view();
+  const View dweights = args.view();
+  const View scores = args.view();
+  const View indices = args.view();
+  const long tokens = args.integer();
+  const long experts = args.integer();
+  const long k = args.integer();
+  const double scaling = args.number();
+  const bool normalize = args.flag();
+  parallelRanges(tokens, 4096 / maxOf(1, k), 1, [&](long begin, long end) {
+    for (long t = begin; t < end; t += 1) {
+      const float* s = scores.f32() + t * experts;
+      const float* dw = dweights.f32() + t * k;
+      const int32_t* chosen = indices.i32() + t * k;
+      float* ds = dscores.f32() + t * experts;
+      double sum = tiny, mixed = 0;
+      for (long j = 0; j < k; j += 1) {
+        const double value = static_cast<double>(s[chosen[j]]);
+        sum += value;
+        mixed += dw[j] * value;
+      }
+      // ds_i = scaling / S · (dw_i − Σ_j dw_j s_j / S)
+      for (long j = 0; j < k; j += 1) {
+        const double d = static_cast<double>(dw[j]);
+        const double gradient = normalize ? scaling / sum * (d - mixed / sum) : scaling * d;
+        ds[chosen[j]] = static_cast<float>(ds[chosen[j]] + gradient);
+      }
+    }
+  });
+}
+
+// — sorting slots by expert —
+
+void route(Args args) {
+  const View counts = args.view();
+  const View offsets = args.view();
+  const View slotOfRow = args.view();
+  const View rowOfSlot = args.view();
+  const View indices = args.view();
+  const long tokens = args.integer();
+  const long k = args.integer();
+  const long experts = args.integer();
+  const long slots = tokens * k;
+  const int32_t* chosen = indices.i32();
+  // A stable counting sort: every part of the slots counts, then knows where its own begin behind those of the parts
+  // before it. Any number of parts gives the same rows.
+  const long parts = maxOf(1, minOf(threads(), slots / 8192));
+  const long size = ceilDiv(slots, parts);
+  int32_t* next = static_cast<int32_t*>(
+      scratch(Scratch::first, static_cast<size_t>(parts * experts) * sizeof(int32_t)));
+  parallelFor(parts, [&](long part) {
+    int32_t* own = next + part * experts;
+    for (long e = 0; e < experts; e += 1) own[e] = 0;
+    const long end = minOf(slots, (part + 1) * size);
+    for (long slot = part * size; slot < end; slot += 1) own[chosen[slot]] += 1;
+  });
+  int32_t* start = offsets.i32();
+  int32_t row = 0;
+  for (long e = 0; e < experts; e += 1) {
+    start[e] = row;
+    for (long part = 0; part < parts; part += 1) {
+      const int32_t count = next[part * experts + e];
+      next[part * experts + e] = row;
+      row += count;
+    }
+    counts.i32()[e] = row - start[e];
+  }
+  start[experts] = row;
+  parallelFor(parts, [&](long part) {
+    int32_t* own = next + part * experts;
+    const long end = minOf(slots, (part + 1) * size);
+    for (long slot = part * size; slot < end; slot += 1) {
+      const int32_t to = own[chosen[slot]]++;
+      slotOfRow.i32()[to] = static_cast<int32_t>(slot);
+      rowOfSlot.i32()[slot] = to;
+    }
+  });
+}
+
+void updateRouterBias(Args args) {
+  const View bias = args.view();
+  const View counts = args.view();
+  const long experts = args.integer();
+  const double speed = static_cast<double>(static_cast<float>(args.number()));
+  double sum = 0;
+  for (long e = 0; e < experts; e += 1) sum += counts.i32()[e];
+  const double mean = sum / static_cast<double>(experts);
+  for (long e = 0; e < experts; e += 1) {
+    const double gap = mean - counts.i32()[e];
+    const double sign = gap > 0 ? 1 : gap < 0 ? -1 : 0;
+    bias.f32()[e] = static_cast<float>(bias.f32()[e] + speed * sign);
+  }
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen
