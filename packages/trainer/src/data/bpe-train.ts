@@ -1,6 +1,8 @@
 // Training of a byte-level BPE: the most frequent pair of neighbours is merged, again and again.
 
+import { setImmediate } from 'node:timers/promises';
 import type { Merge } from './bpe';
+
 import { byteCharacters, forEachWord } from './byte-level';
 import { PairQueue } from './pair-queue';
 
@@ -20,14 +22,21 @@ const byCharacter = byteCharacters
   .map(({ byte }) => byte);
 
 /**
- * Learns merges from text. Pairs are counted inside words, never across. The result depends only on the text.
+ * Learns merges from text. Pairs are counted inside words, never across. The result depends only on the text. Other
+ * work of the process, such as a signal's, has its turn in between.
  * @param texts - the training text, in any parts
  * @param tokens - wanted tokens, the 256 bytes included; fewer where the text has no more pairs
  * @returns tokens and merges
  */
-export function trainMerges(texts: Iterable<string>, tokens: number): TrainedMerges {
-  const training = new Training(texts, tokens);
-  while (training.size < tokens && training.mergeMostFrequent());
+export async function trainMerges(texts: Iterable<string>, tokens: number): Promise<TrainedMerges> {
+  const frequencies = new Map<string, number>();
+  for (const text of texts) {
+    forEachWord(text, (word) => frequencies.set(word, (frequencies.get(word) ?? 0) + 1));
+    await setImmediate();
+  }
+  const training = new Training(frequencies, tokens);
+  while (training.size < tokens && training.mergeMostFrequent())
+    if (training.size % 64 === 0) await setImmediate();
   return training.result();
 }
 
@@ -45,13 +54,13 @@ class Training {
   /** Pairs are kept as left · limit + right. */
   private readonly limit: number;
 
-  constructor(texts: Iterable<string>, tokens: number) {
+  constructor(words: ReadonlyMap<string, number>, tokens: number) {
     this.limit = Math.max(256, tokens);
     this.pieces.forEach((piece, symbol) => this.numbers.set(keyOf(piece), symbol));
     const symbolOfByte = new Int32Array(256);
     byCharacter.forEach((byte, symbol) => (symbolOfByte[byte] = symbol));
     const encoder = new TextEncoder();
-    for (const [word, frequency] of countWords(texts)) {
+    for (const [word, frequency] of words) {
       const symbols = Array.from(encoder.encode(word), (byte) => symbolOfByte[byte]);
       const index = this.words.push(symbols) - 1;
       this.frequencies.push(frequency);
@@ -163,13 +172,6 @@ class Training {
     if (places) places.add(word);
     else this.places.set(pair, new Set([word]));
   }
-}
-
-function countWords(texts: Iterable<string>): Map<string, number> {
-  const frequencies = new Map<string, number>();
-  for (const text of texts)
-    forEachWord(text, (word) => frequencies.set(word, (frequencies.get(word) ?? 0) + 1));
-  return frequencies;
 }
 
 /** Bytes as a key of a map. */

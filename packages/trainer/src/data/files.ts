@@ -3,15 +3,8 @@ import { constants, isUtf8 } from 'node:buffer';
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type { TextDocument } from './documents';
 import { dataError } from './errors';
-
-/** A file's text. */
-export interface TextFile {
-  /** The path as it was reached. */
-  path: string;
-  /** Its contents, without a byte order mark. */
-  text: string;
-}
 
 // What a person would call text by its name: in a folder, such a file is never passed over in silence.
 const textName = /\.(txt|text|md|markdown)$/i;
@@ -20,13 +13,13 @@ const textName = /\.(txt|text|md|markdown)$/i;
  * Reads a file, or every text file below a folder in the order of their names. Names that begin with a dot and
  * `node_modules` are left out, as are empty files and, unless called .txt or .md, files that are not text.
  * @param path - file or folder
- * @returns its files
+ * @returns a document a file, named by its path, without a byte order mark
  * @throws `ERR_BALEEN_DATA_ABSENT`, `_UNREADABLE`, `_EMPTY`, `_BINARY`, `_LARGE`
  */
-export function readTextFiles(path: string): TextFile[] {
+export function readTextFiles(path: string): TextDocument[] {
   const stats = statOf(path);
-  if (!stats.isDirectory()) return [{ path, text: readText(path, stats) }];
-  const files: TextFile[] = [];
+  if (!stats.isDirectory()) return [{ name: path, text: readText(path, stats) }];
+  const files: TextDocument[] = [];
   walk(path, files);
   if (files.length === 0)
     throw dataError(
@@ -38,23 +31,20 @@ export function readTextFiles(path: string): TextFile[] {
   return files;
 }
 
-function walk(folder: string, files: TextFile[]): void {
-  const names = unlessUnreadable(folder, () => readdirSync(folder));
+function walk(folder: string, files: TextDocument[]): void {
+  const entries = unlessUnreadable(folder, () => readdirSync(folder, { withFileTypes: true }));
   // By code unit, not by locale: the same folder gives the same documents everywhere.
-  for (const name of names.sort()) {
-    if (name.startsWith('.') || name === 'node_modules') continue;
-    const path = join(folder, name);
-    // A link that leads nowhere is not text; one that leads to a folder could lead round in a circle.
-    const stats = statSync(path, { throwIfNoEntry: false });
-    const entry = stats && (stats.isDirectory() || stats.isFile()) ? stats : null;
-    if (!entry || entry.size === 0) {
-      if (entry?.isDirectory()) walk(path, files);
-      continue;
-    }
+  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const entry of entries) {
+    if (entry.name.startsWith('.') || entry.name === 'node_modules') continue;
+    const path = join(folder, entry.name);
+    // Folders behind links are left out: they could lead round in a circle.
     if (entry.isDirectory()) walk(path, files);
     else {
-      const text = textName.test(name) ? readTextOrBlank(path, entry) : sniff(path, entry);
-      if (text !== null && text.trim() !== '') files.push({ path, text });
+      const stats = unlessUnreadable(path, () => statSync(path, { throwIfNoEntry: false }));
+      if (!stats?.isFile()) continue;
+      const text = textName.test(entry.name) ? readTextOrBlank(path, stats) : sniff(path, stats);
+      if (text !== null && text.trim() !== '') files.push({ name: path, text });
     }
   }
 }

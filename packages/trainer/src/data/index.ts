@@ -1,14 +1,11 @@
 // The door of this folder: text, tokenizers, packing, evaluation windows, baselines.
-export { documentBytes, loadDocuments, type TextDocument } from './documents';
+export { documentBytes, type TextDocument } from './documents';
+export { makeTokenizer, type TokenizerSpec } from './make-tokenizer';
 export { type NgramBaseline, ngramBaselines } from './ngram';
 export { Packer, type PackerOptions, type PackerState, type TokenBatch } from './packer';
+export { loadDocuments } from './sources';
 export { type DocumentSplit, splitDocuments } from './split';
-export {
-  makeTokenizer,
-  type TokenDecoder,
-  type Tokenizer,
-  type TokenizerSpec,
-} from './tokenizer';
+export type { TokenDecoder, Tokenizer } from './tokenizer';
 export { loadTokenizer, saveTokenizer } from './tokenizer-file';
 export {
   heldOutWindows,

@@ -18,7 +18,7 @@ export interface NgramBaseline {
  * Trains byte n-gram models and scores held-out text.
  * @param train - training documents
  * @param heldOut - held-out documents, with at least one byte
- * @param orders - orders ≥ 1, any number and sequence of them
+ * @param orders - whole numbers ≥ 0 in any sequence; order 0 knows nothing and needs 8 bits
  * @returns one entry an order, in their sequence
  *
  * @example
@@ -38,7 +38,7 @@ export function ngramBaselines(
   const seen = new Corpus(train);
   const scored = new Corpus(heldOut);
   const probabilities = new Float64Array(scored.bytes.length).fill(1 / 256);
-  const bits = new Map<number, number>();
+  const bits = new Map([[0, 8]]);
   const highest = Math.max(0, ...orders);
   for (let order = 1; order <= highest; order += 1) {
     const grams = new Grams(seen.contexts);

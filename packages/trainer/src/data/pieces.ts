@@ -14,6 +14,8 @@ export interface PieceTokenizerParts {
   encode: (text: string) => Int32Array;
   /** tokenizer.json. */
   json: () => object;
+  /** tokenizer_config.json. */
+  config: object;
 }
 
 /** A tokenizer over byte strings. */
@@ -64,6 +66,11 @@ export class PieceTokenizer implements Tokenizer {
   /** {@inheritDoc Tokenizer.toJSON} */
   toJSON(): object {
     return this.parts.json();
+  }
+
+  /** {@inheritDoc Tokenizer.configJSON} */
+  configJSON(): object {
+    return this.parts.config;
   }
 
   private piece(id: number): Uint8Array | null {

@@ -15,9 +15,10 @@ import { dirname, join } from 'node:path';
 import { BpeEncoder } from './bpe';
 import { byteCharacters } from './byte-level';
 import { dataError } from './errors';
+import { byteTokenizer } from './make-tokenizer';
 import { PieceTokenizer } from './pieces';
-import { byteTokenizer, type Tokenizer } from './tokenizer';
-import { type ParsedTokenizer, parseTokenizerJson } from './tokenizer-json';
+import type { Tokenizer } from './tokenizer';
+import { type ParsedTokenizer, parseTokenizerJson, tokenizerConfig } from './tokenizer-json';
 
 const tokenizerName = 'tokenizer.json';
 const configName = 'tokenizer_config.json';
@@ -31,16 +32,8 @@ const knownEnds = ['<|endoftext|>', '<｜end▁of▁sentence｜>', '<|end_of_tex
  * @param folder - a folder that exists
  */
 export function saveTokenizer(tokenizer: Tokenizer, folder: string): void {
-  const json = tokenizer.toJSON() as { added_tokens?: { id: number; content: string }[] };
-  const end = json.added_tokens?.find(({ id }) => id === tokenizer.documentEnd)?.content ?? null;
-  writeWhole(join(folder, tokenizerName), json);
-  writeWhole(join(folder, configName), {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    // A document begins behind the end of another: one token serves as both, as in GPT-2.
-    bos_token: end,
-    eos_token: end,
-    clean_up_tokenization_spaces: false,
-  });
+  writeWhole(join(folder, tokenizerName), tokenizer.toJSON());
+  writeWhole(join(folder, configName), tokenizer.configJSON());
 }
 
 /**
@@ -53,7 +46,8 @@ export async function loadTokenizer(path: string): Promise<Tokenizer> {
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
   const file = isFolder ? join(path, tokenizerName) : path;
   const parsed = parseTokenizerJson(readJson(file), file);
-  const documentEnd = findEnd(parsed, file);
+  const config = readConfig(join(dirname(file), configName));
+  const { documentEnd, content } = findEnd(parsed, config, file);
   if (isBytes(parsed, documentEnd)) return byteTokenizer();
   return new PieceTokenizer({
     kind: 'bpe',
@@ -61,6 +55,7 @@ export async function loadTokenizer(path: string): Promise<Tokenizer> {
     documentEnd,
     encode: parsed.plain ? plainEncoder(parsed) : await libraryEncoder(parsed, file),
     json: () => parsed.json,
+    config: config ?? tokenizerConfig(content),
   });
 }
 
@@ -99,19 +94,18 @@ async function libraryEncoder(
   }
 }
 
-/** The token that ends a document. */
-function findEnd({ added, vocab }: ParsedTokenizer, path: string): number {
-  const config = join(dirname(path), configName);
-  const named: unknown = existsSync(config)
-    ? (readJson(config) as { eos_token?: unknown } | null)?.eos_token
-    : undefined;
-  const content =
-    typeof named === 'object' && named !== null ? (named as { content?: unknown }).content : named;
-  const numberOf = (text: unknown) =>
-    added.find((token) => token.content === text)?.id ?? vocab.get(String(text));
-  for (const text of [content, ...knownEnds]) {
-    const id = typeof text === 'string' ? numberOf(text) : undefined;
-    if (id !== undefined) return id;
+/** The token that ends a document, and its spelling. */
+function findEnd(
+  { added, vocab }: ParsedTokenizer,
+  config: { eos_token?: unknown } | null,
+  path: string,
+): { documentEnd: number; content: string } {
+  const named = config?.eos_token;
+  const spelled = typeof named === 'object' ? (named as { content?: unknown } | null) : null;
+  for (const content of [spelled ? spelled.content : named, ...knownEnds]) {
+    if (typeof content !== 'string') continue;
+    const documentEnd = added.find((token) => token.content === content)?.id ?? vocab.get(content);
+    if (documentEnd !== undefined) return { documentEnd, content };
   }
   throw dataError(
     'TOKENIZER_UNSUPPORTED',
@@ -119,6 +113,11 @@ function findEnd({ added, vocab }: ParsedTokenizer, path: string): number {
     `put a ${configName} beside it that names its eos_token`,
     { path },
   );
+}
+
+function readConfig(path: string): object | null {
+  const config = existsSync(path) ? readJson(path) : null;
+  return typeof config === 'object' ? config : null;
 }
 
 /** Whether it is the byte tokenizer: 256 bytes in their order, and the separator. */

@@ -30,7 +30,7 @@ export interface ParsedTokenizer {
 }
 
 // Numbers above this are no vocabulary but damage; it bounds what a broken file can make us allocate.
-const mostTokens = 1 << 24;
+const mostTokens = 1 << 22;
 
 /**
  * Writes tokenizer.json.
@@ -89,6 +89,21 @@ export function tokenizerJson(
 }
 
 /**
+ * Makes tokenizer_config.json, with which transformers' AutoTokenizer takes the file beside it.
+ * @param end - how the separator is spelled
+ * @returns its contents
+ */
+export function tokenizerConfig(end: string): object {
+  return {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    // A document begins behind the end of another: one token serves as both, as in GPT-2.
+    bos_token: end,
+    eos_token: end,
+    clean_up_tokenization_spaces: false,
+  };
+}
+
+/**
  * Checks a tokenizer.json and takes out of it what encoding and decoding need.
  * @param value - the parsed file
  * @param path - its path, for errors
@@ -111,16 +126,19 @@ export function parseTokenizerJson(value: unknown, path: string): ParsedTokenize
   const added = readAdded(value.added_tokens ?? [], corrupt);
   const marks = new Set(added.map(({ id }) => id));
   const vocab = new Map<string, number>();
-  const pieces: (Uint8Array | null)[] = [];
+  const bytes = new Map<number, Uint8Array | null>();
   for (const [spelling, id] of Object.entries(model.vocab)) {
     if (!isId(id)) throw corrupt(`model.vocab gives ${JSON.stringify(spelling)} no number`);
-    if (pieces[id]) throw corrupt(`model.vocab gives ${id} to two tokens`);
+    if (bytes.has(id)) throw corrupt(`model.vocab gives ${id} to two tokens`);
     vocab.set(spelling, id);
     // What is not written in byte characters is taken as it stands.
-    pieces[id] = marks.has(id) ? null : (spelledBytes(spelling) ?? utf8(spelling));
+    bytes.set(id, marks.has(id) ? null : (spelledBytes(spelling) ?? utf8(spelling)));
   }
-  for (const { id, content, special } of added) pieces[id] = special ? null : utf8(content);
-  for (let id = 0; id < pieces.length; id += 1) pieces[id] ??= null;
+  for (const { id, content, special } of added) bytes.set(id, special ? null : utf8(content));
+  if (bytes.size === 0) throw corrupt('model.vocab is empty');
+  let length = 0;
+  for (const id of bytes.keys()) length = Math.max(length, id + 1);
+  const pieces = Array.from({ length }, (_, id) => bytes.get(id) ?? null);
   const merges = readMerges(model.merges, vocab, corrupt);
   return { json: value, vocab, merges, added, pieces, plain: isPlain(value, model, vocab, added) };
 }
