@@ -23,7 +23,10 @@ export interface StepBenchmark {
   /** Tokens a second at that time. */
   tokensPerSecond: number;
   /** Time below which no step can come on this machine; null without native kernels. */
-  bound: { seconds: number } | null;
+  bound: {
+    /** Its length. */
+    seconds: number;
+  } | null;
   /** bound / median; null likewise. */
   ofBound: number | null;
   /** Seconds of a step by kernel, most first. */

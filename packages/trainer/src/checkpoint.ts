@@ -19,6 +19,7 @@ import type { AdamW, Tensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
+import type { TrainResult } from './events';
 import { saveTokenizer, type Tokenizer } from './data/index';
 
 /** A file of tensors stays below this, unless one tensor is larger. */
@@ -36,15 +37,25 @@ export interface TrainerState {
   /** Updates the optimizer has made: the exponent of its bias correction. */
   optimizerStep: number;
   /** All randomness of a run comes from its seed, the streams' names and the cursor of the data. */
-  random: { seed: number };
+  random: {
+    /** The run's. */
+    seed: number;
+  };
   /** Where the data go on. */
   data: unknown;
   /** Where the schedules stand after this step, for readers: they follow from `config` and `step`. */
-  schedules: { learningRate: number; biasSpeed: number; mtpWeight: number };
+  schedules: {
+    /** Learning rate. */
+    learningRate: number;
+    /** γ. */
+    biasSpeed: number;
+    /** λ. */
+    mtpWeight: number;
+  };
   /** Router biases by their tensors' names. */
   routerBiases: Record<string, number[]>;
   /** How the model was spread. */
-  layout: { ranks: 1; pp: 1; ep: 1; dp: 1 };
+  layout: TrainResult['layout'];
   /** The run's configuration. */
   config: TrainConfig;
   /** Preset it began from, or null. */

@@ -179,7 +179,9 @@ function shown(value: unknown): string {
  * of {@link checkTrainConfig} for what cannot exist
  */
 export function resolveConfig(layers: readonly ConfigLayer[]): {
+  /** The result. */
   config: TrainConfig;
+  /** Where each dotted key's value came from. */
   origins: Record<string, string>;
 } {
   const merged: Record<string, unknown> = {};

@@ -15,7 +15,12 @@ export interface TokenBatch {
   /** The token after each, [B × S]; −1 where it does not count. */
   targets: Int32Array;
   /** Numbers of the documents that inputs and targets belong to, each [B × S]; a separator belongs to the one it ends. */
-  documents: { inputs: Int32Array; targets: Int32Array };
+  documents: {
+    /** Of the inputs. */
+    inputs: Int32Array;
+    /** Of the targets. */
+    targets: Int32Array;
+  };
 }
 
 /** Where a packer stands: plain JSON, exact to the token. */
