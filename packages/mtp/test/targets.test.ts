@@ -1,0 +1,72 @@
+// Which token each position predicts at which depth, and how much it weighs.
+import { describe, expect, test } from 'vitest';
+
+import { randomFrom } from '../../../test/support';
+import { lossWeights, mtpTargets } from '../src/index';
+
+/** Packed sequences of random tokens in documents of random length, as a data loader cuts them from a stream. */
+function packed(batch: number, length: number, seed: number) {
+  const random = randomFrom(seed);
+  const stream: { token: number; document: number }[] = [];
+  let document = 0;
+  while (stream.length < batch * (length + 1) + 1) {
+    const size = 1 + Math.floor(random() * 6);
+    for (let i = 0; i < size; i += 1) stream.push({ token: Math.floor(random() * 100), document });
+    document += 1;
+  }
+  const at = (b: number, i: number) => stream[b * (length + 1) + i];
+  const list = (shift: number, key: 'token' | 'document'): Int32Array =>
+    Int32Array.from(
+      { length: batch * length },
+      (_, i) => at(Math.floor(i / length), (i % length) + shift)[key],
+    );
+  return {
+    at,
+    next: list(1, 'token'),
+    documents: { inputs: list(0, 'document'), targets: list(1, 'document') },
+  };
+}
+
+describe.each([1, 2, 3])('depth %i', (depth) => {
+  test('position i predicts token i + k + 1 of its document, and nothing beyond its end or its sequence', () => {
+    const [batch, length] = [5, 20];
+    const { at, next, documents } = packed(batch, length, depth);
+    const targets = mtpTargets(next, documents, { batch, length }, depth);
+    const count = length - depth;
+    expect(targets).toHaveLength(batch * count);
+    let counted = 0;
+    for (let b = 0; b < batch; b += 1)
+      for (let i = 0; i < count; i += 1) {
+        const later = at(b, i + depth + 1);
+        const same = later.document === at(b, i).document;
+        if (same) counted += 1;
+        expect(targets[b * count + i]).toBe(same ? later.token : -1);
+      }
+    // Both cases occur.
+    expect(counted).toBeGreaterThan(0);
+    expect(counted).toBeLessThan(batch * count);
+  });
+});
+
+test('targets that are unknown stay unknown, and the result goes where it is told', () => {
+  const sizes = { batch: 1, length: 4 };
+  const documents = { inputs: new Int32Array(4), targets: new Int32Array(4) };
+  const out = new Int32Array(3);
+  expect(mtpTargets(Int32Array.of(1, -1, 3, -1), documents, sizes, 1, out)).toBe(out);
+  expect([...out]).toEqual([-1, 3, -1]);
+});
+
+describe('weights', () => {
+  test('make each list’s weighted sum a mean, the depths sharing λ', () => {
+    const lists = [Int32Array.of(4, -1, 6, 7), Int32Array.of(-1, 6, -1), Int32Array.of(-1, 9)];
+    const weights = lossWeights(lists, [3, 1, 1], 0.3);
+    const third = Math.fround(1 / 3);
+    const share = Math.fround(0.15);
+    expect([...weights]).toEqual([third, 0, third, third, 0, share, 0, 0, share]);
+  });
+
+  test('without depths λ plays no part, without counted positions nothing is divided by zero', () => {
+    expect([...lossWeights([Int32Array.of(1, 2)], [2], 0.3)]).toEqual([0.5, 0.5]);
+    expect([...lossWeights([Int32Array.of(-1)], [0], 0.3)]).toEqual([0]);
+  });
+});
