@@ -19,8 +19,8 @@ import type { AdamW, Tensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
-import type { TrainResult } from './events';
 import { saveTokenizer, type Tokenizer } from './data/index';
+import type { TrainResult } from './events';
 
 /** A file of tensors stays below this, unless one tensor is larger. */
 const shardBytes = 2 ** 32;
@@ -67,6 +67,14 @@ function corrupt(path: string, what: string): Error {
     code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
     path,
     hint: 'use an earlier checkpoint',
+  });
+}
+
+function otherShape(path: string, message: string): Error {
+  return Object.assign(new Error(message), {
+    code: 'ERR_BALEEN_CHECKPOINT_SHAPE',
+    path,
+    hint: 'the checkpoint is of another model: resume it with its own configuration',
   });
 }
 
@@ -206,17 +214,16 @@ export function restoreCheckpoint(
   for (const [name, data] of moments) {
     const entry = source.tensors.get(name);
     if (entry?.dtype !== 'BF16' || entry.shape.join() !== data.shape.join())
-      throw Object.assign(
-        new Error(
-          `${name} is ${entry ? `${entry.dtype} [${entry.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is BF16 [${data.shape.join(', ')}]`,
-        ),
-        {
-          code: 'ERR_BALEEN_CHECKPOINT_SHAPE',
-          path: checkpoint,
-          hint: 'the checkpoint is of another model: resume it with its own configuration',
-        },
+      throw otherShape(
+        checkpoint,
+        `${name} is ${entry ? `${entry.dtype} [${entry.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is BF16 [${data.shape.join(', ')}]`,
       );
   }
+  if (source.tensors.size !== moments.length)
+    throw otherShape(
+      checkpoint,
+      `${checkpoint} holds ${source.tensors.size} moments, the model has ${moments.length}`,
+    );
   loadWeights(model, openWeights(checkpoint));
   for (const [name, data] of moments) bytesOf(data).set(source.read(name));
   const biases = routerBiases(model);

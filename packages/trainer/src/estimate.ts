@@ -148,9 +148,11 @@ export function boundSeconds(costs: StepCosts, peaks: Peaks): number {
 /**
  * Estimates a run.
  * @param config - the run
+ * @param options - `peaks`: this machine's (default: measured, which takes a second), or null to leave time out
  * @returns parameters, operations, memory and a bound on time
  */
-export function estimate(config: TrainConfig): Estimate {
+export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } = {}): Estimate {
+  const { peaks = measurePeaks() } = options;
   const { model, step, costs } = dryRun(config);
   const { pools } = model;
   const parts = {
@@ -165,7 +167,6 @@ export function estimate(config: TrainConfig): Estimate {
   const flops = (list: readonly KernelCost[]): number =>
     list.reduce((sum, cost) => sum + cost.flops, 0);
   const counts = countParameters(model.config);
-  const peaks = measurePeaks();
   return {
     params: counts.trained,
     activeParams: counts.active,

@@ -11,7 +11,7 @@ export {
   trainConfigSchema,
 } from './config';
 export * from './data/index';
-export { type Estimate, estimate, type MemoryEstimate } from './estimate';
+export { type Estimate, estimate, type MemoryEstimate, type Peaks } from './estimate';
 export { type EvaluateOptions, type Evaluation, evaluate, type WindowRunOptions } from './evaluate';
 export type {
   Baseline,

@@ -7,7 +7,9 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -132,7 +134,8 @@ export function findRun(path: string): FoundRun {
  * @throws `ERR_BALEEN_USAGE_RUN_EXISTS` where something lies there already
  */
 export function createRun(run: string, contents: RunConfig): void {
-  if (existsSync(run) && readdirSync(run).length > 0)
+  const present = statSync(run, { throwIfNoEntry: false });
+  if (present && !(present.isDirectory() && readdirSync(run).length === 0))
     throw Object.assign(new Error(`${run} exists already`), {
       code: 'ERR_BALEEN_USAGE_RUN_EXISTS',
       path: run,
@@ -143,7 +146,8 @@ export function createRun(run: string, contents: RunConfig): void {
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
     writeRunConfig(temporary, contents);
-    rmSync(run, { recursive: true, force: true });
+    // Only an empty folder: whatever came into it since then stays.
+    if (present) rmdirSync(run);
     renameSync(temporary, run);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });

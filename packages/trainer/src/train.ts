@@ -58,7 +58,7 @@ export async function* train(
       if (!report.finite) {
         trainer.undo();
         // Kept beside the others: it may be the one before it that is worth going back to.
-        const event = trainer.save(config.checkpoint.keep + 1, cursor);
+        const event = session.done === 0 ? null : trainer.save(config.checkpoint.keep + 1, cursor);
         if (event) yield told(event);
         throw notFinite(session, report);
       }

@@ -1,0 +1,234 @@
+// One step: what it computes does not depend on how the batch is cut, counts come from the whole batch, and memory stays.
+import { type Kernels, nullKernels, referenceKernels } from '@baleen/kernels';
+import { Decoder, flopsPerToken } from '@baleen/model';
+import { initialize } from '@baleen/tensor';
+import { describe, expect, test } from 'vitest';
+
+import { benchStep, estimate, modelConfigOf, type TrainConfig } from '../src/index';
+import { type StepBatch, TrainingStep } from '../src/step';
+import { only, runAll, smallRun, temporaryFolder } from './helpers';
+
+const folder = temporaryFolder();
+const [sequence, sequences] = [16, 4];
+
+function configured(changes: Partial<TrainConfig> = {}): TrainConfig {
+  return smallRun(folder, changes);
+}
+
+/** A step of a fresh model on its own batch of short documents: micro-batches differ in how many positions count. */
+function stepOf(microBatch: number, kernels: Kernels = referenceKernels(), depth = 2) {
+  const config = configured();
+  const sizes = { ...modelConfigOf(config, 40), mtp: { depth } };
+  const model = new Decoder(kernels, sizes, 'fp32');
+  initialize(model, 0.1, 3);
+  const step = new TrainingStep(model, {
+    batch: { ...config.batch, microBatch },
+    optimizer: config.optimizer,
+    balanceFactor: 0.01,
+  });
+  return { model, step };
+}
+
+function batch(): StepBatch {
+  const count = sequence * sequences;
+  const stream = Int32Array.from({ length: count + 1 }, (_, i) => (i * 7 + ((i * i) % 11)) % 40);
+  // Documents of 2 tokens in the first half, of 16 in the second.
+  const number = Int32Array.from(stream, (_, i) => (i < count / 2 ? i >> 1 : 1000 + (i >> 4)));
+  return {
+    ids: stream.slice(0, count),
+    targets: stream.slice(1),
+    documents: { inputs: number.slice(0, count), targets: number.slice(1) },
+  };
+}
+
+function gradients(microBatch: number): { grads: Float32Array[]; names: string[] } {
+  const { model, step } = stepOf(microBatch);
+  step.load(batch(), 0.3);
+  for (let m = 0; m < sequences / microBatch; m += 1) step.microBatch(m, sequences);
+  const named = [...model.parameters()];
+  return {
+    names: named.map(([name]) => name),
+    grads: named.map(([, { grad }]) => grad.readSync().slice() as Float32Array),
+  };
+}
+
+const plan = { sequences, learningRate: 1e-3, biasSpeed: 0.125, mtpWeight: 0.3 };
+
+describe('a batch cut into 1, 2 and 4 micro-batches', () => {
+  test('has the same gradients: losses of every depth weigh by the whole batch’s counted positions', () => {
+    const whole = gradients(4);
+    for (const microBatch of [1, 2]) {
+      const parts = gradients(microBatch);
+      whole.grads.forEach((grad, p) => {
+        const norm = Math.hypot(...grad);
+        const apart = Math.hypot(...grad.map((value, i) => value - parts.grads[p][i]));
+        expect(apart / norm, whole.names[p]).toBeLessThan(1e-5);
+      });
+    }
+  });
+
+  test('has the same losses, balance loss and expert counts, and moves the router biases alike', async () => {
+    const reports = [];
+    for (const microBatch of [1, 2, 4]) {
+      const { model, step } = stepOf(microBatch);
+      step.load(batch(), plan.mtpWeight);
+      step.run(plan);
+      const report = await step.finish(plan.biasSpeed);
+      const biases = [...model.states()].map(([, { data }]) => [...data.readSync()]);
+      reports.push({ report, biases });
+    }
+    const [first, ...others] = reports;
+    expect(first.report.finite).toBe(true);
+    expect(first.report.balanceLoss).toBeGreaterThan(0);
+    expect(first.biases).toHaveLength(3);
+    for (const biases of first.biases) {
+      expect(biases.some((bias) => bias === 0.125) && biases.some((bias) => bias === -0.125)).toBe(
+        true,
+      );
+      expect(biases.every((bias) => [0, 0.125, -0.125].includes(bias))).toBe(true);
+    }
+    for (const { report, biases } of others) {
+      expect(biases).toEqual(first.biases);
+      expect(report.maxViolation).toBe(first.report.maxViolation);
+      for (const key of ['loss', 'balanceLoss', 'gradNorm'] as const)
+        expect(report[key] / first.report[key]).toBeCloseTo(1, 5);
+      report.mtpLoss.forEach((loss, k) => {
+        expect(loss / first.report.mtpLoss[k]).toBeCloseTo(1, 5);
+      });
+    }
+  });
+});
+
+test('λ scales the gradient of the depths; 0 leaves them untrained', () => {
+  const norms = [0, 0.3, 0.6].map((lambda) => {
+    const { model, step } = stepOf(2);
+    step.load(batch(), lambda);
+    step.microBatch(0, sequences);
+    step.microBatch(1, sequences);
+    const last = new Map(model.parameters()).get('mtp.1.norm.weight');
+    return Math.hypot(...(last?.grad.readSync() as Float32Array));
+  });
+  expect(norms[0]).toBe(0);
+  expect(norms[2] / norms[1]).toBeCloseTo(2, 5);
+});
+
+test('a step that is not finite changes neither weights nor moments nor router biases', async () => {
+  const { model, step } = stepOf(2);
+  const snapshot = (): number[][] => [
+    ...[...model.parameters()].map(([, { data }]) => [...data.readSync()]),
+    ...[...model.states()].map(([, { data }]) => [...data.readSync()]),
+    ...[...step.optimizer.moments()].flatMap(([, { m, v }]) => [
+      [...m.readSync()],
+      [...v.readSync()],
+    ]),
+  ];
+  step.load(batch(), plan.mtpWeight);
+  step.run(plan);
+  await step.finish(plan.biasSpeed);
+  const before = snapshot();
+  const [, table] = [...model.parameters()][0];
+  const values = table.data.readSync();
+  const kept = values[3];
+  values[3] = NaN;
+  step.load(batch(), plan.mtpWeight);
+  step.run(plan);
+  expect((await step.finish(plan.biasSpeed)).finite).toBe(false);
+  values[3] = kept;
+  expect(snapshot()).toEqual(before);
+});
+
+describe('memory', () => {
+  test('nothing is asked of the backend from the third step on, evaluations and growing batches included', async () => {
+    const reference = referenceKernels();
+    let asked = 0;
+    const counting = Object.assign(Object.create(reference) as Kernels, {
+      createStorage: (bytes: number) => {
+        asked += 1;
+        return reference.createStorage(bytes);
+      },
+    });
+    const config = configured({
+      precision: 'fp8',
+      steps: 12,
+      batch: { sequence, sequences: 4, microBatch: 1, rampFrom: 1, rampShare: 0.5 },
+      evaluation: { every: 2, tokens: 64, stride: 0.5 },
+    });
+    const after: number[] = [];
+    const { train } = await import('../src/index');
+    for await (const event of train(config, { kernels: counting }))
+      if (event.type === 'step' || event.type === 'end') after.push(asked);
+    expect(after.slice(2)).toEqual(new Array<number>(11).fill(after[2]));
+  });
+
+  test.each(['fp8', 'bf16', 'fp32'] as const)(
+    '%s: the estimate’s intermediate memory is the run’s to the byte',
+    async (precision) => {
+      const config = configured({
+        precision,
+        steps: 3,
+        evaluation: { every: 1, tokens: 0, stride: 0 },
+      });
+      const { result } = await runAll(config);
+      const { bytes, params } = estimate(config, { peaks: null });
+      expect(bytes.region).toBe(result.peakRegionBytes);
+      expect(params).toBe(result.params);
+      const { total, ...parts } = bytes;
+      expect(Object.values<number>(parts).reduce((sum, size) => sum + size, 0)).toBe(total);
+    },
+  );
+
+  test('8 micro-batches take what 1 takes', () => {
+    const of = (count: number): number =>
+      estimate(
+        configured({
+          batch: { sequence, sequences: count, microBatch: 1, rampFrom: 1, rampShare: 0 },
+        }),
+      ).bytes.region;
+    expect(of(8)).toBe(of(1));
+  });
+});
+
+test('an estimate counts the step’s products, what is recomputed on top, and bounds its time', () => {
+  const config = configured();
+  const peaks = { fp32: 1, bf16Dot: 1, copy: 1e9 };
+  const { flopsPerStep, tokensPerStep, secondsPerStep, tokens } = estimate(config, { peaks });
+  const sizes = modelConfigOf(config, 257);
+  const { training, mtpTraining } = flopsPerToken(sizes, sequence);
+  const least = (training + (mtpTraining * (sequence - 1)) / sequence) * tokensPerStep;
+  expect(flopsPerStep / least).toBeGreaterThan(1);
+  expect(flopsPerStep / least).toBeLessThan(1.4);
+  expect(secondsPerStep ?? 0).toBeCloseTo(flopsPerStep / 1e9, 3);
+  expect(tokens).toBe(config.steps * tokensPerStep);
+  const double = { ...config, batch: { ...config.batch, sequences: 8 } };
+  expect(estimate(double, { peaks }).flopsPerStep / flopsPerStep).toBeCloseTo(2, 5);
+});
+
+test('the null backend runs a whole step: nothing in it depends on a value', () => {
+  const { step } = stepOf(2, nullKernels());
+  expect(() => {
+    step.run(plan);
+  }).not.toThrow();
+});
+
+test('benchStep measures whole steps and says where their time goes', async () => {
+  const config = configured({ precision: 'fp8' });
+  const bench = await benchStep(config, { steps: 4, kernels: referenceKernels(), preset: 'x' });
+  expect(bench).toMatchObject({ preset: 'x', precision: 'fp8', tokensPerStep: 64, bound: null });
+  expect(bench.tokensPerSecond).toBeCloseTo(64 / bench.medianStepSeconds, 6);
+  const seconds = Object.values(bench.breakdown);
+  expect(Object.keys(bench.breakdown)).toContain('linearCrossEntropy');
+  expect(seconds).toEqual([...seconds].sort((a, b) => b - a));
+  await expect(benchStep(config, { steps: 2 })).rejects.toMatchObject({
+    code: 'ERR_BALEEN_USAGE_STEPS',
+  });
+});
+
+test('events of a run say what the schedules said', async () => {
+  const config = configured({ steps: 4 });
+  const { events } = await runAll(config);
+  const rates = only(events, 'step').map(({ learningRate }) => learningRate);
+  expect(new Set(rates).size).toBeGreaterThan(1);
+  expect(only(events, 'step').every(({ gradNorm, seconds }) => gradNorm > 0 && seconds > 0)).toBe(
+    true,
+  );
+});
