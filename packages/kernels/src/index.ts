@@ -12,7 +12,16 @@ export {
   encodeE4M3Array,
 } from './codec';
 export type * from './kernels';
-export { loadKernels } from './load';
+export {
+  describeKernels,
+  type KernelsReport,
+  loadKernels,
+  measurePeaks,
+  nativeKernels,
+  setThreads,
+  timedKernels,
+} from './load';
+export type { NativeKernels } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';

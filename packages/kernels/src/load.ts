@@ -1,14 +1,141 @@
-// The kernels of this process, chosen once and shared by every copy of this package.
+// Chooses the kernels for this process: native where the addon loads, the reference elsewhere.
+import { wrapKernels } from './checks';
 import type { Kernels } from './kernels';
+import { loadNative, type NativeKernels } from './native';
 import { referenceKernels } from './reference';
+import type { KernelName } from './signatures';
+
+/** What `loadKernels` took, and why not the better one. */
+export interface KernelsReport {
+  /** The implementation in use. */
+  readonly implementation: 'reference' | 'native' | 'null';
+  /** Its instruction set. */
+  readonly isa: string;
+  /** Threads of the pool. */
+  readonly threads: number;
+  /** Why the native kernels are not in use, if they are not. */
+  readonly reason?: string;
+  /** What to do about it. */
+  readonly hint?: string;
+}
+
+interface State {
+  kernels: Kernels;
+  native: NativeKernels | null;
+  reason?: string;
+}
 
 const stateKey = Symbol.for('baleen.kernels');
-const globals = globalThis as unknown as Record<symbol, Kernels | undefined>;
+
+/** Process state, so that two copies of this package share one thread pool. */
+const globals = globalThis as { [stateKey]?: State };
+
+const buildHint =
+  'install a C++20 compiler, make and Python, then run `node native/build.mjs` in @baleen/kernels';
+
+const environment = (name: string): string | undefined =>
+  typeof process === 'undefined' ? undefined : process.env[name];
+
+/** Whether an on/off variable of the environment is on. */
+const isSet = (name: string): boolean => !['', '0', undefined].includes(environment(name));
 
 /**
- * The kernels of this process.
- * @returns the reference kernels, the same object every time
+ * The kernels of this process, chosen once: native if its addon loads, else the reference (one line on stderr then says
+ * so). `BALEEN_KERNELS=reference|native` forces a choice, `BALEEN_ISA` an instruction set, and `BALEEN_REQUIRE_NATIVE=1`
+ * makes a missing addon an error.
+ * @returns the same object every time
  */
 export function loadKernels(): Kernels {
-  return (globals[stateKey] ??= referenceKernels());
+  return (globals[stateKey] ??= choose()).kernels;
+}
+
+function choose(): State {
+  const forced = environment('BALEEN_KERNELS');
+  if (forced !== undefined && forced !== 'reference' && forced !== 'native')
+    throw Object.assign(new Error(`BALEEN_KERNELS is "${forced}", expected reference or native`), {
+      code: 'ERR_BALEEN_CONFIG_KERNELS',
+      path: 'BALEEN_KERNELS',
+      hint: 'unset it to let Baleen choose',
+    });
+  if (forced === 'reference')
+    return { kernels: referenceKernels(), native: null, reason: 'BALEEN_KERNELS is reference' };
+  const loaded = loadNative();
+  if (loaded.kernels) {
+    const isa = environment('BALEEN_ISA');
+    if (isa) loaded.kernels.setIsa(isa);
+    const cores = process.getBuiltinModule('node:os').availableParallelism();
+    loaded.kernels.setThreads(Math.min(cores, 64));
+    return { kernels: loaded.kernels, native: loaded.kernels };
+  }
+  const { reason } = loaded;
+  if (forced === 'native' || isSet('BALEEN_REQUIRE_NATIVE'))
+    throw Object.assign(new Error(`the native kernels did not load: ${reason}`), {
+      code: 'ERR_BALEEN_KERNELS_NATIVE',
+      hint: buildHint,
+    });
+  if (typeof process !== 'undefined' && typeof process.stderr?.write === 'function')
+    process.stderr.write(
+      `baleen: running on the reference kernels, some hundred times slower (${reason}); ${buildHint}\n`,
+    );
+  return { kernels: referenceKernels(), native: null, reason };
+}
+
+/**
+ * What `loadKernels` took, and why not the better one.
+ * @returns the report
+ */
+export function describeKernels(): KernelsReport {
+  const { implementation, isa, threads } = loadKernels();
+  const reason = globals[stateKey]?.reason;
+  if (reason === undefined) return { implementation, isa, threads };
+  return { implementation, isa, threads, reason, hint: buildHint };
+}
+
+/**
+ * The native kernels with a choice of instruction set, for tests and measurements.
+ * @returns them, or null where the addon is not in use
+ */
+export function nativeKernels(): NativeKernels | null {
+  loadKernels();
+  return globals[stateKey]?.native ?? null;
+}
+
+/**
+ * Sets the size of this process's thread pool; results do not depend on it. The reference always runs on one.
+ * @param threads - 1 or more
+ */
+export function setThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > 256)
+    throw Object.assign(new Error(`threads (${threads}) is not a whole number from 1 to 256`), {
+      code: 'ERR_BALEEN_CONFIG_THREADS',
+      path: 'threads',
+      hint: 'give the number of cores to use',
+    });
+  nativeKernels()?.setThreads(threads);
+}
+
+/**
+ * Peaks of this machine's processor as the native kernels reach them with nothing but registers and streams, on the
+ * current number of threads.
+ * @returns GFLOP/s of FP32 and of BF16 dot products, GB/s of copying (read plus written); null without native kernels
+ */
+export function measurePeaks(): { fp32: number; bf16Dot: number; copy: number } | null {
+  return nativeKernels()?.peaks() ?? null;
+}
+
+/**
+ * Wraps kernels so that the time of every call is reported.
+ * @param kernels - an implementation
+ * @param onCall - told the kernel and its seconds
+ * @returns the same, timed
+ */
+export function timedKernels(
+  kernels: Kernels,
+  onCall: (kernel: KernelName, seconds: number) => void,
+): Kernels {
+  return wrapKernels(kernels, (name, call) => (...args) => {
+    const begin = performance.now();
+    call(...args);
+    onCall(name, (performance.now() - begin) / 1000);
+  });
 }

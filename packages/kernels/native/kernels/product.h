@@ -1,0 +1,103 @@
+// Matrix products: c [m, n] = a · bᵀ with a [m, k] and b [n, k], each stored either way round, in the one order that
+// src/kernels.ts fixes (`gemm`).
+//
+// Operands are packed into panels of rows: a's of rowsA rows, b's of rowsB = 2 vectors, cut into blocks of 128 along k.
+// On the BF16 dot unit a panel holds pairs of BF16 values with the even k in the upper half, which makes the unit add in
+// ascending k; elsewhere it holds FP32 values, and products of BF16 or E4M3 values are exact in them.
+#pragma once
+#include "../simd.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+/** Partial sums are promoted every so many of k (§3.3.2). */
+constexpr long depth = 128;
+#if defined(BALEEN_AVX512)
+constexpr long rowsA = 14;
+#else
+constexpr long rowsA = 6;
+#endif
+constexpr long rowsB = 2 * W;
+
+/** Rows × k values as they lie in memory. */
+struct Source {
+  const void* data;
+  DType dtype;
+  /** Elements between stored rows. */
+  long stride;
+  /** Stored as [k, rows]. */
+  bool transposed;
+  /** FP8: scales of blockRows × blockCols blocks of the stored matrix, scaleStride between rows of blocks. */
+  const float* scales;
+  long blockRows;
+  long blockCols;
+  long scaleStride;
+};
+
+inline Source plainSource(const void* data, DType dtype, long stride, bool transposed) {
+  return Source{data, dtype, stride, transposed, nullptr, 1, 1, 0};
+}
+
+/** Whether products of this type run on pairs of BF16. */
+inline bool pairs(DType dtype) {
+#if defined(BALEEN_AVX512BF16)
+  return dtype != DType::f32;
+#else
+  (void)dtype;
+  return false;
+#endif
+}
+
+/** Bytes of a packed block of `rows` rows, of a packed panel, and of all panels of a matrix. */
+inline long blockBytes(long rows, DType dtype) { return rows * depth * (pairs(dtype) ? 2 : 4); }
+inline long panelBytes(long rows, long k, DType dtype) {
+  return ceilDiv(k, depth) * (blockBytes(rows, dtype) + rows * 4);
+}
+
+/** Packs rows [first, first + count) of a source, count ≤ rows, as one panel: its blocks, then its scales. */
+void packA(void* panel, const Source& source, long first, long count, long k);
+void packB(void* panel, const Source& source, long first, long count, long k);
+
+/** Where a product of packed panels goes. */
+struct Output {
+  float* c;
+  long stride;
+  bool accumulate;
+};
+
+/**
+ * m rows of packed a times the columns of panels [panel0, panel1) of packed b; c's columns and the `n` of them count
+ * from panel 0. b may be packed for a longer sum, `packedK` ≥ k: only its first k enter.
+ */
+void multiplyPanels(const void* packedA, long m, const Source& a, const void* packedB, long packedK, long panel0,
+                    long panel1, long n, long k, const Output& out);
+
+/** One product. */
+struct Problem {
+  long m;
+  long n;
+  long k;
+  Source a;
+  Source b;
+  Output out;
+};
+
+/** Runs products on all threads. */
+void multiply(const Problem* problems, long count);
+/** Runs one product on the calling thread. */
+void multiplyHere(const Problem& problem);
+
+/** E4M3 codes (in integers) to FP32. */
+inline vf fromE4m3(vi codes) {
+  const vi magnitude = andi(codes, set1i(0x7f));
+  const vi sign = shiftLeft<24>(andi(codes, set1i(0x80)));
+  // Normal codes move into FP32's exponent, whose bias is 120 higher; below 8 they count 2⁻⁹.
+  const vi normal = addi(shiftLeft<20>(magnitude), set1i(120 << 23));
+  const vi small = asInt(mul(toFloat(magnitude), set1(1.0f / 512.0f)));
+  vi bits = selectGreater(magnitude, set1i(7), normal, small);
+  bits = selectGreater(magnitude, set1i(126), set1i(0x7fc00000), bits);
+  return asFloat(ori(bits, sign));
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

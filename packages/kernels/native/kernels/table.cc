@@ -1,0 +1,20 @@
+// The kernels of this instruction set by name.
+#include "kernels.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+static const KernelEntry entries[] = {
+#define BALEEN_KERNEL(name) {#name, &name},
+#include "list.h"
+#undef BALEEN_KERNEL
+    {nullptr, nullptr},
+};
+
+const KernelTable& table() {
+  static const KernelTable instance = {entries, &measurePeaks};
+  return instance;
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

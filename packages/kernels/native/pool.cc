@@ -1,0 +1,158 @@
+// See pool.h. Workers spin for a moment between calls, then sleep; one that wakes late finds the call closed and does
+// not hold it up.
+#include "pool.h"
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define BALEEN_PAUSE() _mm_pause()
+#elif defined(__aarch64__)
+#define BALEEN_PAUSE() asm volatile("yield")
+#else
+#define BALEEN_PAUSE() ((void)0)
+#endif
+
+namespace baleen {
+namespace {
+
+// One word says which call is open and how many workers joined it: call number, a closed bit, joined workers.
+constexpr uint64_t closedBit = 1ull << 31;
+constexpr uint64_t joinedMask = closedBit - 1;
+constexpr int spins = 4000;
+
+thread_local bool inside = false;
+
+struct Pool {
+  alignas(64) std::atomic<uint64_t> word{closedBit};
+  alignas(64) std::atomic<long> next{0};
+  alignas(64) std::atomic<uint64_t> finished{0};
+  long tasks = 0;
+  void (*work)(void*, long) = nullptr;
+  void* context = nullptr;
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> workers;
+  std::mutex busy;
+
+  void drain() {
+    for (long task = next.fetch_add(1); task < tasks; task = next.fetch_add(1)) work(context, task);
+  }
+
+  void loop(uint64_t seen) {
+    inside = true;
+    for (;;) {
+      uint64_t now = word.load(std::memory_order_acquire);
+      for (int i = 0; i < spins && (now >> 32) == seen; i += 1) {
+        BALEEN_PAUSE();
+        now = word.load(std::memory_order_acquire);
+      }
+      while ((now >> 32) == seen) {
+        word.wait(now);
+        now = word.load(std::memory_order_acquire);
+      }
+      if (stop.load()) return;
+      seen = now >> 32;
+      bool joined = false;
+      while (!(now & closedBit) && (now >> 32) == seen) {
+        if (word.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) {
+          joined = true;
+          break;
+        }
+      }
+      if (!joined) continue;
+      drain();
+      finished.fetch_add(1, std::memory_order_release);
+    }
+  }
+
+  void run(long count, void (*f)(void*, long), void* c) {
+    tasks = count;
+    work = f;
+    context = c;
+    next.store(0);
+    finished.store(0);
+    const uint64_t call = (word.load() >> 32) + 1;
+    word.store(call << 32, std::memory_order_release);
+    word.notify_all();
+    drain();
+    const uint64_t joined = word.fetch_or(closedBit) & joinedMask;
+    for (int i = 0; finished.load(std::memory_order_acquire) < joined; i += 1) {
+      if (i < spins) {
+        BALEEN_PAUSE();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+  void resize(int count) {
+    stop.store(true);
+    word.store((((word.load() >> 32) + 1) << 32) | closedBit);
+    word.notify_all();
+    for (auto& worker : workers) worker.join();
+    workers.clear();
+    stop.store(false);
+    // What a worker has seen is settled here: one that starts late must not take the next resize for a thing of the past.
+    const uint64_t seen = word.load() >> 32;
+    for (int i = 1; i < count; i += 1) workers.emplace_back([this, seen] { loop(seen); });
+  }
+};
+
+// Never destroyed: workers may still look at it while the process ends.
+Pool& pool() {
+  static Pool* instance = new Pool;
+  return *instance;
+}
+
+std::atomic<int> threadCount{1};
+
+struct Buffer {
+  void* data = nullptr;
+  size_t bytes = 0;
+  ~Buffer() { release(); }
+  void release() {
+    if (data != nullptr) ::operator delete(data, std::align_val_t(64));
+  }
+};
+thread_local Buffer buffers[static_cast<int>(Scratch::count)];
+
+}  // namespace
+
+int threads() { return threadCount.load(std::memory_order_relaxed); }
+
+void setThreads(int count) {
+  std::lock_guard<std::mutex> lock(pool().busy);
+  if (count == threads()) return;
+  pool().resize(count);
+  threadCount.store(count);
+}
+
+void parallel(long tasks, void (*work)(void*, long), void* context) {
+  if (tasks <= 0) return;
+  Pool& p = pool();
+  if (tasks == 1 || inside || threads() == 1 || !p.busy.try_lock()) {
+    for (long task = 0; task < tasks; task += 1) work(context, task);
+    return;
+  }
+  inside = true;
+  p.run(tasks, work, context);
+  inside = false;
+  p.busy.unlock();
+}
+
+void* scratch(Scratch which, size_t bytes) {
+  Buffer& buffer = buffers[static_cast<int>(which)];
+  if (buffer.bytes < bytes) {
+    buffer.release();
+    buffer.bytes = (bytes + 4095) / 4096 * 4096;
+    buffer.data = ::operator new(buffer.bytes, std::align_val_t(64));
+  }
+  return buffer.data;
+}
+
+}  // namespace baleen

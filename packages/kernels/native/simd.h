@@ -1,0 +1,307 @@
+// Vectors of FP32 for the instruction set this file is compiled for. Every kernel is written once against these few
+// operations; binding.gyp compiles it once an instruction set, in the namespace BALEEN_ISA.
+//
+// A tail shorter than a vector goes through loadPartial and storePartial, so that an element's result never depends on
+// where it stands. Nothing from the standard library's templates is used in kernels: the linker may keep only one copy
+// of such a function, and it could be one that another instruction set cannot run.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "args.h"
+#include "pool.h"
+
+#if defined(BALEEN_AVX512BF16)
+#define BALEEN_ISA isa_avx512bf16
+#define BALEEN_AVX512 1
+#elif defined(BALEEN_AVX512)
+#define BALEEN_ISA isa_avx512
+#elif defined(BALEEN_AVX2)
+#define BALEEN_ISA isa_avx2
+#else
+#define BALEEN_ISA isa_baseline
+#endif
+
+#if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
+#include <immintrin.h>
+#endif
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+inline long minOf(long a, long b) { return a < b ? a : b; }
+inline long maxOf(long a, long b) { return a > b ? a : b; }
+inline long ceilDiv(long a, long b) { return (a + b - 1) / b; }
+
+// — the instruction set's own —
+
+#if defined(BALEEN_AVX512)
+constexpr int W = 16;
+using vf = __m512;
+using vi = __m512i;
+inline vf load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, vf x) { _mm512_storeu_ps(p, x); }
+inline vf set1(float x) { return _mm512_set1_ps(x); }
+inline vf add(vf a, vf b) { return _mm512_add_ps(a, b); }
+inline vf sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+inline vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+inline vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
+inline vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
+/** a · b + c, rounded once where the set has it (twice on the baseline). */
+inline vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+inline vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
+inline vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
+inline vf abs(vf a) { return _mm512_abs_ps(a); }
+inline __mmask16 firstLanes(long n) { return static_cast<__mmask16>((1u << n) - 1u); }
+/** The first n < W elements, zeros behind. */
+inline vf loadPartial(const float* p, long n) { return _mm512_maskz_loadu_ps(firstLanes(n), p); }
+inline void storePartial(float* p, vf x, long n) { _mm512_mask_storeu_ps(p, firstLanes(n), x); }
+inline vi asInt(vf x) { return _mm512_castps_si512(x); }
+inline vf asFloat(vi x) { return _mm512_castsi512_ps(x); }
+inline vi set1i(int x) { return _mm512_set1_epi32(x); }
+inline vi addi(vi a, vi b) { return _mm512_add_epi32(a, b); }
+inline vi subi(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+inline vi andi(vi a, vi b) { return _mm512_and_si512(a, b); }
+inline vi ori(vi a, vi b) { return _mm512_or_si512(a, b); }
+template <int N>
+inline vi shiftLeft(vi a) { return _mm512_slli_epi32(a, N); }
+template <int N>
+inline vi shiftRight(vi a) { return _mm512_srli_epi32(a, N); }
+/** Nearest integer, ties to even. */
+inline vi roundToInt(vf x) { return _mm512_cvtps_epi32(x); }
+inline vf toFloat(vi x) { return _mm512_cvtepi32_ps(x); }
+/** a where x > y (both integers), else b. */
+inline vi selectGreater(vi x, vi y, vi a, vi b) {
+  return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(x, y), b, a);
+}
+/** W 16-bit integers widened, and the low 16 bits of W integers. */
+inline vi load16(const uint16_t* p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline void store16(uint16_t* p, vi x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
+/** W bytes widened, and the low 8 bits of W integers. */
+inline vi load8(const uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store8(uint8_t* p, vi x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+}
+#elif defined(BALEEN_AVX2)
+constexpr int W = 8;
+using vf = __m256;
+using vi = __m256i;
+inline vf load(const float* p) { return _mm256_loadu_ps(p); }
+inline void store(float* p, vf x) { _mm256_storeu_ps(p, x); }
+inline vf set1(float x) { return _mm256_set1_ps(x); }
+inline vf add(vf a, vf b) { return _mm256_add_ps(a, b); }
+inline vf sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+inline vf mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+inline vf div(vf a, vf b) { return _mm256_div_ps(a, b); }
+inline vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
+inline vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+inline vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
+inline vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
+inline vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline __m256i firstLanes(long n) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lanes);
+}
+inline vf loadPartial(const float* p, long n) { return _mm256_maskload_ps(p, firstLanes(n)); }
+inline void storePartial(float* p, vf x, long n) { _mm256_maskstore_ps(p, firstLanes(n), x); }
+inline vi asInt(vf x) { return _mm256_castps_si256(x); }
+inline vf asFloat(vi x) { return _mm256_castsi256_ps(x); }
+inline vi set1i(int x) { return _mm256_set1_epi32(x); }
+inline vi addi(vi a, vi b) { return _mm256_add_epi32(a, b); }
+inline vi subi(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+inline vi andi(vi a, vi b) { return _mm256_and_si256(a, b); }
+inline vi ori(vi a, vi b) { return _mm256_or_si256(a, b); }
+template <int N>
+inline vi shiftLeft(vi a) { return _mm256_slli_epi32(a, N); }
+template <int N>
+inline vi shiftRight(vi a) { return _mm256_srli_epi32(a, N); }
+inline vi roundToInt(vf x) { return _mm256_cvtps_epi32(x); }
+inline vf toFloat(vi x) { return _mm256_cvtepi32_ps(x); }
+inline vi selectGreater(vi x, vi y, vi a, vi b) {
+  return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi32(x, y));
+}
+inline vi load16(const uint16_t* p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store16(uint16_t* p, vi x) {
+  const __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+inline vi load8(const uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store8(uint8_t* p, vi x) {
+  const __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xff));
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm_setzero_si128());
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
+}
+#else
+constexpr int W = 4;
+typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
+inline vf load(const float* p) {
+  vf x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+inline void store(float* p, vf x) { memcpy(p, &x, sizeof x); }
+inline vf set1(float x) { return vf{x, x, x, x}; }
+inline vf add(vf a, vf b) { return a + b; }
+inline vf sub(vf a, vf b) { return a - b; }
+inline vf mul(vf a, vf b) { return a * b; }
+inline vf div(vf a, vf b) { return a / b; }
+inline vf sqrt(vf a) { return vf{sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}; }
+inline vf fma(vf a, vf b, vf c) { return a * b + c; }
+inline vf max(vf a, vf b) { return a > b ? a : b; }
+inline vf min(vf a, vf b) { return a < b ? a : b; }
+inline vi asInt(vf x) {
+  vi y;
+  memcpy(&y, &x, sizeof y);
+  return y;
+}
+inline vf asFloat(vi x) {
+  vf y;
+  memcpy(&y, &x, sizeof y);
+  return y;
+}
+inline vi set1i(int x) { return vi{x, x, x, x}; }
+inline vf abs(vf a) { return asFloat(asInt(a) & set1i(0x7fffffff)); }
+inline vf loadPartial(const float* p, long n) {
+  vf x = set1(0);
+  memcpy(&x, p, static_cast<size_t>(n) * 4);
+  return x;
+}
+inline void storePartial(float* p, vf x, long n) { memcpy(p, &x, static_cast<size_t>(n) * 4); }
+inline vi addi(vi a, vi b) { return a + b; }
+inline vi subi(vi a, vi b) { return a - b; }
+inline vi andi(vi a, vi b) { return a & b; }
+inline vi ori(vi a, vi b) { return a | b; }
+template <int N>
+inline vi shiftLeft(vi a) { return a << N; }
+template <int N>
+inline vi shiftRight(vi a) {
+  typedef uint32_t vu __attribute__((vector_size(16)));
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) >> N);
+}
+inline vi roundToInt(vf x) {
+  vi y;
+  for (int i = 0; i < 4; i += 1) y[i] = static_cast<int32_t>(lrintf(x[i]));
+  return y;
+}
+inline vf toFloat(vi x) { return __builtin_convertvector(x, vf); }
+inline vi selectGreater(vi x, vi y, vi a, vi b) { return x > y ? a : b; }
+inline vi load16(const uint16_t* p) { return vi{p[0], p[1], p[2], p[3]}; }
+inline void store16(uint16_t* p, vi x) {
+  for (int i = 0; i < 4; i += 1) p[i] = static_cast<uint16_t>(x[i]);
+}
+inline vi load8(const uint8_t* p) { return vi{p[0], p[1], p[2], p[3]}; }
+inline void store8(uint8_t* p, vi x) {
+  for (int i = 0; i < 4; i += 1) p[i] = static_cast<uint8_t>(x[i]);
+}
+#endif
+
+// — built on those, the same for every set —
+
+/** Σ of a vector's elements, in a fixed tree. */
+inline float sumOf(vf x) {
+  float v[W];
+  store(v, x);
+  for (int width = W / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i += 1) v[i] += v[i + width];
+  return v[0];
+}
+/** The largest element. */
+inline float maxOfVector(vf x) {
+  float v[W];
+  store(v, x);
+  float top = v[0];
+  for (int i = 1; i < W; i += 1) top = v[i] > top ? v[i] : top;
+  return top;
+}
+
+/** BF16 patterns (in the low halves of integers) to FP32. */
+inline vf fromBf16(vi patterns) { return asFloat(shiftLeft<16>(patterns)); }
+/** FP32 to BF16 patterns, nearest even; a NaN becomes quiet. */
+inline vi toBf16(vf x) {
+  const vi bits = asInt(x);
+  const vi odd = andi(shiftRight<16>(bits), set1i(1));
+  const vi rounded = shiftRight<16>(addi(addi(bits, set1i(0x7fff)), odd));
+  const vi quiet = ori(shiftRight<16>(bits), set1i(0x40));
+  return selectGreater(andi(bits, set1i(0x7fffffff)), set1i(0x7f800000), quiet, rounded);
+}
+inline vf loadBf16(const uint16_t* p) { return fromBf16(load16(p)); }
+inline void storeBf16(uint16_t* p, vf x) { store16(p, toBf16(x)); }
+inline vf loadBf16Partial(const uint16_t* p, long n) {
+  uint16_t v[W] = {};
+  memcpy(v, p, static_cast<size_t>(n) * 2);
+  return loadBf16(v);
+}
+inline void storeBf16Partial(uint16_t* p, vf x, long n) {
+  uint16_t v[W];
+  storeBf16(v, x);
+  memcpy(p, v, static_cast<size_t>(n) * 2);
+}
+
+/** The value of a BF16 pattern, and the nearest pattern of a value. */
+inline float bf16Value(uint16_t pattern) {
+  const uint32_t bits = static_cast<uint32_t>(pattern) << 16;
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+inline uint16_t bf16Pattern(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+/**
+ * e^x within 2 units in the last place: 2^n · e^r with r = x − n·ln 2 in two parts, e^r by its Taylor polynomial of
+ * degree 7. Below −87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
+ */
+inline vf exp(vf x) {
+  const vf low = set1(-87.33654f);
+  const vf high = set1(88.72283f);
+  const vf clamped = min(high, max(low, x));
+  const vi n = roundToInt(mul(clamped, set1(1.44269504f)));
+  const vf nf = toFloat(n);
+  vf r = fma(nf, set1(-0.693359375f), clamped);
+  r = fma(nf, set1(2.12194440e-4f), r);
+  vf p = set1(1.98412698e-4f);
+  p = fma(p, r, set1(1.38888889e-3f));
+  p = fma(p, r, set1(8.33333333e-3f));
+  p = fma(p, r, set1(4.16666667e-2f));
+  p = fma(p, r, set1(1.66666667e-1f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(mul(p, r), r, add(r, set1(1.0f)));
+  // 2^n in two steps, so that n = 128 does not overflow the exponent field.
+  const vi half = subi(n, shiftRight<1>(addi(n, shiftRight<31>(n))));
+  const vi rest = subi(n, half);
+  const vf y = mul(mul(p, asFloat(shiftLeft<23>(addi(half, set1i(127))))),
+                   asFloat(shiftLeft<23>(addi(rest, set1i(127)))));
+  const vi bits = asInt(x);
+  const vi magnitude = andi(bits, set1i(0x7fffffff));
+  const vi negative = shiftRight<31>(bits);
+  // Below the range (a negative number of greater magnitude): zero. Above: infinity. NaN: itself.
+  const vi low31 = set1i(0x42aeac4f);   // 87.33654
+  const vi high31 = set1i(0x42b17217);  // 88.72283
+  const vi tooLow = selectGreater(magnitude, low31, negative, set1i(0));
+  const vi tooHigh = selectGreater(magnitude, high31, subi(set1i(1), negative), set1i(0));
+  vi result = selectGreater(tooLow, set1i(0), set1i(0), asInt(y));
+  result = selectGreater(tooHigh, set1i(0), set1i(0x7f800000), result);
+  return asFloat(selectGreater(magnitude, set1i(0x7f800000), bits, result));
+}
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

@@ -1,0 +1,157 @@
+// The native kernels: one call into the C++ addon a kernel. Arguments travel as numbers in one shared array, addresses
+// included, so nothing is allocated or copied at the border.
+import { checked } from '../checks';
+import type { Kernels } from '../kernels';
+import { kernelNames, signatures, splitCall } from '../signatures';
+import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
+
+/** What the addon exports (native/addon.cc). */
+interface Addon {
+  /** Hands over the array arguments travel in. */
+  bind(args: Float64Array): void;
+  /** Runs kernel number `op` on the arguments in the array. */
+  run(op: number): void;
+  /** The kernels' names, by number. */
+  ops(): string[];
+  /** Address of an array's first byte. */
+  address(array: Uint8Array): number;
+  /** Instruction sets this machine has, best first. */
+  isas(): string[];
+  /** Chooses one, for the whole process. */
+  setIsa(name: string): void;
+  /** Resizes the process's thread pool. */
+  setThreads(threads: number): void;
+  /** Threads of the pool. */
+  threads(): number;
+  /** [GFLOP/s of FP32, GFLOP/s of BF16 dot products, GB/s of copying]. */
+  peaks(): number[];
+}
+
+/** The native kernels with their controls. */
+export interface NativeKernels extends Kernels {
+  /** Instruction sets this machine has, best first. */
+  readonly isas: readonly string[];
+  /** Uses another instruction set from now on. */
+  setIsa(name: string): void;
+  /** Resizes the thread pool. */
+  setThreads(threads: number): void;
+  /** See `measurePeaks`. */
+  peaks(): { fp32: number; bf16Dot: number; copy: number };
+}
+
+const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
+
+/**
+ * Loads the addon: the one built in this checkout, else a prebuilt one.
+ * @returns the kernels, or why there are none
+ */
+export function loadNative(): { kernels: NativeKernels } | { kernels: null; reason: string } {
+  // Not imports: bundlers for the browser must not see Node's modules.
+  const builtin = typeof process === 'undefined' ? undefined : process.getBuiltinModule;
+  if (typeof builtin !== 'function') return { kernels: null, reason: 'not running on Node.js' };
+  try {
+    const require = builtin('node:module').createRequire(import.meta.url);
+    const load = require('node-gyp-build') as (folder: string) => Addon;
+    // From src/native/ in the sources, from dist/ in the build.
+    const folder = import.meta.url.endsWith('.ts') ? '../../native' : '../native';
+    const path = builtin('node:url').fileURLToPath(new URL(folder, import.meta.url));
+    return { kernels: bindAddon(load(path)) };
+  } catch (error) {
+    const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+    return { kernels: null, reason };
+  }
+}
+
+/** Writes arguments into the array the addon reads. */
+class Slots {
+  readonly array: Float64Array = new Float64Array(128);
+  private next = 0;
+  private readonly addresses = new WeakMap<ArrayBufferLike, number>();
+
+  constructor(private readonly addon: Addon) {}
+
+  restart(): void {
+    this.next = 0;
+  }
+
+  number(value: number): void {
+    this.array[this.next++] = value;
+  }
+
+  view(view: View | null | undefined): void {
+    if (!view) {
+      this.array.fill(0, this.next, this.next + 3);
+      this.next += 3;
+      return;
+    }
+    const buffer = cpuBuffer(view);
+    let base = this.addresses.get(buffer);
+    if (base === undefined) {
+      base = this.addon.address(new Uint8Array(buffer));
+      this.addresses.set(buffer, base);
+    }
+    this.number(base + view.byteOffset);
+    this.number(dtypes[view.dtype]);
+    this.number(view.size);
+  }
+
+  operand(operand: Operand | null | undefined): void {
+    const scaled = operand && 'codes' in operand ? operand : null;
+    this.view(scaled ? scaled.codes : (operand as View | null));
+    this.view(scaled?.scales);
+    this.number(scaled?.blockRows ?? 0);
+    this.number(scaled?.blockCols ?? 0);
+  }
+}
+
+function bindAddon(addon: Addon): NativeKernels {
+  const slots = new Slots(addon);
+  addon.bind(slots.array);
+  const numbers = new Map(addon.ops().map((name, index) => [name, index]));
+  const isas = addon.isas();
+  const state = { isa: isas[0] ?? 'baseline' };
+  const kernels: Record<string, unknown> = {
+    implementation: 'native',
+    isas,
+    createStorage: createCpuStorage,
+    flush: () => undefined,
+    setIsa: (name: string) => {
+      if (!isas.includes(name))
+        throw Object.assign(
+          new Error(
+            `the instruction set "${name}" is not among this machine's: ${isas.join(', ')}`,
+          ),
+          { code: 'ERR_BALEEN_CONFIG_ISA', path: 'BALEEN_ISA', hint: 'choose one of these' },
+        );
+      addon.setIsa(name);
+      state.isa = name;
+    },
+    setThreads: (threads: number) => {
+      addon.setThreads(threads);
+    },
+    peaks: () => {
+      const [fp32 = 0, bf16Dot = 0, copy = 0] = addon.peaks();
+      return { fp32, bf16Dot, copy };
+    },
+  };
+  Object.defineProperty(kernels, 'isa', { get: () => state.isa, enumerable: true });
+  Object.defineProperty(kernels, 'threads', { get: () => addon.threads(), enumerable: true });
+  for (const name of kernelNames) {
+    const signature = signatures[name];
+    const op = numbers.get(name);
+    if (op === undefined) throw new Error(`the addon has no kernel ${name}: build it anew`);
+    kernels[name] = (...args: unknown[]): void => {
+      const { operands, sizes, value } = splitCall(signature, args);
+      slots.restart();
+      for (let i = 0; i < operands.length; i += 1)
+        if (signature.args[i] === 'o') slots.operand(operands[i]);
+        else slots.view(operands[i] as View | null);
+      for (const key of signature.keys)
+        if (key.startsWith('@')) slots.view(sizes[key.slice(1)] as View | undefined);
+        else slots.number(Number(sizes[key] ?? 0));
+      slots.number(value);
+      addon.run(op);
+    };
+  }
+  return checked(kernels as unknown as Kernels) as NativeKernels;
+}

@@ -1,0 +1,48 @@
+// Every kernel of the addon against the reference, on every instruction set the machine has: equal to the bit where the
+// contract fixes bits, within a tolerance elsewhere, never writing beside its outputs, and the same for 1, 2 and 3 threads.
+import { kernelNames, nativeKernels, referenceKernels, type ViewArray } from '@baleen/kernels';
+import { afterAll, describe, expect, test } from 'vitest';
+
+import { cases } from './cases';
+import { Arena, expectClose, expectSameBits } from './compare';
+
+const native = nativeKernels();
+const required = !['', '0', undefined].includes(process.env.BALEEN_REQUIRE_NATIVE);
+
+test.skipIf(native === null && !required)('the addon is there', () => {
+  expect(native).not.toBeNull();
+});
+
+describe.skipIf(native === null)('native kernels', () => {
+  if (!native) return;
+  const [bestIsa, threadsBefore] = [native.isa, native.threads];
+  afterAll(() => {
+    native.setIsa(bestIsa);
+    native.setThreads(threadsBefore);
+  });
+  const reference = referenceKernels();
+
+  for (const kernel of kernelNames)
+    test(`${kernel}: as the reference, on ${native.isas.join(', ')}`, { timeout: 60_000 }, () => {
+      for (const { label, tolerance, run } of cases.filter((c) => c.kernel === kernel)) {
+        const expected = run(reference, new Arena(1));
+        for (const isa of native.isas) {
+          native.setIsa(isa);
+          let first: Readonly<Record<string, ViewArray>> | null = null;
+          for (const threads of isa === bestIsa ? [1, 2, 3] : [2]) {
+            native.setThreads(threads);
+            const arena = new Arena(1);
+            const actual = run(native, arena);
+            arena.verify();
+            for (const [name, values] of Object.entries(actual)) {
+              const what = `${isa}, ${String(threads)} threads, ${label}: ${name}`;
+              if (first) expectSameBits(values, first[name], `${what}, against fewer threads`);
+              else if (tolerance === 'bits') expectSameBits(values, expected[name], what);
+              else expectClose(values, expected[name], tolerance, what);
+            }
+            first ??= actual;
+          }
+        }
+      }
+    });
+});
