@@ -6,7 +6,7 @@ import { referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
 import { evaluate, findRun, loadDocuments, openRun, readMetrics } from '../src/index';
-import { only, runAll, smallRun, temporaryFolder } from './helpers';
+import { failure, only, runAll, smallRun, temporaryFolder } from './helpers';
 
 describe('a run', () => {
   test('learns, and every event is a line of metrics.jsonl', async () => {
@@ -53,15 +53,14 @@ describe('a run', () => {
     const opened = await openRun(out, { kernels });
     expect(opened).toMatchObject({ step: 6, config, folder: join(out, 'checkpoints', 'step-6') });
     const documents = await loadDocuments(config.data.sources);
-    const scores = await Promise.all(
-      [1, 3, 8].map((sequences) =>
-        evaluate(opened.model, opened.tokenizer, documents, { sequences, stride: 0.25 }),
-      ),
-    );
-    expect(scores[1]).toEqual(scores[0]);
-    expect(scores[2]).toEqual(scores[0]);
-    expect(scores[0].bytes).toBe(new TextEncoder().encode(documents[0].text).length);
-    expect(scores[0].bitsPerByte).toBeCloseTo(result.valBitsPerByte ?? 0, 0);
+    const score = (sequences: number, tokens: number): ReturnType<typeof evaluate> =>
+      evaluate(opened.model, opened.tokenizer, documents, { sequences, tokens, stride: 0.25 });
+    const part = await score(8, 300);
+    expect(await score(1, 300)).toEqual(part);
+    expect(await score(3, 300)).toEqual(part);
+    const whole = await score(8, 0);
+    expect(whole.bytes).toBe(new TextEncoder().encode(documents[0].text).length);
+    expect(whole.bitsPerByte).toBeCloseTo(result.valBitsPerByte ?? 0, 0);
   });
 });
 
@@ -97,6 +96,44 @@ describe.each(['fp32', 'bf16', 'fp8'] as const)('%s', (precision) => {
     );
     expect(only(metrics, 'start').map(({ resumedFrom }) => resumedFrom)).toEqual([null, 20]);
     expect(existsSync(join(parts, 'checkpoints', 'step-40', 'COMPLETE'))).toBe(true);
+  });
+});
+
+test('text shorter than a sequence is refused before anything is written', async () => {
+  const folder = temporaryFolder();
+  const config = smallRun(folder);
+  config.model.maxSequence = 8192;
+  config.batch.sequence = 8192;
+  const out = join(folder, 'run');
+  const error = await failure(runAll(config, { out }));
+  expect(error.code).toBe('ERR_BALEEN_DATA_SHORT');
+  expect(error.message).toContain('8192');
+  expect(error.hint).toContain('batch.sequence');
+  expect(existsSync(out)).toBe(false);
+});
+
+test('a vocabulary below the tokenizer’s is refused', async () => {
+  const folder = temporaryFolder();
+  const config = smallRun(folder);
+  config.model.vocabSize = 100;
+  expect(await failure(runAll(config))).toMatchObject({
+    code: 'ERR_BALEEN_CONFIG_VOCABULARY',
+    message: "config.model.vocabSize (100) is below the tokenizer's 257 tokens",
+  });
+});
+
+test('a run that is done only scores itself again when resumed, and stops at once when asked to', async () => {
+  const folder = temporaryFolder();
+  const out = join(folder, 'run');
+  const config = smallRun(folder, { steps: 2 });
+  const first = await runAll(config, { out });
+  const again = await runAll(config, { resume: out });
+  expect(again.events.map(({ type }) => type)).toEqual(['start', 'evaluation', 'end']);
+  expect(again.result).toMatchObject({ steps: 2, trainLoss: null, valLoss: first.result.valLoss });
+  const stopped = await runAll(config, { resume: out, signal: AbortSignal.abort() });
+  expect(stopped.events.at(-1)).toMatchObject({
+    type: 'stopped',
+    path: join(out, 'checkpoints', 'step-2'),
   });
 });
 
