@@ -21,14 +21,14 @@ export function recompute<T extends readonly Value[]>(
   const { outputs } = tape.collect(false, body);
   const blocks = outputs.flatMap(blocksOf);
   tape.adopt(blocks);
-  const region = new RecomputeRegion(tape, blocks, body);
+  const region = new RecomputeRegion(tape, inputs, blocks, body);
   for (const block of blocks) block.source = region;
   tape.record({
     name: 'recompute',
     inputs,
     outputs,
     saved: inputs,
-    backward: (outputGrads) => region.backward(inputs, outputGrads),
+    backward: (outputGrads) => region.backward(outputGrads),
     discard: () => {
       region.discard();
     },
@@ -42,12 +42,15 @@ class RecomputeRegion implements Rebuildable {
 
   constructor(
     private readonly tape: Tape,
+    private readonly inputs: readonly Value[],
     private readonly blocks: readonly Block[],
     private readonly body: () => readonly Value[],
   ) {}
 
   rebuild(): void {
     if (this.nodes) return;
+    // The body may read what another region made: that comes back first.
+    for (const block of this.inputs.flatMap(blocksOf)) block.source?.rebuild();
     const { outputs, nodes } = this.tape.collect(true, this.body);
     this.nodes = nodes;
     this.rebuilt = outputs;
@@ -59,12 +62,9 @@ class RecomputeRegion implements Rebuildable {
     });
   }
 
-  backward(
-    inputs: readonly Value[],
-    outputGrads: readonly (Tensor | undefined)[],
-  ): readonly (Tensor | undefined)[] {
+  backward(outputGrads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[] {
     this.rebuild();
-    const { nodes, rebuilt } = this;
+    const { inputs, nodes, rebuilt } = this;
     if (!nodes) throw new Error('a recompute region lost its nodes');
     releaseAll(rebuilt); // the nodes inside hold what they need of it
     return this.tape.backCollected(nodes, rebuilt, outputGrads, inputs);

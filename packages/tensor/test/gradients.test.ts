@@ -185,6 +185,21 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     );
   });
 
+  test('a recomputed region that reads what another made, where nothing else asks for it', () => {
+    const weights = new Weights(new Pools(kernels), { first: [6], second: [6] });
+    const { x } = inputsOf(kernels, { x: [4, 6] });
+    expectGradients(
+      kernels,
+      { x },
+      (tape) => {
+        const [a] = recompute(tape, [x], () => [rmsNorm(tape, x, weights.own.first, 1e-6)]);
+        const [b] = recompute(tape, [a], () => [rmsNorm(tape, a, weights.own.second, 1e-6)]);
+        return swiglu(tape, b, b);
+      },
+      weights,
+    );
+  });
+
   test('recomputation changes no bit of any gradient', () => {
     const weights = new Weights(new Pools(kernels), { weight: [6] });
     const { x } = inputsOf(kernels, { x: [4, 6] });
