@@ -113,6 +113,28 @@ describe('bad input', () => {
     });
   });
 
+  test('random bytes are refused with a code, or read as they are', async () => {
+    const random = randomNumbers(29);
+    let read = 0;
+    for (let round = 0; round < 300; round += 1) {
+      const high = random() < 0.5 ? 128 : 256;
+      const length = Math.floor(random() * 12);
+      const bytes = Uint8Array.from({ length }, () => Math.floor(random() * high));
+      const path = put('random', bytes);
+      try {
+        const [{ text }] = await loadDocuments([path]);
+        expect(new TextEncoder().encode(text)).toEqual(bytes);
+        read += 1;
+      } catch (error) {
+        expect(String((error as { code?: string }).code)).toMatch(
+          /^ERR_BALEEN_DATA_(EMPTY|BINARY)$/,
+        );
+      }
+    }
+    expect(read).toBeGreaterThan(50);
+    expect(read).toBeLessThan(250);
+  });
+
   test('a text package that is not installed is named with the command that installs it', async () => {
     const absent = '@stdlib/datasets-no-such-text';
     const cause: unknown = await import(/* @vite-ignore */ absent).catch((error: unknown) => error);

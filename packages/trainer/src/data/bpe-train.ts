@@ -44,7 +44,6 @@ class Training {
   /** Symbols are numbered in the order that decides ties; `result` numbers bytes by their value again. */
   private readonly pieces: Uint8Array[] = byCharacter.map((byte) => Uint8Array.of(byte));
   private readonly merges: Merge[] = [];
-  private readonly numbers = new Map<string, number>();
   private readonly words: number[][] = [];
   private readonly frequencies: number[] = [];
   private readonly counts = new Map<number, number>();
@@ -56,7 +55,6 @@ class Training {
 
   constructor(words: ReadonlyMap<string, number>, tokens: number) {
     this.limit = Math.max(256, tokens);
-    this.pieces.forEach((piece, symbol) => this.numbers.set(keyOf(piece), symbol));
     const symbolOfByte = new Int32Array(256);
     byCharacter.forEach((byte, symbol) => (symbolOfByte[byte] = symbol));
     const encoder = new TextEncoder();
@@ -109,7 +107,9 @@ class Training {
   private merge(pair: number): void {
     const left = Math.floor(pair / this.limit);
     const right = pair % this.limit;
-    const merged = this.symbolFor(left, right);
+    // No other pair ever spells the same bytes: between the same borders, the same merges were made everywhere.
+    const merged =
+      this.pieces.push(new Uint8Array([...this.pieces[left], ...this.pieces[right]])) - 1;
     this.merges.push({ left, right, merged });
     const risen = new Set<number>();
     for (const index of this.places.get(pair) ?? []) {
@@ -149,17 +149,6 @@ class Training {
     }
   }
 
-  /** The symbol of two that are joined; different pairs may spell the same bytes. */
-  private symbolFor(left: number, right: number): number {
-    const piece = new Uint8Array([...this.pieces[left], ...this.pieces[right]]);
-    const key = keyOf(piece);
-    const known = this.numbers.get(key);
-    if (known !== undefined) return known;
-    const symbol = this.pieces.push(piece) - 1;
-    this.numbers.set(key, symbol);
-    return symbol;
-  }
-
   private pair(left: number, right: number): number {
     return left * this.limit + right;
   }
@@ -172,9 +161,4 @@ class Training {
     if (places) places.add(word);
     else this.places.set(pair, new Set([word]));
   }
-}
-
-/** Bytes as a key of a map. */
-function keyOf(piece: Uint8Array): string {
-  return String.fromCharCode(...piece);
 }

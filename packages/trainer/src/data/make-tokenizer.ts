@@ -29,6 +29,15 @@ const separatorText = '<|endoftext|>';
  * @param trainDocuments - what byte-pair merges are learnt from; the same text gives the same tokenizer
  * @returns the tokenizer
  * @throws `ERR_BALEEN_CONFIG_VOCABULARY` for a size that the text does not give
+ *
+ * @example
+ * ```ts
+ * import { makeTokenizer } from '@baleen/trainer';
+ * const text = 'the whale and the sea';
+ * const tokenizer = await makeTokenizer({ kind: 'bpe', vocabSize: 262 }, [{ name: 'line', text }]);
+ * const ids = tokenizer.encode(text);
+ * console.log(ids.length, tokenizer.decode(ids)); // => 14 the whale and the sea
+ * ```
  */
 export async function makeTokenizer(
   spec: TokenizerSpec,

@@ -26,7 +26,7 @@ export interface NgramBaseline {
  * import { ngramBaselines } from '@baleen/trainer';
  * const text = (value: string) => [new TextEncoder().encode(value)];
  * const [one, two] = ngramBaselines(text('abababababababab'), text('abab'), [1, 2]);
- * console.log(one?.bitsPerByte.toFixed(2), two?.bitsPerByte.toFixed(2)); // => 1.16 0.61
+ * console.log(one?.bitsPerByte.toFixed(2), two?.bitsPerByte.toFixed(2)); // => 1.17 0.36
  * ```
  */
 export function ngramBaselines(

@@ -55,7 +55,7 @@ export interface PackerOptions {
  * import { Packer } from '@baleen/trainer';
  * const packer = new Packer([Int32Array.of(1, 2), Int32Array.of(3, 4, 5)], { documentEnd: 0, seed: 1 });
  * const { ids, targets } = packer.next(1, 6);
- * console.log(ids.join(' '), '|', targets.join(' ')); // => 3 4 5 0 1 2 | 4 5 0 1 2 0
+ * console.log(ids.join(' '), '|', targets.join(' ')); // => 1 2 0 3 4 5 | 2 0 3 4 5 0
  * ```
  */
 export class Packer {
