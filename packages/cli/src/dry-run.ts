@@ -1,7 +1,7 @@
 // `baleen train --dry-run`: memory by pool and time, from a step on the null backend; nothing is trained or written.
 import { estimate } from '@baleen/trainer';
 
-import { block, bytes, count, duration, table, whole } from './format';
+import { block, bytes, count, duration, flops, table, whole } from './format';
 import type { Voice } from './io';
 import { machine } from './machine';
 import { fact } from './report';
@@ -69,7 +69,7 @@ export function dryRun(settings: Settings, voice: Voice): void {
     ),
     fact(
       'work',
-      `${whole(config.steps)} steps of ${whole(tokensPerStep)} tokens in ${config.precision}: ${count(needed.tokens)} tokens, ${count(needed.flopsPerStep)}FLOP a step`,
+      `${whole(config.steps)} steps of ${whole(tokensPerStep)} tokens in ${config.precision}: ${count(needed.tokens)} tokens, ${flops(needed.flopsPerStep)} a step`,
       voice.out,
     ),
     fact(

@@ -28,6 +28,23 @@ export function count(value: number): string {
 }
 
 /**
+ * Floating-point operations, or how many a second, with SI prefixes.
+ * @param value - operations
+ * @returns such as `25.4 GFLOP`
+ */
+export function flops(value: number): string {
+  for (const [factor, unit] of [
+    [1e18, 'E'],
+    [1e15, 'P'],
+    [1e12, 'T'],
+    [1e9, 'G'],
+    [1e6, 'M'],
+  ] as const)
+    if (value >= factor) return `${digits(value / factor)} ${unit}FLOP`;
+  return `${whole(value)} FLOP`;
+}
+
+/**
  * A number of bytes in binary units.
  * @param value - bytes
  * @returns such as `61.2 MiB`
@@ -43,6 +60,11 @@ export function bytes(value: number): string {
   return `${whole(value)} B`;
 }
 
+/** Two digits where they count. */
+function trimmed(value: number): string {
+  return value >= 9.95 ? whole(value) : value.toPrecision(2);
+}
+
 function digits(value: number): string {
   return value >= 100 ? whole(value) : value.toPrecision(3);
 }
@@ -54,7 +76,7 @@ function digits(value: number): string {
  */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return 'unknown';
-  if (seconds < 1) return `${(seconds * 1000).toPrecision(2)} ms`;
+  if (seconds < 1) return `${trimmed(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;

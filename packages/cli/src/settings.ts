@@ -67,11 +67,13 @@ export function presetOf(name: string): TrainConfig {
  * resumed).
  * @param options - what commander parsed, configuration keys included
  * @param fallback - preset when neither a preset, a file nor a run is named
+ * @param overPreset - a layer between the preset and the file
  * @returns the configuration with its origins
  */
 export async function resolveSettings(
   options: SettingsOptions & Readonly<Record<string, unknown>>,
   fallback: PresetName,
+  overPreset?: ConfigLayer,
 ): Promise<Settings> {
   const layers: ConfigLayer[] = [];
   let preset: string | null = null;
@@ -105,6 +107,7 @@ export async function resolveSettings(
     layers.push({ origin: `preset ${chosen}`, values: presetOf(chosen) });
     preset = chosen;
   }
+  if (overPreset) layers.push(overPreset);
   if (file && options.config !== undefined) {
     layers.push({ origin: `file ${options.config}`, values: file.values });
     name = parse(options.config).name;

@@ -1,6 +1,13 @@
 // Follows a run's events: says what begins, keeps the live line, notes evaluations and checkpoints.
 import { describeKernels } from '@baleen/kernels';
-import type { StartEvent, StepEvent, StoppedEvent, TrainEvent, TrainResult } from '@baleen/trainer';
+import {
+  presetDescriptions,
+  type StartEvent,
+  type StepEvent,
+  type StoppedEvent,
+  type TrainEvent,
+  type TrainResult,
+} from '@baleen/trainer';
 
 import { balance, bytes, clock, count, whole } from './format';
 import type { Voice } from './io';
@@ -8,7 +15,7 @@ import { kernelLines } from './kernel-report';
 import { openProgress, type Progress, paced } from './progress';
 import { fact } from './report';
 import { shown } from './run-folder';
-import type { Settings } from './settings';
+import { isPreset, type Settings } from './settings';
 
 /** How a run went. */
 export interface Watched {
@@ -47,6 +54,8 @@ export async function watch(
     );
   };
   signal.addEventListener('abort', interrupted, { once: true });
+  if (settings.preset !== null && isPreset(settings.preset) && settings.resumed === null)
+    voice.say('', `${voice.err.bold(settings.preset)}: ${presetDescriptions[settings.preset]}`);
   voice.say(voice.err.dim(`Reading ${settings.config.data.sources.join(', ')} …`));
   try {
     for (;;) {

@@ -84,7 +84,7 @@ export function temporaryFolder(): string {
 }
 
 /** Text that a small model can learn from. */
-export function someText(paragraphs = 60): string {
+export function someText(paragraphs = 24): string {
   return Array.from(
     { length: paragraphs },
     (_, i) => `The whale number ${i} swam from sea to sea, and the sea was deep and cold that day.`,

@@ -6,6 +6,7 @@ import { presets } from '@baleen/trainer';
 import { describe, expect, test } from 'vitest';
 
 import { resolveSettings } from '../src/settings';
+import { slowPath } from '../src/slow-path';
 import { failure, json, temporaryFolder } from './helpers';
 
 describe('precedence', () => {
@@ -46,6 +47,19 @@ describe('precedence', () => {
     const { value: wide } = await json('train', '--dry-run', '--preset', 'tiny');
     expect(narrow.params).not.toBe((wide as typeof narrow).params);
   });
+});
+
+test('without native kernels the bare preset tiny is cut short, and only that', async () => {
+  const kernels = { implementation: 'reference', isa: 'none', threads: 1 } as const;
+  const bare = await resolveSettings({ preset: 'tiny', seed: 3 }, 'tiny');
+  const slow = slowPath(bare, kernels);
+  expect(slow?.note).toContain('16 steps of 1,024 tokens instead of ');
+  const { config, origins } = await resolveSettings({ seed: 3 }, 'tiny', slow?.layer);
+  expect(config).toMatchObject({ steps: 16, seed: 3, batch: { sequences: 4 } });
+  expect(origins).toMatchObject({ steps: 'reference kernels', seed: 'flag' });
+  expect(slowPath(bare, { ...kernels, implementation: 'native' })).toBeNull();
+  for (const options of [{ steps: 400 }, { 'batch.microBatch': 8 }, { preset: 'small' }])
+    expect(slowPath(await resolveSettings(options, 'tiny'), kernels)).toBeNull();
 });
 
 describe('a configuration that cannot be', () => {

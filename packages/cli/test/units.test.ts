@@ -12,6 +12,7 @@ import {
   clock,
   count,
   duration,
+  flops,
   printable,
   quote,
   wrap,
@@ -47,13 +48,15 @@ test('numbers read as people write them', () => {
     '2.00 KiB',
     '61.3 MiB',
   ]);
-  expect([duration(0.0123), duration(4.26), duration(72), duration(3600), duration(9e6)]).toEqual([
-    '12 ms',
-    '4.3 s',
-    '1 min 12 s',
-    '1 h',
-    '104 days',
-  ]);
+  expect([
+    duration(0.0123),
+    duration(0.19),
+    duration(4.26),
+    duration(72),
+    duration(3600),
+    duration(9e6),
+  ]).toEqual(['12 ms', '190 ms', '4.3 s', '1 min 12 s', '1 h', '104 days']);
+  expect([flops(25.4e9), flops(3e18), flops(5)]).toEqual(['25.4 GFLOP', '3.00 EFLOP', '5 FLOP']);
   expect([clock(38), clock(72.4), clock(7387), clock(NaN)]).toEqual([
     '0:38',
     '1:12',

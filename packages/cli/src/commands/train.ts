@@ -15,6 +15,7 @@ import { checkOut, claimRunFolder, releaseRunFolder, shown } from '../run-folder
 import { sampleOf } from '../sample';
 import { resolveSettings, type Settings, type SettingsOptions } from '../settings';
 import { addCommonFlags, examplesText } from '../shape';
+import { slowPath } from '../slow-path';
 import { watch } from '../watch';
 
 interface TrainFlags extends SettingsOptions, Readonly<Record<string, unknown>> {
@@ -48,8 +49,17 @@ export function define(command: Command, voice: Voice): void {
   addCommonFlags(command);
   command.action(async (options: TrainFlags) => {
     const settings = await resolveSettings(options, 'tiny');
-    if (options.dryRun) dryRun(settings, voice);
-    else await runTraining(settings, options, voice);
+    if (options.dryRun) {
+      dryRun(settings, voice);
+      return;
+    }
+    const slow = slowPath(settings, describeKernels());
+    if (slow) voice.warn(slow.note);
+    await runTraining(
+      slow ? await resolveSettings(options, 'tiny', slow.layer) : settings,
+      options,
+      voice,
+    );
   });
 }
 
