@@ -1,0 +1,52 @@
+// The written pages: links lead somewhere; the paths, scripts, commands and flags that they name exist.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+
+import { expect, test } from 'vitest';
+
+import { run } from '../packages/cli/src/index';
+
+const root = join(import.meta.dirname, '..');
+const pages = [
+  join(root, 'README.md'),
+  join(root, 'CONTRIBUTING.md'),
+  ...readdirSync(join(root, 'docs'), { withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.md'))
+    .map((entry) => join(root, 'docs', entry.name)),
+  ...readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'README.md')),
+];
+const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  scripts: Record<string, string>;
+};
+
+/** What `baleen <words> --help` prints. */
+async function help(words: readonly string[]): Promise<string> {
+  let text = '';
+  const stream = { write: (part: string) => (text += part) };
+  expect(await run([...words, '--help'], { stdout: stream, stderr: stream, env: {} }), text).toBe(
+    0,
+  );
+  return text;
+}
+
+test.each(pages.map((page) => [relative(root, page), page]))('%s', async (_, page) => {
+  const text = readFileSync(page, 'utf8');
+  for (const [, target] of text.matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g))
+    expect(existsSync(join(dirname(page), target)), `link to ${target}`).toBe(true);
+  for (const [, path] of text.matchAll(
+    /`((?:packages|test|docs|scripts|\.github|\.ci)\/[\w./-]+)`/g,
+  ))
+    if (path !== 'docs/api/')
+      expect(
+        [root, dirname(page)].some((from) => existsSync(join(from, path))),
+        path,
+      ).toBe(true);
+  for (const [, script] of text.matchAll(/(?:npx -y pnpm@12|pnpm)(?: run)? ([a-z][\w:]*)/g))
+    if (script !== 'exec') expect(scripts, `script ${script}`).toHaveProperty(script);
+  for (const [, line] of text.matchAll(/^(?:npx )?(?:@baleen\/cli|baleen) ([^#\n]+)/gm)) {
+    const words = /^[a-z]+(?: [a-z]+)?(?= |$)/.exec(line)?.[0].split(' ') ?? [];
+    const known = await help(words[0] === 'bench' ? words : words.slice(0, 1));
+    for (const [flag] of line.matchAll(/(?<= )--[\w.-]+/g))
+      expect(known, `${words.join(' ')} ${flag}`).toMatch(new RegExp(`${flag}(?![\\w.-])`));
+  }
+});
