@@ -7,6 +7,8 @@ export type PresetName = 'tiny' | 'small' | 'base' | 'v3-16b' | 'v3-671b';
 type Recipe = Pick<TrainConfig, 'model' | 'data' | 'precision' | 'steps'> & {
   batch: Partial<TrainConfig['batch']> & Pick<TrainConfig['batch'], 'sequence' | 'sequences'>;
   peak: number;
+  /** γ. V3's 0.001 has hundreds of thousands of steps to balance the experts; short runs need longer strides. */
+  biasSpeed: number;
   evaluationTokens: number;
   evaluationEvery: number;
   checkpointEvery: number;
@@ -34,7 +36,7 @@ function withV3(recipe: Recipe): TrainConfig {
           { share: 0.0113, rate: (peak * 7.3) / 220 },
         ],
       },
-      biasSpeed: { speed: 0.001, freezeShare: 0.0338 },
+      biasSpeed: { speed: recipe.biasSpeed, freezeShare: 0.0338 },
       mtpWeight: { first: 0.3, last: 0.1, lastShare: 0.3243 },
       balanceFactor: 1e-4,
     },
@@ -87,6 +89,7 @@ function tiny(): TrainConfig {
     steps: 400,
     batch: { sequence: 256, sequences: 16 },
     peak: 4e-3,
+    biasSpeed: 0.01,
     evaluationEvery: 100,
     evaluationTokens: 16384,
     checkpointEvery: 0,
@@ -134,6 +137,7 @@ function small(): TrainConfig {
     steps: 1500,
     batch: { sequence: 256, sequences: 8 },
     peak: 2e-3,
+    biasSpeed: 0.003,
     evaluationEvery: 250,
     evaluationTokens: 32768,
     checkpointEvery: 250,
@@ -181,6 +185,7 @@ function base(): TrainConfig {
     steps: 10000,
     batch: { sequence: 512, sequences: 32, microBatch: 8, rampFrom: 8, rampShare: 0.05 },
     peak: 1e-3,
+    biasSpeed: 0.001,
     evaluationEvery: 500,
     evaluationTokens: 65536,
     checkpointEvery: 500,
@@ -229,6 +234,7 @@ function v3Run(model: TrainModelConfig, sequences: { from: number; to: number })
       rampShare: 12424 / 240208,
     },
     peak: 2.2e-4,
+    biasSpeed: 0.001,
     evaluationEvery: 2000,
     evaluationTokens: 4194304,
     checkpointEvery: 1000,
