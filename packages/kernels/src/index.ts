@@ -21,7 +21,7 @@ export {
   setThreads,
   timedKernels,
 } from './load';
-export type { NativeKernels } from './native';
+export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';

@@ -1,7 +1,7 @@
 // Chooses the kernels for this process: native where the addon loads, the reference elsewhere.
 import { wrapKernels } from './checks';
 import type { Kernels } from './kernels';
-import { loadNative, type NativeKernels } from './native';
+import { loadNative, type NativeKernels, type Peaks } from './native';
 import { referenceKernels } from './reference';
 import type { KernelName } from './signatures';
 
@@ -28,7 +28,7 @@ interface State {
 const stateKey = Symbol.for('baleen.kernels');
 
 /** Process state, so that two copies of this package share one thread pool. */
-const globals = globalThis as { [stateKey]?: State };
+const globals = globalThis as unknown as Record<symbol, State | undefined>;
 
 const buildHint =
   'install a C++20 compiler, make and Python, then run `node native/build.mjs` in @baleen/kernels';
@@ -73,8 +73,9 @@ function choose(): State {
       code: 'ERR_BALEEN_KERNELS_NATIVE',
       hint: buildHint,
     });
-  if (typeof process !== 'undefined' && typeof process.stderr?.write === 'function')
-    process.stderr.write(
+  const stderr = typeof process === 'undefined' ? undefined : process.stderr;
+  if (typeof stderr?.write === 'function')
+    stderr.write(
       `baleen: running on the reference kernels, some hundred times slower (${reason}); ${buildHint}\n`,
     );
   return { kernels: referenceKernels(), native: null, reason };
@@ -117,9 +118,9 @@ export function setThreads(threads: number): void {
 /**
  * Peaks of this machine's processor as the native kernels reach them with nothing but registers and streams, on the
  * current number of threads.
- * @returns GFLOP/s of FP32 and of BF16 dot products, GB/s of copying (read plus written); null without native kernels
+ * @returns the peaks; null without native kernels
  */
-export function measurePeaks(): { fp32: number; bf16Dot: number; copy: number } | null {
+export function measurePeaks(): Peaks | null {
   return nativeKernels()?.peaks() ?? null;
 }
 

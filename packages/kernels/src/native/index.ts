@@ -27,6 +27,16 @@ interface Addon {
   peaks(): number[];
 }
 
+/** What the processor can do at most, on the current number of threads. */
+export interface Peaks {
+  /** GFLOP/s of FP32 multiply-adds. */
+  fp32: number;
+  /** GFLOP/s of BF16 dot products. */
+  bf16Dot: number;
+  /** GB/s of copying, read plus written. */
+  copy: number;
+}
+
 /** The native kernels with their controls. */
 export interface NativeKernels extends Kernels {
   /** Instruction sets this machine has, best first. */
@@ -36,7 +46,7 @@ export interface NativeKernels extends Kernels {
   /** Resizes the thread pool. */
   setThreads(threads: number): void;
   /** See `measurePeaks`. */
-  peaks(): { fp32: number; bf16Dot: number; copy: number };
+  peaks(): Peaks;
 }
 
 const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
@@ -47,9 +57,10 @@ const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32:
  */
 export function loadNative(): { kernels: NativeKernels } | { kernels: null; reason: string } {
   // Not imports: bundlers for the browser must not see Node's modules.
-  const builtin = typeof process === 'undefined' ? undefined : process.getBuiltinModule;
-  if (typeof builtin !== 'function') return { kernels: null, reason: 'not running on Node.js' };
+  if (typeof process === 'undefined' || !('getBuiltinModule' in process))
+    return { kernels: null, reason: 'not running on Node.js' };
   try {
+    const builtin = process.getBuiltinModule.bind(process);
     const require = builtin('node:module').createRequire(import.meta.url);
     const load = require('node-gyp-build') as (folder: string) => Addon;
     // From src/native/ in the sources, from dist/ in the build.
