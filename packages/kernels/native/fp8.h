@@ -18,20 +18,37 @@ inline vf fromE4m3(vi codes) {
   return asFloat(ori(bits, shiftLeft<24>(andi(codes, set1i(0x80)))));
 }
 
-/** The nearest codes, ties to even, saturated at ±448; NaN gives 0x7f or 0xff. */
+/** The lower of two, as integers without a sign. */
+inline vi lowerUnsigned(vi a, vi b) {
+#if defined(BALEEN_AVX512)
+  return _mm512_min_epu32(a, b);
+#elif defined(BALEEN_AVX2)
+  return _mm256_min_epu32(a, b);
+#else
+  typedef uint32_t vu __attribute__((vector_size(16)));
+  const vu x = reinterpret_cast<vu>(a);
+  const vu y = reinterpret_cast<vu>(b);
+  return reinterpret_cast<vi>(x < y ? x : y);
+#endif
+}
+
+/**
+ * The nearest codes, ties to even, of numbers that round to at most ±448, as quotients by a block's own scale do; a NaN
+ * gives 0x7f or 0xff.
+ *
+ * Codes of one exponent e are 2ᵉ⁻³ apart, below 2⁻⁶ all are 2⁻⁹ apart. A number added to 2ᵉ⁺²⁰, whose last place that is,
+ * is rounded to them: the sum's bits count them up from 2ᵉ⁺²⁰, and 8 codes an exponent come on top.
+ */
 inline vi toE4m3(vf x) {
   const vi bits = asInt(x);
   const vi magnitude = andi(bits, set1i(0x7fffffff));
-  // Rounds away the 20 lowest mantissa bits, then moves the bias from 127 to 7. Infinity saturates as well.
-  const vi odd = andi(shiftRight<20>(magnitude), set1i(1));
-  const vi rounded = addi(addi(magnitude, set1i(0x7ffff)), odd);
-  const vi normal = subi(shiftRight<20>(rounded), set1i(120 << 3));
-  const vi saturated = selectGreater(normal, set1i(0x7e), set1i(0x7e), normal);
-  // Below 2⁻⁶ codes count multiples of 2⁻⁹, which is what the last place of 2¹⁴ is: adding rounds to it.
-  const vi steps = subi(asInt(add(asFloat(magnitude), set1(0x1p14f))), set1i(0x46800000));
-  vi code = selectGreater(set1i(0x3c800000), magnitude, steps, saturated);
-  code = selectGreater(magnitude, set1i(0x7f800000), set1i(0x7f), code);
-  return ori(code, andi(shiftRight<24>(bits), set1i(0x80)));
+  const vi field = andi(bits, set1i(0x7f800000));
+  const vi exponent = selectGreater(set1i(121 << 23), field, set1i(121 << 23), field);
+  const vi base = addi(exponent, set1i(20 << 23));
+  const vi steps = subi(asInt(add(asFloat(magnitude), asFloat(base))), base);
+  const vi code = addi(steps, subi(shiftRight<20>(exponent), set1i(121 << 3)));
+  // A NaN's exponent carries `base` beyond the largest; what comes out is larger than any code.
+  return ori(lowerUnsigned(code, set1i(0x7f)), andi(shiftRight<24>(bits), set1i(0x80)));
 }
 
 }  // namespace BALEEN_ISA

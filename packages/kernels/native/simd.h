@@ -212,21 +212,40 @@ inline void store8(uint8_t* p, vi x) {
 
 // — built on those, the same for every set —
 
+/**
+ * Folds a vector in halves until one element is left: a fixed tree, and no detour through memory on x86-64, where what
+ * was stored whole and is loaded in parts waits.
+ */
+#if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
+#define BALEEN_FOLD(x, combine128)                                         \
+  __m128 low = _mm256_castps256_ps128(x);                                  \
+  low = combine128(low, _mm256_extractf128_ps(x, 1));                      \
+  low = combine128(low, _mm_movehl_ps(low, low));                          \
+  return _mm_cvtss_f32(combine128(low, _mm_movehdup_ps(low)))
+#endif
 /** Σ of a vector's elements, in a fixed tree. */
 inline float sumOf(vf x) {
-  float v[W];
-  store(v, x);
-  for (int width = W / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i += 1) v[i] += v[i + width];
-  return v[0];
+#if defined(BALEEN_AVX512)
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  BALEEN_FOLD(half, _mm_add_ps);
+#elif defined(BALEEN_AVX2)
+  BALEEN_FOLD(x, _mm_add_ps);
+#else
+  return (x[0] + x[2]) + (x[1] + x[3]);
+#endif
 }
 /** The largest element. */
 inline float maxOfVector(vf x) {
-  float v[W];
-  store(v, x);
-  float top = v[0];
-  for (int i = 1; i < W; i += 1) top = v[i] > top ? v[i] : top;
-  return top;
+#if defined(BALEEN_AVX512)
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  BALEEN_FOLD(half, _mm_max_ps);
+#elif defined(BALEEN_AVX2)
+  BALEEN_FOLD(x, _mm_max_ps);
+#else
+  const float a = x[0] > x[2] ? x[0] : x[2];
+  const float b = x[1] > x[3] ? x[1] : x[3];
+  return a > b ? a : b;
+#endif
 }
 
 /** BF16 patterns (in the low halves of integers) to FP32. */

@@ -187,50 +187,39 @@ struct Rope {
   bool inverse, sumHeads;
 };
 
-/** Each number of p [half] twice, and with `sign` before the first of each pair. */
-static void spreadPairs(float* out, const float* p, long half, float first, float second) {
-  alignas(64) float signs[W];
-  for (int i = 0; i < W; i += 1) signs[i] = i % 2 == 0 ? first : second;
-  const vf sign = load(signs);
-  long i = 0;
-  for (; i + W / 2 <= half; i += W / 2) store(out + 2 * i, mul(loadTwice(p + i), sign));
-  for (; i < half; i += 1) {
-    out[2 * i] = first * p[i];
-    out[2 * i + 1] = second * p[i];
-  }
+/** As many numbers as pairs lie in a vector, each twice. */
+static inline vf twice(Whole, const float* p) { return loadTwice(p); }
+static inline vf twice(Part at, const float* p) {
+  float v[W / 2] = {};
+  memcpy(v, p, static_cast<size_t>(at.count / 2) * sizeof(float));
+  return loadTwice(v);
 }
 
 /** Rows [begin, end). With c = (c₀, c₀, c₁, …) and s = (−s₀, s₀, −s₁, …): y = x · c + swapped(x) · s. */
 template <class To>
 static void ropeRows(To* out, const Rope& p, long begin, long end) {
   const long half = p.width / 2;
-  float* c = static_cast<float*>(
-      scratch(Scratch::second, static_cast<size_t>(2 * p.width) * sizeof(float)));
-  float* s = c + p.width;
-  const float sign = p.inverse ? -1.0f : 1.0f;
+  float signs[W];
+  for (int i = 0; i < W; i += 1) signs[i] = (i % 2 == 0) == p.inverse ? 1.0f : -1.0f;
+  const vf sign = load(signs);
   for (long r = begin; r < end; r += 1) {
-    const long position = p.start + r % p.sequence;
-    spreadPairs(c, p.cos + position * half, half, 1, 1);
-    spreadPairs(s, p.sin + position * half, half, -sign, sign);
-    const float* x = p.x + r * p.xStride;
-    To* y = out + r * p.outStride;
-    if (p.sumHeads)
-      forRange(0, p.width, [&](auto at, long i) {
-        const vf ci = at.load(c + i), si = at.load(s + i);
-        vf sum = set1(0);
-        for (long h = 0; h < p.heads; h += 1) {
-          const vf v = at.load(x + h * p.xHeadStride + i);
-          sum = add(sum, add(mul(v, ci), mul(swapPairs(v), si)));
-        }
-        at.store(y + i, sum);
-      });
-    else
-      for (long h = 0; h < p.heads; h += 1)
-        forRange(0, p.width, [&](auto at, long i) {
-          const vf v = at.load(x + h * p.xHeadStride + i);
-          const vf turned = add(mul(v, at.load(c + i)), mul(swapPairs(v), at.load(s + i)));
-          at.store(y + h * p.outHeadStride + i, turned);
-        });
+    const long tables = (p.start + r % p.sequence) * half;
+    forRange(0, p.width, [&](auto at, long i) {
+      const vf c = twice(at, p.cos + tables + i / 2);
+      const vf s = mul(twice(at, p.sin + tables + i / 2), sign);
+      const float* x = p.x + r * p.xStride + i;
+      To* y = out + r * p.outStride + i;
+      vf sum = set1(0);
+      for (long h = 0; h < p.heads; h += 1) {
+        const vf v = at.load(x + h * p.xHeadStride);
+        const vf turned = add(mul(v, c), mul(swapPairs(v), s));
+        if (p.sumHeads)
+          sum = add(sum, turned);
+        else
+          at.store(y + h * p.outHeadStride, turned);
+      }
+      if (p.sumHeads) at.store(y, sum);
+    });
   }
 }
 
