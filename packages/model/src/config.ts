@@ -81,7 +81,7 @@ function refuse(what: string, path: string, message: string, hint: string): neve
  */
 export function checkConfig(config: ModelConfig, path = 'config'): void {
   const whole = (key: string, value: number, least: number): void => {
-    if (!Number.isInteger(value) || value < least)
+    if (!Number.isSafeInteger(value) || value < least)
       refuse(
         'VALUE',
         `${path}.${key}`,
@@ -121,6 +121,21 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
       `${path}.attention.ropeDim (${attention.ropeDim}) is odd, but rotary dimensions come in pairs`,
       'choose an even width',
     );
+  const { yarn } = attention;
+  if (yarn) {
+    positive('attention.yarn.factor', yarn.factor);
+    whole('attention.yarn.originalMaxSequence', yarn.originalMaxSequence, 1);
+    positive('attention.yarn.betaFast', yarn.betaFast);
+    positive('attention.yarn.betaSlow', yarn.betaSlow);
+    for (const key of ['mscale', 'mscaleAllDim'] as const)
+      if (!(yarn[key] >= 0) || !Number.isFinite(yarn[key]))
+        refuse(
+          'VALUE',
+          `${path}.attention.yarn.${key}`,
+          `${path}.attention.yarn.${key} (${yarn[key]}) is negative or not finite`,
+          'set it to 0 or more',
+        );
+  }
   if (config.denseLayers > config.layers)
     refuse(
       'LAYERS',

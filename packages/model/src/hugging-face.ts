@@ -16,6 +16,8 @@ function refuse(path: string, message: string, hint: string): never {
  * @returns the model's configuration
  */
 export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
+  if (!isObject(json))
+    refuse('config.json', 'config.json holds no JSON object', 'take it from its source again');
   const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
     const value = json[key];
     if (value !== undefined && value !== null && !allowed.includes(value))
@@ -30,6 +32,7 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   supported('topk_method', ['noaux_tc'], 'V3 chooses experts by noaux_tc');
   supported('hidden_act', ['silu'], 'V3 activates with SiLU');
   supported('tie_word_embeddings', [false], 'V3 keeps embedding and head apart');
+  supported('moe_layer_freq', [1], 'V3 has experts in every layer after the dense ones');
   supported('attention_bias', [false], 'V3 has no attention biases');
   if (json.quantization_config)
     refuse(
@@ -81,12 +84,22 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   };
 }
 
+function isObject(value: unknown): value is HuggingFaceConfig {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 function ropeOf(
   json: HuggingFaceConfig,
   theta: number,
 ): { theta: number; yarn: YarnConfig | null } {
-  const scaling = (json.rope_parameters ?? json.rope_scaling ?? null) as HuggingFaceConfig | null;
-  if (!scaling) return { theta, yarn: null };
+  const scaling = json.rope_parameters ?? json.rope_scaling ?? null;
+  if (scaling === null) return { theta, yarn: null };
+  if (!isObject(scaling))
+    refuse(
+      'config.json.rope_scaling',
+      `config.json.rope_scaling (${JSON.stringify(scaling)}) is not an object`,
+      'take config.json from its source again',
+    );
   const base = typeof scaling.rope_theta === 'number' ? scaling.rope_theta : theta;
   const type = scaling.rope_type ?? scaling.type ?? 'default';
   if (type === 'default') return { theta: base, yarn: null };

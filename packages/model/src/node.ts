@@ -39,7 +39,14 @@ export function openSafetensors(path: string): TensorSource & {
 } {
   if (!existsSync(path)) throw missing(path, 'check the path');
   const header = withFile(path, (fd) => {
-    const { size } = fstatSync(fd);
+    const stats = fstatSync(fd);
+    if (!stats.isFile())
+      throw Object.assign(new Error(`${path} is not a file`), {
+        code: 'ERR_BALEEN_CHECKPOINT_ABSENT',
+        path,
+        hint: 'give the safetensors file itself',
+      });
+    const { size } = stats;
     const prefix = readBytes(fd, 0, Math.min(8, size), path);
     const length = headerLength(prefix, size, path);
     return parseHeader(readBytes(fd, 8, length, path), size, path);
@@ -69,7 +76,7 @@ export function openWeights(folder: string, prefix = 'model'): TensorSource {
   if (existsSync(single)) return openSafetensors(single);
   if (!existsSync(index))
     throw missing(single, `the folder holds neither ${prefix}.safetensors nor ${indexName}`);
-  const { weight_map: map } = readJson(index) as { weight_map?: unknown };
+  const map = (readJson(index) as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== 'object' || map === null)
     throw Object.assign(new Error(`${index} has no weight_map`), {
       code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
@@ -80,7 +87,7 @@ export function openWeights(folder: string, prefix = 'model'): TensorSource {
   const tensors = new Map<string, TensorEntry>();
   const owner = new Map<string, TensorSource>();
   for (const [name, file] of Object.entries(map)) {
-    if (typeof file !== 'string' || /[\\/]/.test(file))
+    if (typeof file !== 'string' || /[\\/]|^\.\.?$/.test(file))
       throw Object.assign(new Error(`${index} puts ${name} outside the folder`), {
         code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
         path: index,

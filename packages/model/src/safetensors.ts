@@ -103,7 +103,9 @@ export function parseHeader(json: Uint8Array, fileBytes: number, file: string): 
     tensors.set(name, parseEntry(value as Record<string, unknown>, name, base, fileBytes, file));
   }
   let end = base;
-  for (const [name, entry] of [...tensors].sort(([, a], [, b]) => a.start - b.start)) {
+  // Empty tensors begin where the next one does, and come before it.
+  const inOrder = [...tensors].sort(([, a], [, b]) => a.start - b.start || a.bytes - b.bytes);
+  for (const [name, entry] of inOrder) {
     if (entry.start !== end)
       throw corrupt(file, `tensor "${name}" begins at byte ${entry.start}, expected ${end}`);
     end += entry.bytes;

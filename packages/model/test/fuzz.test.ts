@@ -1,0 +1,200 @@
+// Seeded mutations of checkpoint files and configurations: whatever they hold, they are read right or refused with a
+// code, and what is accepted keeps its promises.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { nullKernels } from '@baleen/kernels';
+import { afterAll, expect, test } from 'vitest';
+
+import { randomFrom } from '../../../test/support';
+import {
+  checkConfig,
+  configFromHuggingFace,
+  configToHuggingFace,
+  countParameters,
+  Decoder,
+  type HuggingFaceConfig,
+  headerLength,
+  parseHeader,
+  type TensorEntry,
+} from '../src/index';
+import { openSafetensors } from '../src/node';
+import { fileOf } from './memory';
+import { smallConfig } from './small';
+
+const scratch = mkdtempSync(join(tmpdir(), 'baleen-fuzz-'));
+afterAll(() => {
+  rmSync(scratch, { recursive: true });
+});
+
+const original = fileOf([
+  { name: 'a', dtype: 'F32', shape: [2, 3], bytes: () => new Uint8Array(24).fill(1) },
+  { name: 'b', dtype: 'BF16', shape: [5], bytes: () => new Uint8Array(10).fill(2) },
+  { name: 'empty', dtype: 'F32', shape: [0, 7], bytes: () => new Uint8Array(0) },
+  { name: 'c', dtype: 'U8', shape: [1, 1, 4], bytes: () => new Uint8Array(4).fill(3) },
+]);
+
+/** Runs something that may only fail with a code of its own. */
+function attempt<T>(code: RegExp, body: () => T): T | undefined {
+  try {
+    return body();
+  } catch (error) {
+    const { code: got, hint, message } = error as { code?: string; hint?: string; message: string };
+    expect(got ?? message).toMatch(code);
+    expect(hint).toBeTruthy();
+    return undefined;
+  }
+}
+
+/** What an accepted header promises: its tensors fill the file after the header without gap or overlap. */
+function expectWhole(tensors: ReadonlyMap<string, TensorEntry>, first: number, size: number): void {
+  let end = first;
+  const inOrder = [...tensors.values()].sort((a, b) => a.start - b.start || a.bytes - b.bytes);
+  for (const { start, bytes, shape } of inOrder) {
+    expect(start).toBe(end);
+    expect(shape.every((length) => Number.isSafeInteger(length) && length >= 0)).toBe(true);
+    end += bytes;
+  }
+  expect(end).toBe(size);
+}
+
+const junk = [
+  null,
+  true,
+  false,
+  0,
+  -1,
+  1.5,
+  3,
+  1e300,
+  2 ** 53,
+  '',
+  'F32',
+  'yes',
+  [],
+  [1],
+  [0, 4],
+  [-4, 4],
+  ['a'],
+  {},
+  { a: 1 },
+];
+
+/** Replaces, removes or adds something somewhere in a JSON value. */
+function mutateJson(value: unknown, random: () => number): unknown {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
+  if (typeof value !== 'object' || value === null || random() < 0.15) return pick(junk);
+  const copy = structuredClone(value) as Record<string, unknown>;
+  const keys = Object.keys(copy);
+  const key = pick(keys);
+  if (keys.length === 0 || random() < 0.1)
+    copy[pick(['x', '__proto__', 'dtype', 'a'])] = pick(junk);
+  else if (random() < 0.15) Reflect.deleteProperty(copy, key);
+  else copy[key] = mutateJson(copy[key], random);
+  return copy;
+}
+
+/** A damaged safetensors file. */
+function damaged(random: () => number): Uint8Array {
+  const length = headerLength(original.subarray(0, 8), original.length, 'original');
+  const choice = random();
+  if (choice < 0.4) {
+    // The header says something else, in valid JSON and with its right length.
+    const header: unknown = JSON.parse(new TextDecoder().decode(original.subarray(8, 8 + length)));
+    let text = JSON.stringify(mutateJson(header, random));
+    if (random() < 0.5) text = text.padEnd(length);
+    const json = new TextEncoder().encode(text);
+    const file = new Uint8Array(8 + json.length + original.length - 8 - length);
+    new DataView(file.buffer).setBigUint64(0, BigInt(json.length), true);
+    file.set(json, 8);
+    file.set(original.subarray(8 + length), 8 + json.length);
+    return file;
+  }
+  if (choice < 0.6) return original.slice(0, Math.floor(random() * original.length)); // truncated
+  if (choice < 0.7) {
+    const longer = new Uint8Array(original.length + 1 + Math.floor(random() * 20));
+    longer.set(original);
+    return longer;
+  }
+  const file = original.slice();
+  const span = random() < 0.3 ? 8 : 8 + length;
+  for (let count = 1 + Math.floor(random() * 3); count > 0; count -= 1)
+    file[Math.floor(random() * span)] = Math.floor(random() * 256);
+  return file;
+}
+
+test('headers: 4,000 damaged files are read whole or refused', () => {
+  const random = randomFrom(1);
+  let accepted = 0;
+  for (let round = 0; round < 4000; round += 1) {
+    const file = damaged(random);
+    attempt(/^ERR_BALEEN_CHECKPOINT_CORRUPT$/, () => {
+      const length = headerLength(file.subarray(0, 8), file.length, 'file');
+      const { tensors } = parseHeader(file.subarray(8, 8 + length), file.length, 'file');
+      expectWhole(tensors, 8 + length, file.length);
+      accepted += 1;
+    });
+  }
+  // Some mutations are harmless (a name, a space); most are not.
+  expect(accepted).toBeGreaterThan(20);
+  expect(accepted).toBeLessThan(2000);
+});
+
+test('files: 150 damaged files on disk, every tensor of what opens can be read', () => {
+  const random = randomFrom(2);
+  const path = join(scratch, 'model.safetensors');
+  let opened = 0;
+  for (let round = 0; round < 150; round += 1) {
+    writeFileSync(path, damaged(random));
+    const source = attempt(/^ERR_BALEEN_CHECKPOINT_CORRUPT$/, () => openSafetensors(path));
+    if (!source) continue;
+    opened += 1;
+    for (const [name, { bytes }] of source.tensors) expect(source.read(name)).toHaveLength(bytes);
+    expect(() => source.read('not there')).toThrow(
+      expect.objectContaining({ code: 'ERR_BALEEN_CHECKPOINT_ABSENT' }),
+    );
+  }
+  expect(opened).toBeGreaterThan(0);
+});
+
+test('configurations: 3,000 damaged config.json are refused or make a model that can exist', () => {
+  const random = randomFrom(3);
+  const base = configToHuggingFace({
+    ...smallConfig,
+    attention: {
+      ...smallConfig.attention,
+      yarn: {
+        factor: 4,
+        originalMaxSequence: 8,
+        betaFast: 2,
+        betaSlow: 1,
+        mscale: 1,
+        mscaleAllDim: 1,
+      },
+    },
+  });
+  let existing = 0;
+  for (let round = 0; round < 3000; round += 1) {
+    let json: unknown = base;
+    for (let count = 1 + Math.floor(random() * 2); count > 0; count -= 1)
+      json = mutateJson(json, random);
+    const config = attempt(/^ERR_BALEEN_CHECKPOINT_CONFIG$/, () =>
+      configFromHuggingFace(json as HuggingFaceConfig),
+    );
+    if (!config) continue;
+    const possible = attempt(/^ERR_BALEEN_CONFIG_/, () => {
+      checkConfig(config);
+      return true;
+    });
+    if (!possible) continue;
+    expect(configFromHuggingFace(configToHuggingFace(config))).toEqual(config);
+    const { total, trained } = countParameters(config);
+    expect(total).toBeGreaterThan(0);
+    // Small ones are built, on the backend that has no memory.
+    if (total > 1e5 || config.maxSequence > 1e4 || existing >= 60) continue;
+    existing += 1;
+    expect(new Decoder(nullKernels(), config, 'fp32').parameterCount).toBe(trained);
+  }
+  expect(existing).toBe(60);
+});
