@@ -2,6 +2,7 @@
 import {
   closeSync,
   existsSync,
+  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -227,6 +228,8 @@ export class MetricsWriter {
     const bytes = new TextEncoder().encode(`${JSON.stringify(event)}\n`);
     try {
       for (let done = 0; done < bytes.length; ) done += writeSync(this.fd, bytes, done);
+      // A checkpoint must not outlive the events before it.
+      if (event.type !== 'step') fsyncSync(this.fd);
     } catch (error) {
       throw diskError(error, this.path);
     }
