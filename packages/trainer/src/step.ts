@@ -175,11 +175,21 @@ export class TrainingStep {
    * @param plan - see {@link StepPlan}
    */
   run(plan: StepPlan): void {
+    drain(this.pieces(plan));
+  }
+
+  /**
+   * {@link run} piece by piece, each a phase's forward or backward: kernels block the thread, and a caller may let signals
+   * through in between.
+   * @param plan - see {@link StepPlan}
+   */
+  *pieces(plan: StepPlan): Generator<void, void, void> {
     const { model, settings } = this;
     const { kernels } = model;
     const { microBatch } = settings.batch;
     kernels.fill(this.sums, 0);
-    for (let m = 0; m < plan.sequences / microBatch; m += 1) this.microBatch(m, plan.sequences);
+    for (let m = 0; m < plan.sequences / microBatch; m += 1)
+      yield* this.microBatchPieces(m, plan.sequences);
     kernels.sum(this.total, this.sums);
     this.optimizer.update(this.total, { ...settings.optimizer, learningRate: plan.learningRate });
   }
@@ -190,6 +200,10 @@ export class TrainingStep {
    * @param sequences - S
    */
   microBatch(index: number, sequences: number): void {
+    drain(this.microBatchPieces(index, sequences));
+  }
+
+  private *microBatchPieces(index: number, sequences: number): Generator<void, void, void> {
     const { microBatch } = this.settings.batch;
     const { rows } = this;
     const phases = this.phasesFor(sequences);
@@ -200,14 +214,16 @@ export class TrainingStep {
         targets: this.targets.rows(index * rows, rows),
         rowScale: this.rowScale.rows(index * rows, rows),
       };
-      phases.forEach((phase, p) => {
+      for (const [p, phase] of phases.entries()) {
         const output = run.forward(phase, p === 0 ? input : undefined);
         // The last phase's: held until the way back begins.
         if ('losses' in output) this.addLosses(output.losses as Tensor);
-      });
-      phases.forEach((_, p) => {
+        yield;
+      }
+      for (const p of phases.keys()) {
         run.backwardInput(p === 0 ? { losses: this.one } : undefined);
-      });
+        yield;
+      }
       run.finish();
     } catch (error) {
       run.abandon();
@@ -263,6 +279,11 @@ export class TrainingStep {
       maxViolation: mean(violations),
     };
   }
+}
+
+/** Runs all pieces. */
+function drain(pieces: Generator<void, void, void>): void {
+  while (!pieces.next().done);
 }
 
 /**

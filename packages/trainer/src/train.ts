@@ -120,7 +120,14 @@ class Trainer {
     const begin = performance.now();
     const settings = plan.at(session.done);
     step.load(packer.next(settings.sequences, config.batch.sequence), settings.mtpWeight);
-    step.run(settings);
+    let paused = begin;
+    const pieces = step.pieces(settings);
+    while (!pieces.next().done) {
+      // Kernels block this thread: let signals through, also in the middle of a long step.
+      if (performance.now() - paused < 100) continue;
+      await new Promise(setImmediate);
+      paused = performance.now();
+    }
     const report = await step.finish(settings.biasSpeed);
     this.lastSeconds = (performance.now() - begin) / 1000;
     session.done += 1;
