@@ -9,18 +9,14 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 /**
  * The first Ctrl-C (or SIGTERM, which clusters send before they take a machine back) asks for an
- * end after the current step. Then signals get their usual effect back, which also works in the
- * middle of a step, when no JavaScript runs to hear them: a second Ctrl-C stops at once. One that
- * was already waiting when the first was heard is counted here.
+ * end after the current step. From then on signals have their usual effect again, which needs no
+ * JavaScript to run: a second Ctrl-C stops at once, and a shell calls that 130.
  */
 function interrupts(): AbortSignal {
   const controller = new AbortController();
   const heard = (): void => {
-    if (controller.signal.aborted) process.exit(130);
+    process.off('SIGINT', heard).off('SIGTERM', heard);
     controller.abort();
-    setImmediate(() => {
-      process.off('SIGINT', heard).off('SIGTERM', heard);
-    });
   };
   process.on('SIGINT', heard).on('SIGTERM', heard);
   return controller.signal;

@@ -43,7 +43,10 @@ export async function watch(
 ): Promise<Watched> {
   const progress = await openProgress(voice);
   let start: StartEvent | null = null;
-  const events = begin(paced(progress, 'scoring held-out text'));
+  const scored = paced(progress, 'scoring held-out text');
+  const events = begin((share) => {
+    if (!signal.aborted) scored(share);
+  });
   let stopped: StoppedEvent | null = null;
   const interrupted = (): void => {
     progress.stop();
