@@ -25,7 +25,6 @@ inline vi lowerUnsigned(vi a, vi b) {
 #elif defined(BALEEN_AVX2)
   return _mm256_min_epu32(a, b);
 #else
-  typedef uint32_t vu __attribute__((vector_size(16)));
   const vu x = reinterpret_cast<vu>(a);
   const vu y = reinterpret_cast<vu>(b);
   return reinterpret_cast<vi>(x < y ? x : y);

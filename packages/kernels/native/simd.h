@@ -182,15 +182,22 @@ inline vf loadPartial(const float* p, long n) {
   return x;
 }
 inline void storePartial(float* p, vf x, long n) { memcpy(p, &x, static_cast<size_t>(n) * 4); }
-inline vi addi(vi a, vi b) { return a + b; }
-inline vi subi(vi a, vi b) { return a - b; }
+// Sums and shifts of patterns wrap around, which numbers with a sign may not.
+typedef uint32_t vu __attribute__((vector_size(16)));
+inline vi addi(vi a, vi b) {
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) + reinterpret_cast<vu>(b));
+}
+inline vi subi(vi a, vi b) {
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) - reinterpret_cast<vu>(b));
+}
 inline vi andi(vi a, vi b) { return a & b; }
 inline vi ori(vi a, vi b) { return a | b; }
 template <int N>
-inline vi shiftLeft(vi a) { return a << N; }
+inline vi shiftLeft(vi a) {
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) << N);
+}
 template <int N>
 inline vi shiftRight(vi a) {
-  typedef uint32_t vu __attribute__((vector_size(16)));
   return reinterpret_cast<vi>(reinterpret_cast<vu>(a) >> N);
 }
 inline vi roundToInt(vf x) {

@@ -4,6 +4,7 @@ import { kernelNames, nativeKernels, referenceKernels, type ViewArray } from '@b
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { cases } from './cases';
+import { largeCases } from './cases-large';
 import { Arena, expectClose, expectSameBits } from './compare';
 
 const native = nativeKernels();
@@ -24,7 +25,9 @@ describe.skipIf(native === null)('native kernels', () => {
 
   for (const kernel of kernelNames)
     test(`${kernel}: as the reference, on ${native.isas.join(', ')}`, { timeout: 60_000 }, () => {
-      for (const { label, tolerance, run } of cases.filter((c) => c.kernel === kernel)) {
+      for (const { label, tolerance, run } of [...cases, ...largeCases].filter(
+        (c) => c.kernel === kernel,
+      )) {
         const expected = run(reference, new Arena(1));
         for (const isa of native.isas) {
           native.setIsa(isa);

@@ -27,61 +27,6 @@ static inline vf scalesOf(vf amax, bool powerOfTwo) {
 /** |x| where it is larger, else `top`; a NaN never is. */
 static inline vf larger(vf x, vf top) { return max(abs(x), top); }
 
-/** A rectangle of FP32 and where its codes go; strides are counted in elements. */
-struct Panel {
-  const float* x;
-  long xStride;
-  uint8_t* codes;
-  long codeStride;
-  long rows, cols;
-};
-
-/** One block, one scale. */
-static void quantizeBlock(const Panel& p, float* scaleOut, bool powerOfTwo) {
-  vf top0 = set1(0), top1 = set1(0);
-  for (long r = 0; r < p.rows; r += 1) {
-    const float* x = p.x + r * p.xStride;
-    long c = 0;
-    for (; c + 2 * W <= p.cols; c += 2 * W) {
-      top0 = larger(load(x + c), top0);
-      top1 = larger(load(x + c + W), top1);
-    }
-    for (; c + W <= p.cols; c += W) top0 = larger(load(x + c), top0);
-    if (c < p.cols) top1 = larger(loadPartial(x + c, p.cols - c), top1);
-  }
-  const vf scale = scalesOf(set1(maxOfVector(max(top0, top1))), powerOfTwo);
-  storePartial(scaleOut, scale, 1);
-  for (long r = 0; r < p.rows; r += 1) {
-    const float* x = p.x + r * p.xStride;
-    uint8_t* codes = p.codes + r * p.codeStride;
-    forRange(0, p.cols,
-             [&](auto at, long c) { at.storeCodes(codes + c, toE4m3(div(at.load(x + c), scale))); });
-  }
-}
-
-/** One block a column, at most `panelOfColumns` of them; rows are read in order, the maxima of all columns kept. */
-static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
-  alignas(64) float top[panelOfColumns];
-  forRange(0, p.cols, [&](auto at, long c) { at.store(top + c, set1(0)); });
-  for (long r = 0; r < p.rows; r += 1) {
-    const float* x = p.x + r * p.xStride;
-    forRange(0, p.cols,
-             [&](auto at, long c) { at.store(top + c, larger(at.load(x + c), at.load(top + c))); });
-  }
-  forRange(0, p.cols, [&](auto at, long c) {
-    const vf scale = scalesOf(at.load(top + c), powerOfTwo);
-    at.store(top + c, scale);
-    at.store(scales + c, scale);
-  });
-  for (long r = 0; r < p.rows; r += 1) {
-    const float* x = p.x + r * p.xStride;
-    uint8_t* codes = p.codes + r * p.codeStride;
-    forRange(0, p.cols, [&](auto at, long c) {
-      at.storeCodes(codes + c, toE4m3(div(at.load(x + c), at.load(top + c))));
-    });
-  }
-}
-
 /** Columns [begin, end) of row `row` of a scaled matrix, fl(value · scale) each, into out[0 …] (FP32 or BF16). */
 template <class To>
 static void decodeRow(To* out, const Operand& x, long cols, long row, long begin, long end) {
@@ -101,6 +46,77 @@ static void decodeRow(To* out, const Operand& x, long cols, long row, long begin
       at.store(out + (c - begin), mul(fromE4m3(at.loadCodes(codes + c)), scale));
     });
     c0 = c1;
+  }
+}
+
+/** A rectangle of a matrix and where its codes go; `cols` elements lie between rows of the whole. */
+struct Panel {
+  /** FP32 values, or the scaled matrix that they are decoded from, row by row into `decoded`, when maxima are sought. */
+  const float* x;
+  const Operand* coded;
+  float* decoded;
+  uint8_t* codes;
+  long matrixCols;
+  long firstRow, rows;
+  long firstCol, cols;
+
+  /** Row r of the panel, on first reading. */
+  const float* read(long r) const {
+    if (coded == nullptr) return again(r);
+    float* row = decoded + r * cols;
+    decodeRow(row, *coded, matrixCols, firstRow + r, firstCol, firstCol + cols);
+    return row;
+  }
+  /** Row r after that. */
+  const float* again(long r) const {
+    return coded != nullptr ? decoded + r * cols : x + (firstRow + r) * matrixCols + firstCol;
+  }
+  uint8_t* codesOf(long r) const { return codes + (firstRow + r) * matrixCols + firstCol; }
+};
+
+/** One block, one scale. */
+static void quantizeBlock(const Panel& p, float* scaleOut, bool powerOfTwo) {
+  vf top0 = set1(0), top1 = set1(0);
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.read(r);
+    long c = 0;
+    for (; c + 2 * W <= p.cols; c += 2 * W) {
+      top0 = larger(load(x + c), top0);
+      top1 = larger(load(x + c + W), top1);
+    }
+    for (; c + W <= p.cols; c += W) top0 = larger(load(x + c), top0);
+    if (c < p.cols) top1 = larger(loadPartial(x + c, p.cols - c), top1);
+  }
+  const vf scale = scalesOf(set1(maxOfVector(max(top0, top1))), powerOfTwo);
+  storePartial(scaleOut, scale, 1);
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.again(r);
+    uint8_t* codes = p.codesOf(r);
+    forRange(0, p.cols,
+             [&](auto at, long c) { at.storeCodes(codes + c, toE4m3(div(at.load(x + c), scale))); });
+  }
+}
+
+/** One block a column, at most `panelOfColumns` of them; rows are read in order, the maxima of all columns kept. */
+static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
+  alignas(64) float top[panelOfColumns];
+  forRange(0, p.cols, [&](auto at, long c) { at.store(top + c, set1(0)); });
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.read(r);
+    forRange(0, p.cols,
+             [&](auto at, long c) { at.store(top + c, larger(at.load(x + c), at.load(top + c))); });
+  }
+  forRange(0, p.cols, [&](auto at, long c) {
+    const vf scale = scalesOf(at.load(top + c), powerOfTwo);
+    at.store(top + c, scale);
+    at.store(scales + c, scale);
+  });
+  for (long r = 0; r < p.rows; r += 1) {
+    const float* x = p.again(r);
+    uint8_t* codes = p.codesOf(r);
+    forRange(0, p.cols, [&](auto at, long c) {
+      at.storeCodes(codes + c, toE4m3(div(at.load(x + c), at.load(top + c))));
+    });
   }
 }
 
@@ -154,7 +170,7 @@ static Sizes sizesOf(Args& args) {
   return s;
 }
 
-/** Quantises `plain`, or what `coded` stands for where that is null. */
+/** Quantises `plain`, or what `coded` stands for: one of them is null. */
 static void quantizeMatrix(const Operand& out, const float* plain, const Operand* coded,
                            const Sizes& s) {
   const int32_t whole[2] = {0, static_cast<int32_t>(s.rows)};
@@ -174,22 +190,20 @@ static void quantizeMatrix(const Operand& out, const float* plain, const Operand
     at.seek(begin / panels);
     long block = begin / panels;
     long panel = begin % panels;
-    float* decoded = nullptr;
-    if (plain == nullptr)
-      decoded = static_cast<float*>(
+    Panel p = {};
+    p.x = plain;
+    p.coded = coded;
+    p.codes = out.values.e4m3();
+    p.matrixCols = s.cols;
+    if (coded != nullptr)
+      p.decoded = static_cast<float*>(
           scratch(Scratch::first, static_cast<size_t>(panelSize) * sizeof(float)));
     for (long i = begin; i < end; i += 1) {
-      const long c0 = panel * width;
-      const long cols = minOf(width, s.cols - c0);
-      const long corner = at.first * s.cols + c0;
-      Panel p = {plain + corner, s.cols, out.values.e4m3() + corner, s.cols, at.last - at.first, cols};
-      if (plain == nullptr) {
-        for (long r = 0; r < p.rows; r += 1)
-          decodeRow(decoded + r * cols, *coded, s.cols, at.first + r, c0, c0 + cols);
-        p.x = decoded;
-        p.xStride = cols;
-      }
-      float* scales = out.scales.f32() + block * scaleCols + c0 / out.blockCols;
+      p.firstRow = at.first;
+      p.rows = at.last - at.first;
+      p.firstCol = panel * width;
+      p.cols = minOf(width, s.cols - p.firstCol);
+      float* scales = out.scales.f32() + block * scaleCols + p.firstCol / out.blockCols;
       if (byColumn)
         quantizeColumns(p, scales, s.powerOfTwo);
       else
