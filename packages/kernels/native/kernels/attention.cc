@@ -1,4 +1,4 @@
-// Causal attention, forward and backward (§2.1.1), one (sequence, head) a task, by blocks of 126 or 128 query rows.
+// Causal attention, forward and backward (§2.1.1), one (sequence, head) a task, by blocks of 128 query rows.
 //
 // Scores of a block of queries with all keys they see are made by one product, so that the softmax sees whole rows; its
 // memory is block × keys. Rows of q, k and v of one head lie heads · width apart.
@@ -10,8 +10,8 @@ namespace BALEEN_ISA {
 
 namespace {
 
-/** Query rows a block: whole panels of a, and no more than one block of k for the products that sum over them. */
-constexpr long queryBlock = depth / rowsA * rowsA;
+/** Query rows a block: one block of k for the products that sum over them. */
+constexpr long queryBlock = depth;
 
 struct Shape {
   long batch, queries, keys, heads, queryWidth, valueWidth;
@@ -44,11 +44,6 @@ Source headRows(const void* data, const Shape& s, long row, long head, long widt
 
 long packedBytes(long rows, long panelRows, long k, DType dtype) {
   return ceilDiv(rows, panelRows) * panelBytes(panelRows, k, dtype);
-}
-
-void packRowsA(void* out, const Source& s, long rows, long k) {
-  for (long row = 0; row < rows; row += rowsA)
-    packA(static_cast<char*>(out) + row / rowsA * panelBytes(rowsA, k, s.dtype), s, row, minOf(rowsA, rows - row), k);
 }
 
 void packRowsB(void* out, const Source& s, long rows, long k) {
@@ -135,9 +130,8 @@ void attention(Args args) {
       const long rows = minOf(block, s.queries - i0);
       const long width = s.seen(i0 + rows - 1);
       const Source queries = headRows(q.data, s, b * s.queries + i0, h, s.queryWidth, false);
-      packRowsA(packedQ, queries, rows, s.queryWidth);
-      multiplyPanels(packedQ, rows, queries, packedK, s.queryWidth, 0, ceilDiv(width, rowsB), width, s.queryWidth,
-                     {scores, s.keys, false});
+      packA(packedQ, queries, 0, rows, 0, s.queryWidth);
+      multiplyPanels({packedQ, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {scores, s.keys, false}, false});
       for (long r = 0; r < rows; r += 1) {
         float* z = scores + r * s.keys;
         uint16_t* p = low ? halves + r * s.keys : nullptr;
@@ -150,10 +144,9 @@ void attention(Args args) {
       }
       const Source probabilities =
           plainSource(low ? static_cast<void*>(halves) : static_cast<void*>(scores), s.dtype, s.keys, false);
-      packRowsA(packedQ, probabilities, rows, width);
+      packA(packedQ, probabilities, 0, rows, 0, width);
       float* result = out.f32() + ((b * s.queries + i0) * s.heads + h) * s.valueWidth;
-      multiplyPanels(packedQ, rows, probabilities, packedV, s.keys, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, width,
-                     {result, s.heads * s.valueWidth, false});
+      multiplyPanels({packedQ, rows, width, probabilities, packedV, s.keys, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {result, s.heads * s.valueWidth, false}, false});
       for (long r = 0; r < rows; r += 1)
         for (long d = 0; d < s.valueWidth; d += 1) result[r * s.heads * s.valueWidth + d] /= totals[r];
     }
@@ -266,12 +259,10 @@ void attentionBackward(Args args) {
         for (long r = 0; r < rows; r += 1) toHalves(grads + r * s.valueWidth, grad + r * valueStride, s.valueWidth);
         gradients = plainSource(grads, DType::bf16, s.valueWidth, false);
       }
-      packRowsA(packed, queries, rows, s.queryWidth);
-      multiplyPanels(packed, rows, queries, packedK, s.queryWidth, 0, ceilDiv(width, rowsB), width, s.queryWidth,
-                     {p, s.keys, false});
-      packRowsA(packed, gradients, rows, s.valueWidth);
-      multiplyPanels(packed, rows, gradients, packedV, s.valueWidth, 0, ceilDiv(width, rowsB), width, s.valueWidth,
-                     {ds, s.keys, false});
+      packA(packed, queries, 0, rows, 0, s.queryWidth);
+      multiplyPanels({packed, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {p, s.keys, false}, false});
+      packA(packed, gradients, 0, rows, 0, s.valueWidth);
+      multiplyPanels({packed, rows, s.valueWidth, gradients, packedV, s.valueWidth, 0, 0, ceilDiv(width, rowsB), width, {ds, s.keys, false}, false});
       for (long r = 0; r < rows; r += 1) {
         float* pr = p + r * s.keys;
         float* dsr = ds + r * s.keys;
@@ -288,23 +279,20 @@ void attentionBackward(Args args) {
       const void* pData = low ? static_cast<void*>(pHalves) : static_cast<void*>(p);
       // dq = dS · k
       const Source dsRows = plainSource(dsData, s.dtype, s.keys, false);
-      packRowsA(packed, dsRows, rows, width);
-      multiplyPanels(packed, rows, dsRows, packedKSums, s.keys, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, width,
-                     {dq.f32() + ((b * s.queries + i0) * s.heads + h) * s.queryWidth, keyStride, false});
+      packA(packed, dsRows, 0, rows, 0, width);
+      multiplyPanels({packed, rows, width, dsRows, packedKSums, s.keys, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dq.f32() + ((b * s.queries + i0) * s.heads + h) * s.queryWidth, keyStride, false}, false});
       // dk += dSᵀ · q, dv += Pᵀ · dout: sums over the block's rows.
       Source across = plainSource(dsData, s.dtype, s.keys, true);
       Source ownQueries = queries;
       ownQueries.transposed = true;
       packRowsB(packedQSums, ownQueries, s.queryWidth, rows);
-      packRowsA(packed, across, width, rows);
-      multiplyPanels(packed, width, across, packedQSums, rows, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, rows,
-                     {dkHead, keyStride, true});
+      packA(packed, across, 0, width, 0, rows);
+      multiplyPanels({packed, width, rows, across, packedQSums, rows, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dkHead, keyStride, true}, false});
       across.data = pData;
       gradients.transposed = true;
       packRowsB(packedGSums, gradients, s.valueWidth, rows);
-      packRowsA(packed, across, width, rows);
-      multiplyPanels(packed, width, across, packedGSums, rows, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, rows,
-                     {dvHead, valueStride, true});
+      packA(packed, across, 0, width, 0, rows);
+      multiplyPanels({packed, width, rows, across, packedGSums, rows, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {dvHead, valueStride, true}, false});
     }
   });
 }

@@ -15,10 +15,18 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
   }
   if (n <= 0) return set1(0);
   if (dtype == DType::f32) return loadPartial(static_cast<const float*>(data) + at, n);
+#if defined(BALEEN_AVX512)
+  if (dtype == DType::bf16)
+    return fromBf16(_mm512_cvtepu16_epi32(
+        _mm256_maskz_loadu_epi16(firstLanes(n), static_cast<const uint16_t*>(data) + at)));
+  return fromE4m3(_mm512_cvtepu8_epi32(
+      _mm_maskz_loadu_epi8(firstLanes(n), static_cast<const uint8_t*>(data) + at)));
+#else
   if (dtype == DType::bf16) return loadBf16Partial(static_cast<const uint16_t*>(data) + at, n);
   uint8_t codes[W] = {};
   memcpy(codes, static_cast<const uint8_t*>(data) + at, static_cast<size_t>(n));
   return fromE4m3(load8(codes));
+#endif
 }
 
 #if defined(BALEEN_AVX512BF16)
@@ -89,78 +97,78 @@ inline void transpose16(const float* in, long inStride, float* out, long outStri
 }
 #endif
 
-/** out[j · rows + i] = in[i · width + j] for i < rows, j < width, words of four bytes. */
-void transposeWords(const float* in, long width, float* out, long rows) {
+/** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes. */
+void transposeWords(const float* in, long stride, long width, float* out, long rows) {
 #if defined(BALEEN_AVX512)
   if (rows % 16 == 0 && width % 16 == 0) {
     for (long i = 0; i < rows; i += 16)
       for (long j = 0; j < width; j += 16)
-        transpose16(in + i * width + j, width, out + j * rows + i, rows);
+        transpose16(in + i * stride + j, stride, out + j * rows + i, rows);
     return;
   }
 #endif
   for (long j = 0; j < width; j += 1)
-    for (long i = 0; i < rows; i += 1) out[j * rows + i] = in[i * width + j];
+    for (long i = 0; i < rows; i += 1) out[j * rows + i] = in[i * stride + j];
 }
 
-/** One row of a block by itself: `length` values of k as words (FP32, or pairs), zeros up to the block's end. */
+/** One row of a block by itself: `length` values of k as words (FP32, or pairs), zeros up to a multiple of 32. */
 void rowWords(float* out, const Source& s, long row, long k0, long length) {
 #if defined(BALEEN_AVX512BF16)
   if (pairs(s.dtype)) {
-    for (long kk = 0; kk < depth; kk += 32) {
+    for (long kk = 0; kk < length; kk += 32) {
       const __m512i x = loadHalves(s.data, s.dtype, row * s.stride + k0 + kk, length - kk);
       _mm512_storeu_si512(out + kk / 2, _mm512_rol_epi32(x, 16));
     }
     return;
   }
 #endif
-  for (long kk = 0; kk < depth; kk += W)
+  for (long kk = 0; kk < ceilDiv(length, 32) * 32; kk += W)
     store(out + kk, loadAny(s.data, s.dtype, row * s.stride + k0 + kk, length - kk));
 }
 
-/** A block of a transposed source: words of `rows` neighbouring rows, for each k (or pair of them). */
-void columnWords(float* out, const Source& s, long first, long count, long rows, long k0, long length) {
-#if defined(BALEEN_AVX512BF16)
-  if (pairs(s.dtype)) {
-    for (long kk = 0; kk < length; kk += 2) {
-      const long even = (k0 + kk) * s.stride + first;
-      const long odd = even + s.stride;
+/**
+ * A block of a transposed source, for several panels side by side (`stride` words apart): words of `rows` neighbouring
+ * rows for each k, or pair of them. The panels are inside the loop over k, so that a line of memory is read once.
+ */
+void columnWords(float* out, long stride, const Source& s, long first, long count, long rows, long k0, long length) {
+  const bool two = pairs(s.dtype);
+  for (long kk = 0; kk < length; kk += two ? 2 : 1) {
+    const long at = (k0 + kk) * s.stride + first;
+    float* words = out + (two ? kk / 2 : kk) * rows;
+    for (long panel = 0; panel < count; panel += rows, words += stride)
       for (long i = 0; i < rows; i += W) {
-        const vi upper = shiftLeft<16>(halfLanes(s.data, s.dtype, even + i, count - i));
-        const vi lower = kk + 1 < length ? halfLanes(s.data, s.dtype, odd + i, count - i) : set1i(0);
-        const vf word = asFloat(ori(upper, lower));
-        if (i + W <= rows) {
-          store(out + (kk / 2) * rows + i, word);
+        const long n = minOf(rows, count - panel) - i;
+        vf word;
+#if defined(BALEEN_AVX512BF16)
+        if (two) {
+          const vi upper = shiftLeft<16>(halfLanes(s.data, s.dtype, at + panel + i, n));
+          const vi lower =
+              kk + 1 < length ? halfLanes(s.data, s.dtype, at + s.stride + panel + i, n) : set1i(0);
+          word = asFloat(ori(upper, lower));
         } else {
-          storePartial(out + (kk / 2) * rows + i, word, rows - i);
+          word = loadAny(s.data, s.dtype, at + panel + i, n);
+        }
+#else
+        word = loadAny(s.data, s.dtype, at + panel + i, n);
+#endif
+        if (i + W <= rows) {
+          store(words + i, word);
+        } else {
+          storePartial(words + i, word, rows - i);
         }
       }
-    }
-    return;
-  }
-#endif
-  for (long kk = 0; kk < length; kk += 1) {
-    const long at = (k0 + kk) * s.stride + first;
-    for (long i = 0; i < rows; i += W) {
-      const vf word = loadAny(s.data, s.dtype, at + i, count - i);
-      if (i + W <= rows) {
-        store(out + kk * rows + i, word);
-      } else {
-        storePartial(out + kk * rows + i, word, rows - i);
-      }
-    }
   }
 }
 
 /** The panel's scales [block of k][row]. */
-void packScales(float* out, const Source& s, long first, long count, long rows, long k) {
+void packScales(float* out, const Source& s, long first, long count, long rows, long k0, long k) {
   for (long kb = 0; kb * depth < k; kb += 1)
     for (long i = 0; i < rows; i += 1) {
       const long row = first + (i < count ? i : 0);
-      const long k0 = kb * depth;
+      const long kk = k0 + kb * depth;
       const long at = s.transposed
-                          ? (k0 / s.blockRows) * s.scaleStride + row / s.blockCols
-                          : (row / s.blockRows) * s.scaleStride + k0 / s.blockCols;
+                          ? (kk / s.blockRows) * s.scaleStride + row / s.blockCols
+                          : (row / s.blockRows) * s.scaleStride + kk / s.blockCols;
       out[kb * rows + i] = s.scales[at];
     }
 }
@@ -171,38 +179,43 @@ float* scalesOf(void* panel, DType dtype, long rows, long k) {
 
 }  // namespace
 
-void packA(void* panel, const Source& s, long first, long count, long k) {
+void packA(void* panels, const Source& s, long first, long count, long k0, long k) {
   const long words = blockBytes(rowsA, s.dtype) / 4;
-  float* out = static_cast<float*>(panel);
-  for (long k0 = 0; k0 < k; k0 += depth, out += words) {
-    const long length = minOf(depth, k - k0);
+  const long stride = panelBytes(rowsA, k, s.dtype) / 4;
+  float* out = static_cast<float*>(panels);
+  for (long kk = 0; kk < k; kk += depth, out += words) {
+    const long length = minOf(depth, k - kk);
     if (s.transposed) {
-      columnWords(out, s, first, count, rowsA, k0, length);
-    } else {
-      // Rows that are not there are never stored; they only must not be signalling garbage.
-      for (long i = 0; i < rowsA; i += 1)
-        rowWords(out + i * (words / rowsA), s, first + (i < count ? i : 0), k0, length);
+      columnWords(out, stride, s, first, count, rowsA, k0 + kk, length);
+      continue;
     }
+    // The last panel's rows that are not there stay as they are: nobody stores what comes of them.
+    for (long i = 0; i < count; i += 1)
+      rowWords(out + i / rowsA * stride + i % rowsA * (words / rowsA), s, first + i, k0 + kk, length);
   }
-  if (s.scales != nullptr) packScales(scalesOf(panel, s.dtype, rowsA, k), s, first, count, rowsA, k);
+  if (s.scales == nullptr) return;
+  for (long row = 0; row < count; row += rowsA)
+    packScales(scalesOf(static_cast<float*>(panels) + row / rowsA * stride, s.dtype, rowsA, k), s, first + row,
+               minOf(rowsA, count - row), rowsA, k0, k);
 }
 
 void packB(void* panel, const Source& s, long first, long count, long k) {
   const long words = blockBytes(rowsB, s.dtype) / 4;
   float* out = static_cast<float*>(panel);
   alignas(64) float rows[rowsB * depth];
-  for (long k0 = 0; k0 < k; k0 += depth, out += words) {
-    const long length = minOf(depth, k - k0);
+  for (long kk = 0; kk < k; kk += depth, out += words) {
+    const long length = minOf(depth, k - kk);
     if (s.transposed) {
-      columnWords(out, s, first, count, rowsB, k0, length);
+      columnWords(out, 0, s, first, count, rowsB, kk, length);
     } else {
-      const long width = words / rowsB;
+      const long stride = words / rowsB;
       for (long i = 0; i < rowsB; i += 1)
-        rowWords(rows + i * width, s, first + (i < count ? i : 0), k0, length);
-      transposeWords(rows, width, out, rowsB);
+        rowWords(rows + i * stride, s, first + (i < count ? i : 0), kk, length);
+      const long used = ceilDiv(length, 32) * 32 * stride / depth;
+      transposeWords(rows, stride, used, out, rowsB);
     }
   }
-  if (s.scales != nullptr) packScales(scalesOf(panel, s.dtype, rowsB, k), s, first, count, rowsB, k);
+  if (s.scales != nullptr) packScales(scalesOf(panel, s.dtype, rowsB, k), s, first, count, rowsB, 0, k);
 }
 
 }  // namespace BALEEN_ISA

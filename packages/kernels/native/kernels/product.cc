@@ -77,55 +77,60 @@ TileBlock choose(long rows, bool usePairs, bool byRow) {
   return chooseLayout<rowsA>(usePairs, byRow);
 }
 
+/** Writes or adds finished sums to a row of the output. */
+void writeRow(float* out, const float* sums, long count, bool accumulate) {
+  for (long j = 0; j < count; j += W) {
+    const long n = minOf(W, count - j);
+    if (n == W) {
+      const vf x = load(sums + j);
+      store(out + j, accumulate ? add(load(out + j), x) : x);
+    } else {
+      const vf x = loadPartial(sums + j, n);
+      storePartial(out + j, accumulate ? add(loadPartial(out + j, n), x) : x, n);
+    }
+  }
+}
+
 /** Writes the part of a tile that exists. */
 void writeTile(const float* tile, const Output& out, float* c, long rows, long cols) {
-  for (long i = 0; i < rows; i += 1)
-    for (long j = 0; j < cols; j += W) {
-      const long n = minOf(W, cols - j);
-      float* at = c + i * out.stride + j;
-      vf x = load(tile + i * rowsB + j);
-      if (n == W) {
-        store(at, out.accumulate ? add(load(at), x) : x);
-      } else {
-        storePartial(at, out.accumulate ? add(loadPartial(at, n), x) : x, n);
-      }
-    }
+  for (long i = 0; i < rows; i += 1) writeRow(c + i * out.stride, tile + i * rowsB, cols, out.accumulate);
 }
 
 }  // namespace
 
-void multiplyPanels(const void* packedA, long m, const Source& a, const void* packedB, long packedK, long panel0,
-                    long panel1, long n, long k, const Output& out) {
-  const long aPanel = panelBytes(rowsA, k, a.dtype);
-  const long bPanel = panelBytes(rowsB, packedK, a.dtype);
-  const long aBlock = blockBytes(rowsA, a.dtype) / 4;
-  const long bBlock = blockBytes(rowsB, a.dtype) / 4;
-  const long blocks = ceilDiv(k, depth);
-  const bool usePairs = pairs(a.dtype);
+void multiplyPanels(const PanelProduct& p) {
+  const DType dtype = p.a.dtype;
+  const long aPanel = panelBytes(rowsA, p.k, dtype);
+  const long bPanel = panelBytes(rowsB, p.packedK, dtype);
+  const long aBlock = blockBytes(rowsA, dtype) / 4;
+  const long bBlock = blockBytes(rowsB, dtype) / 4;
+  const long blocks = ceilDiv(p.k, depth);
+  const bool usePairs = pairs(dtype);
+  const bool scaled = p.a.scales != nullptr;
   alignas(64) float tile[rowsA * rowsB];
-  for (long panel = panel0; panel < panel1; panel += 1) {
-    const float* b = reinterpret_cast<const float*>(static_cast<const char*>(packedB) + panel * bPanel);
-    const float* scalesB = b + ceilDiv(packedK, depth) * bBlock;
-    const long cols = minOf(rowsB, n - panel * rowsB);
-    for (long row = 0; row < m; row += rowsA) {
-      const float* pa =
-          reinterpret_cast<const float*>(static_cast<const char*>(packedA) + row / rowsA * aPanel);
-      const float* scalesA = pa + blocks * aBlock;
-      const long rows = minOf(rowsA, m - row);
-      const TileBlock block = choose(rows, usePairs, !a.transposed);
-      float* c = out.c + row * out.stride + panel * rowsB;
-      // Straight into c where the whole tile exists and nothing has to be added after the last block.
-      const bool whole = rows == rowsA && cols == rowsB;
-      const bool direct = whole && (!out.accumulate || blocks == 1);
+  for (long panel = p.panel0; panel < p.panel1; panel += 1) {
+    const float* whole = reinterpret_cast<const float*>(static_cast<const char*>(p.packedB) + panel * bPanel);
+    const float* b = whole + p.firstBlock * bBlock;
+    const float* scalesB = whole + ceilDiv(p.packedK, depth) * bBlock + p.firstBlock * rowsB;
+    const long cols = minOf(rowsB, p.n - panel * rowsB);
+    for (long row = 0; row < p.m; row += rowsA) {
+      const float* a = reinterpret_cast<const float*>(static_cast<const char*>(p.packedA) + row / rowsA * aPanel);
+      const float* scalesA = a + blocks * aBlock;
+      const long rows = minOf(rowsA, p.m - row);
+      const TileBlock block = choose(rows, usePairs, !p.a.transposed);
+      float* c = p.out.c + row * p.out.stride + panel * rowsB;
+      // Straight into the output where the whole tile exists and nothing has to be added after the last block.
+      const bool direct =
+          p.goesOn || (rows == rowsA && cols == rowsB && (!p.out.accumulate || blocks == 1));
       float* sum = direct ? c : tile;
-      const long stride = direct ? out.stride : rowsB;
+      const long stride = direct ? p.out.stride : rowsB;
+      const bool onto = p.goesOn ? p.firstBlock > 0 : direct && p.out.accumulate;
       for (long kb = 0; kb < blocks; kb += 1) {
-        const long length = minOf(depth, k - kb * depth);
-        block(pa + kb * aBlock, b + kb * bBlock, usePairs ? (length + 1) / 2 : length, sum, stride,
-              kb > 0 || (direct && out.accumulate), a.scales ? scalesA + kb * rowsA : nullptr,
-              scalesB + kb * rowsB);
+        const long length = minOf(depth, p.k - kb * depth);
+        block(a + kb * aBlock, b + kb * bBlock, usePairs ? (length + 1) / 2 : length, sum, stride, kb > 0 || onto,
+              scaled ? scalesA + kb * rowsA : nullptr, scalesB + kb * rowsB);
       }
-      if (!direct) writeTile(tile, out, c, rows, cols);
+      if (!direct) writeTile(tile, p.out, c, rows, cols);
     }
   }
 }
@@ -150,8 +155,42 @@ struct Plan {
 };
 
 constexpr long chunkBytes = 256 << 10;
+/** Longer sums are made in segments of so many of k, so that both operands' panels stay in the caches. */
+constexpr long segment = 8 * depth;
 /** Below this many multiply-adds the other threads are not worth waking. */
 constexpr double serialWork = 1 << 18;
+
+/** Most rows a chunk should have. */
+long chunkRows(const Problem& p) {
+  return maxOf(1, chunkBytes / panelBytes(rowsA, minOf(p.k, segment), p.a.dtype)) * rowsA;
+}
+
+/** Rows [first, first + rows) times panels [panel0, panel1). */
+void runChunk(const Problem& p, const char* packedB, long first, long rows, long panel0, long panel1) {
+  const long length = minOf(p.k, segment);
+  char* packed = static_cast<char*>(
+      scratch(Scratch::packedA, static_cast<size_t>(ceilDiv(rows, rowsA) * panelBytes(rowsA, length, p.a.dtype))));
+  float* c = p.out.c + first * p.out.stride;
+  if (p.k <= segment) {
+    packA(packed, p.a, first, rows, 0, p.k);
+    multiplyPanels({packed, rows, p.k, p.a, packedB, p.k, 0, panel0, panel1, p.n,
+                    {c, p.out.stride, p.out.accumulate}, false});
+    return;
+  }
+  // Sums grow in a buffer of whole tiles, and meet the output at the end.
+  const long width = (panel1 - panel0) * rowsB;
+  float* sums = static_cast<float*>(
+      scratch(Scratch::sums, static_cast<size_t>(ceilDiv(rows, rowsA) * rowsA * width) * 4));
+  for (long k0 = 0; k0 < p.k; k0 += segment) {
+    const long k = minOf(segment, p.k - k0);
+    packA(packed, p.a, first, rows, k0, k);
+    multiplyPanels({packed, rows, k, p.a, packedB, p.k, k0 / depth, panel0, panel1, p.n,
+                    {sums - panel0 * rowsB, width, false}, true});
+  }
+  const long cols = minOf(p.n - panel0 * rowsB, width);
+  for (long i = 0; i < rows; i += 1)
+    writeRow(c + i * p.out.stride + panel0 * rowsB, sums + i * width, cols, p.out.accumulate);
+}
 
 void runTask(const Problem& p, const Plan& plan, long task) {
   const long first = task / plan.colChunks * plan.rowChunk;
@@ -159,13 +198,7 @@ void runTask(const Problem& p, const Plan& plan, long task) {
   const long chunk = ceilDiv(plan.panels, plan.colChunks);
   const long panel0 = task % plan.colChunks * chunk;
   const long panel1 = minOf(plan.panels, panel0 + chunk);
-  if (panel0 >= panel1) return;
-  const long panel = panelBytes(rowsA, p.k, p.a.dtype);
-  char* packed = static_cast<char*>(scratch(Scratch::packedA, static_cast<size_t>(ceilDiv(rows, rowsA) * panel)));
-  for (long row = 0; row < rows; row += rowsA)
-    packA(packed + row / rowsA * panel, p.a, first + row, minOf(rowsA, rows - row), p.k);
-  const Output out = {p.out.c + first * p.out.stride, p.out.stride, p.out.accumulate};
-  multiplyPanels(packed, rows, p.a, plan.packedB, p.k, panel0, panel1, p.n, p.k, out);
+  if (panel0 < panel1) runChunk(p, plan.packedB, first, rows, panel0, panel1);
 }
 
 }  // namespace
@@ -179,7 +212,7 @@ void multiply(const Problem* problems, long count) {
     for (long i = 0; i < count; i += 1) multiplyHere(problems[i]);
     return;
   }
-  Plan* plans = static_cast<Plan*>(scratch(Scratch::tile, static_cast<size_t>(count) * sizeof(Plan)));
+  Plan* plans = static_cast<Plan*>(scratch(Scratch::plans, static_cast<size_t>(count) * sizeof(Plan)));
   const double share = work / threads();
   long tasks = 0;
   long panels = 0;
@@ -195,12 +228,11 @@ void multiply(const Problem* problems, long count) {
       writeZeros(p);
       continue;
     }
-    const long fits = maxOf(1, chunkBytes / panelBytes(rowsA, p.k, p.a.dtype));
     // About four tasks a thread over all products.
     const double own = static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
     const long parts = maxOf(1, static_cast<long>(4 * own / share));
     const long wanted = maxOf(1, ceilDiv(ceilDiv(p.m, rowsA), parts));
-    plan.rowChunk = minOf(fits, wanted) * rowsA;
+    plan.rowChunk = minOf(chunkRows(p), wanted * rowsA);
     const long rowChunks = ceilDiv(p.m, plan.rowChunk);
     plan.panels = ceilDiv(p.n, rowsB);
     plan.colChunks = rowChunks >= parts ? 1 : minOf(plan.panels, ceilDiv(parts, rowChunks));
@@ -248,15 +280,14 @@ void multiplyHere(const Problem& p) {
     writeZeros(p);
     return;
   }
-  Plan plan;
-  plan.panels = ceilDiv(p.n, rowsB);
-  plan.colChunks = 1;
-  plan.rowChunk = maxOf(1, chunkBytes / panelBytes(rowsA, p.k, p.a.dtype)) * rowsA;
+  const long panels = ceilDiv(p.n, rowsB);
   const long panel = panelBytes(rowsB, p.k, p.b.dtype);
-  plan.packedB = static_cast<char*>(scratch(Scratch::packedB, static_cast<size_t>(plan.panels * panel)));
-  for (long i = 0; i < plan.panels; i += 1)
-    packB(plan.packedB + i * panel, p.b, i * rowsB, minOf(rowsB, p.n - i * rowsB), p.k);
-  for (long task = 0; task * plan.rowChunk < p.m; task += 1) runTask(p, plan, task);
+  char* packedB = static_cast<char*>(scratch(Scratch::packedB, static_cast<size_t>(panels * panel)));
+  for (long i = 0; i < panels; i += 1)
+    packB(packedB + i * panel, p.b, i * rowsB, minOf(rowsB, p.n - i * rowsB), p.k);
+  const long chunk = chunkRows(p);
+  for (long first = 0; first < p.m; first += chunk)
+    runChunk(p, packedB, first, minOf(chunk, p.m - first), 0, panels);
 }
 
 }  // namespace BALEEN_ISA

@@ -54,8 +54,12 @@ inline long panelBytes(long rows, long k, DType dtype) {
   return ceilDiv(k, depth) * (blockBytes(rows, dtype) + rows * 4);
 }
 
-/** Packs rows [first, first + count) of a source, count ≤ rows, as one panel: its blocks, then its scales. */
-void packA(void* panel, const Source& source, long first, long count, long k);
+/**
+ * Packs rows [first, first + count) of a over [k0, k0 + k) as panels, one behind the other, each its blocks and then its
+ * scales; k0 is a multiple of `depth`.
+ */
+void packA(void* panels, const Source& source, long first, long count, long k0, long k);
+/** Packs rows [first, first + count) of b, at most a panel's, over all of k as one panel. */
 void packB(void* panel, const Source& source, long first, long count, long k);
 
 /** Where a product of packed panels goes. */
@@ -65,12 +69,28 @@ struct Output {
   bool accumulate;
 };
 
-/**
- * m rows of packed a times the columns of panels [panel0, panel1) of packed b; c's columns and the `n` of them count
- * from panel 0. b may be packed for a longer sum, `packedK` ≥ k: only its first k enter.
- */
-void multiplyPanels(const void* packedA, long m, const Source& a, const void* packedB, long packedK, long panel0,
-                    long panel1, long n, long k, const Output& out);
+/** Packed panels to multiply. */
+struct PanelProduct {
+  /** a's panels: m rows, over k. */
+  const void* packedA;
+  long m;
+  long k;
+  /** How a was stored and of which type. */
+  const Source& a;
+  /** b's panels, packed over packedK; block `firstBlock` of them stands across a's first. */
+  const void* packedB;
+  long packedK;
+  long firstBlock;
+  /** Panels [panel0, panel1) of b are wanted; the n columns count from panel 0, and so do the output's. */
+  long panel0;
+  long panel1;
+  long n;
+  Output out;
+  /** The output holds the sum of the blocks before, in whole tiles: rows and columns are padded. */
+  bool goesOn;
+};
+
+void multiplyPanels(const PanelProduct& product);
 
 /** One product. */
 struct Problem {
