@@ -2,11 +2,12 @@
 // gradients, and greedy generation through the latent cache.
 import { join } from 'node:path';
 
-import { type Kernels, referenceKernels } from '@baleen/kernels';
+import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import { type Bundle, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
+import { implementationsOf, largestDifference } from '../../../test/support';
 import {
   checkpointPieces,
   configFromHuggingFace,
@@ -16,7 +17,7 @@ import {
 } from '../src/index';
 import { openSafetensors, openWeights, readConfig } from '../src/node';
 
-const implementations: [string, Kernels][] = [['reference', referenceKernels()]];
+const implementations = implementationsOf(referenceKernels(), loadKernels());
 
 function fixture(name: string, kernels: Kernels) {
   const folder = join(import.meta.dirname, 'fixtures', name);
@@ -35,14 +36,6 @@ function fixture(name: string, kernels: Kernels) {
   };
   const [batch = 0, length = 0] = reference.tensors.get('input_ids')?.shape ?? [];
   return { model, reference, floats, ints, batch, length };
-}
-
-function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length);
-  let worst = 0;
-  for (let i = 0; i < a.length; i += 1)
-    worst = Math.max(worst, Math.abs((a[i] ?? NaN) - (b[i] ?? NaN)));
-  return worst;
 }
 
 for (const [implementation, kernels] of implementations)

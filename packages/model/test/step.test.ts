@@ -1,10 +1,11 @@
 // A training step of the decoder: the same bits in any order of work, no memory left behind, none asked for once warm,
 // and the null backend's prediction of all of it.
-import { type Kernels, nullKernels, referenceKernels } from '@baleen/kernels';
+import { type Kernels, loadKernels, nullKernels, referenceKernels } from '@baleen/kernels';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import { AdamW, initialize, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
+import { implementationsOf } from '../../../test/support';
 import { Decoder, type ModelConfig, type Precision } from '../src/index';
 
 const config: ModelConfig = {
@@ -73,9 +74,14 @@ function gradients(model: Decoder): Float32Array[] {
   return [...model.parameters()].map(([, { grad }]) => grad.readSync().slice() as Float32Array);
 }
 
-describe.each(['fp8', 'bf16', 'fp32'] as const)('%s, recompute on', (precision) => {
+const implementations = implementationsOf(referenceKernels(), loadKernels());
+
+describe.each(
+  implementations.flatMap(([name, kernels]) =>
+    (['fp8', 'bf16', 'fp32'] as const).map((precision) => [name, precision, kernels] as const),
+  ),
+)('%s kernels, %s, recompute on', (_name, precision, kernels) => {
   test('two micro-batches interleaved phase by phase, weight gradients last in any order: the same bits', () => {
-    const kernels = referenceKernels();
     const plain = setup(kernels, precision);
     for (const seed of [0, 1]) {
       const run = new Run(new Region(kernels, 'plain'));
@@ -141,25 +147,26 @@ function memoryOf(kernels: Kernels, microBatches: number, steps: number) {
   });
 }
 
-test('memory: nothing live after a step, nothing reserved from the third on, the same peak for 1 and 8 micro-batches', () => {
-  let created = 0;
-  const reference = referenceKernels();
-  const counting: Kernels = Object.assign(Object.create(reference) as Kernels, {
-    createStorage: (bytes: number) => {
-      created += 1;
-      return reference.createStorage(bytes);
-    },
+describe.each(implementations)('%s kernels', (_name, kernels) => {
+  test('memory: nothing live after a step, nothing reserved from the third on, the same peak for 1 and 8 micro-batches', () => {
+    let created = 0;
+    const counting: Kernels = Object.assign(Object.create(kernels) as Kernels, {
+      createStorage: (bytes: number) => {
+        created += 1;
+        return kernels.createStorage(bytes);
+      },
+    });
+    const steps = memoryOf(counting, 1, 2);
+    const before = created;
+    expect(before).toBeGreaterThan(0);
+    const longer = memoryOf(counting, 1, 5);
+    expect(created - before).toBe(before);
+    expect(steps.every(({ live }) => live === 0)).toBe(true);
+    const eight = memoryOf(counting, 8, 1);
+    expect(eight[0]?.peak).toBe(longer[4]?.peak);
   });
-  const steps = memoryOf(counting, 1, 2);
-  const before = created;
-  expect(before).toBeGreaterThan(0);
-  const longer = memoryOf(counting, 1, 5);
-  expect(created - before).toBe(before);
-  expect(steps.every(({ live }) => live === 0)).toBe(true);
-  const eight = memoryOf(counting, 8, 1);
-  expect(eight[0]?.peak).toBe(longer[4]?.peak);
-});
 
-test('the null backend predicts the measured peak exactly', () => {
-  expect(memoryOf(nullKernels(), 2, 2)).toEqual(memoryOf(referenceKernels(), 2, 2));
+  test('the null backend predicts the measured peak exactly', () => {
+    expect(memoryOf(nullKernels(), 2, 2)).toEqual(memoryOf(kernels, 2, 2));
+  });
 });

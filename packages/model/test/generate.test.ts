@@ -1,0 +1,117 @@
+// Generation: through the cache as without it, and choices that follow temperature, top-p and seed.
+import { loadKernels, referenceKernels } from '@baleen/kernels';
+import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
+import { describe, expect, test } from 'vitest';
+
+import { implementationsOf, randomFrom } from '../../../test/support';
+import { choose, type Decoder, generate } from '../src/index';
+import { smallModel } from './small';
+
+/** The likeliest next token, computed from scratch. */
+function nextOf(model: Decoder, tokens: number[]): number {
+  const { kernels } = model;
+  const ids = tensorFrom(
+    new Region(kernels, 'inputs'),
+    [1, tokens.length],
+    Int32Array.from(tokens),
+  );
+  const run = new Run(new Region(kernels, 'test'), { grad: false });
+  let h: Tensor = ids;
+  model.hiddenPhases().forEach((phase, index) => {
+    h = run.forward(phase, index === 0 ? { ids } : undefined).h as Tensor;
+  });
+  let best = -1;
+  run.tape.scoped(() => {
+    const logits = model.logits(run.tape, h).readSync();
+    best = choose(Float32Array.from(logits.slice(-20)), 0, 1, () => 0);
+    return [];
+  });
+  run.finish();
+  return best;
+}
+
+describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
+  test.each(['fp32', 'bf16', 'fp8'] as const)(
+    '%s: greedy tokens through the cache are those of the whole sequence each time',
+    (precision) => {
+      const model = smallModel(kernels, {}, precision);
+      const tokens = [3, 1, 4];
+      for (const token of generate(model, Int32Array.of(3, 1, 4), { maxTokens: 9 })) {
+        expect(token).toBe(nextOf(model, tokens));
+        tokens.push(token);
+      }
+      expect(tokens).toHaveLength(12);
+    },
+  );
+
+  test('ends at the longest sequence, at a stop token, at its signal, and at its number of tokens', () => {
+    const model = smallModel(kernels);
+    const prompt = Int32Array.of(3, 1, 4);
+    const free = [...generate(model, prompt, { maxTokens: 100 })];
+    expect(free).toHaveLength(13); // 16 positions
+    expect([...generate(model, prompt, { maxTokens: 5 })]).toEqual(free.slice(0, 5));
+    const stop = free[4];
+    expect([...generate(model, prompt, { maxTokens: 100, stop: [stop] })]).toEqual(
+      free.slice(0, free.indexOf(stop)),
+    );
+    const controller = new AbortController();
+    const { signal } = controller;
+    const made: number[] = [];
+    for (const token of generate(model, prompt, { maxTokens: 100, signal }))
+      if (made.push(token) === 2) controller.abort();
+    expect(made).toEqual(free.slice(0, 2));
+  });
+
+  test('a seed gives the same tokens, another seed others', () => {
+    const model = smallModel(kernels);
+    const sample = (seed: number): number[] => [
+      ...generate(model, Int32Array.of(7), { maxTokens: 15, temperature: 2, seed }),
+    ];
+    expect(sample(1)).toEqual(sample(1));
+    expect(sample(1)).not.toEqual(sample(2));
+  });
+
+  test('a prompt that is empty or too long is refused', () => {
+    const model = smallModel(kernels);
+    const usage = expect.objectContaining({ code: 'ERR_BALEEN_USAGE_PROMPT' }) as unknown;
+    for (const prompt of [new Int32Array(0), new Int32Array(17)])
+      expect(() => [...generate(model, prompt, { maxTokens: 1 })]).toThrow(usage);
+  });
+});
+
+describe('choose', () => {
+  const logits = Float32Array.from([0.1, 0.4, 0.2, 0.3], Math.log);
+  const shares = (temperature: number, topP: number): number[] => {
+    const random = randomFrom(1);
+    const counts = [0, 0, 0, 0];
+    for (let i = 0; i < 20000; i += 1) counts[choose(logits, temperature, topP, random)] += 1;
+    return counts.map((count) => count / 20000);
+  };
+  const expectShares = (got: number[], expected: number[]): void => {
+    got.forEach((share, i) => {
+      expect(Math.abs(share - expected[i])).toBeLessThan(0.015);
+      if (expected[i] === 0) expect(share).toBe(0);
+    });
+  };
+
+  test('takes the likeliest at temperature 0, the first of equals', () => {
+    expect(choose(logits, 0, 1, () => 0.9)).toBe(1);
+    expect(choose(Float32Array.of(1, 3, 3), 0, 1, () => 0.9)).toBe(1);
+  });
+
+  test('follows the probabilities at temperature 1, their squares at ½', () => {
+    expectShares(shares(1, 1), [0.1, 0.4, 0.2, 0.3]);
+    const squares = [0.01, 0.16, 0.04, 0.09];
+    expectShares(
+      shares(0.5, 1),
+      squares.map((square) => square / 0.3),
+    );
+  });
+
+  test('keeps the fewest of the likeliest that reach top-p', () => {
+    expectShares(shares(1, 0.69), [0, 4 / 7, 0, 3 / 7]);
+    expectShares(shares(1, 0.71), [0, 4 / 9, 2 / 9, 3 / 9]);
+    expectShares(shares(1, 1e-9), [0, 1, 0, 0]);
+    expectShares(shares(1, 0), [0, 1, 0, 0]);
+  });
+});
