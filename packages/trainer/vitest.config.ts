@@ -2,7 +2,4 @@ import { defineProject, mergeConfig } from 'vitest/config';
 
 import shared from '../../vitest.shared.ts';
 
-export default mergeConfig(
-  shared,
-  defineProject({ test: { name: 'trainer', testTimeout: 60_000 } }),
-);
+export default mergeConfig(shared, defineProject({ test: { name: 'trainer' } }));

@@ -30,7 +30,7 @@ export interface OptionalPackage {
  * @param name - the program
  * @returns its first line of output, or null
  */
-export async function findProgram(name: string): Promise<Program> {
+async function findProgram(name: string): Promise<Program> {
   try {
     const { stdout, stderr } = await run(name, ['--version'], { timeout: 5000 });
     return { name, version: (stdout || stderr).split('\n')[0].trim() };

@@ -84,7 +84,7 @@ export function temporaryFolder(): string {
 }
 
 /** Text that a small model can learn from. */
-export function someText(paragraphs = 24): string {
+function someText(paragraphs = 24): string {
   return Array.from(
     { length: paragraphs },
     (_, i) => `The whale number ${i} swam from sea to sea, and the sea was deep and cold that day.`,
@@ -92,7 +92,7 @@ export function someText(paragraphs = 24): string {
 }
 
 /** The keys of a run of a second, over a preset. */
-export function smallConfig(folder: string): Record<string, unknown> {
+function smallConfig(folder: string): Record<string, unknown> {
   const text = join(folder, 'text.txt');
   writeFileSync(text, someText());
   return {

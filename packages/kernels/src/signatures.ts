@@ -5,7 +5,7 @@ import type { Signature } from './signature';
 import { denseSignatures } from './signatures-dense';
 import { routingSignatures } from './signatures-routing';
 
-export { type Operands, type Signature, type Sizes, splitCall } from './signature';
+export { type Signature, splitCall } from './signature';
 
 /** The kernels proper: methods of `Kernels` that compute. */
 export type KernelName = Exclude<

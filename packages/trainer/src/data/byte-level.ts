@@ -7,7 +7,7 @@
 export const byteCharacters: readonly string[] = makeCharacters();
 
 /** The byte that a character stands for. */
-export const characterBytes: ReadonlyMap<string, number> = new Map(
+const characterBytes: ReadonlyMap<string, number> = new Map(
   byteCharacters.map((character, byte) => [character, byte]),
 );
 
