@@ -45,7 +45,8 @@ export {
 } from './phase';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
-export { holdAll, releaseAll, Tape, type TapeNode, type TapeOptions } from './tape';
+export { Tape, type TapeOptions } from './tape';
+export { holdAll, releaseAll, type TapeNode } from './tape-node';
 export {
   blocksOf,
   emptyTensor,

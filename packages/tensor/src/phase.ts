@@ -3,7 +3,8 @@
 // backward, and communication beside both (§3.2.1).
 
 import type { Block, Region } from './region';
-import { holdAll, releaseAll, Tape, type TapeOptions } from './tape';
+import { Tape, type TapeOptions } from './tape';
+import { holdAll, releaseAll } from './tape-node';
 import { isTensor, Tensor, type Value } from './tensor';
 
 /** Named values between phases. */

@@ -1,7 +1,8 @@
 // Recomputation: regions of the forward pass that keep their inputs only and rebuild the rest in backward.
 // V3 rebuilds every RMSNorm and MLA's up-projections this way (§3.2.3).
 import type { Block, Rebuildable } from './region';
-import { releaseAll, type Tape, type TapeNodes } from './tape';
+import type { Tape } from './tape';
+import { releaseAll, type TapeNodes } from './tape-node';
 import { blocksOf, type Tensor, type Value } from './tensor';
 
 /**

@@ -13,31 +13,8 @@
 import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
 
 import type { Block, Rebuildable, Region } from './region';
+import { holdAll, type RecordedNode, type TapeNode, TapeNodes } from './tape-node';
 import { blocksOf, ScaledTensor, type Shape, sizeOf, Tensor, type Value } from './tensor';
-
-/** One operation on the tape. */
-export interface TapeNode {
-  /** For messages and profiles. */
-  name: string;
-  /** What it read; gradients go to these. */
-  inputs: readonly Value[];
-  /** What it made; gradients come from these. */
-  outputs: readonly Value[];
-  /** What its gradient reads. Held until then, unless it can be recomputed. */
-  saved: readonly Value[];
-  /**
-   * Gradients of the inputs from those of the outputs (undefined where nothing flows). May return an output's
-   * gradient itself. Weight gradients go through `tape.deferWeightGrad`.
-   */
-  backward(outputGrads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
-  /** Called instead of `backward` when no gradient arrives. */
-  discard?(): void;
-}
-
-interface RecordedNode extends TapeNode {
-  held: Block[];
-  rebuilds: Rebuildable[];
-}
 
 interface Frame {
   name: string;
@@ -435,25 +412,6 @@ export class Tape {
   }
 }
 
-/**
- * Nodes collected outside a frame, opaque to others.
- * @internal
- */
-export class TapeNodes {
-  /** Made by `Tape.collect`. */
-  constructor(private readonly nodes: RecordedNode[]) {}
-
-  /** Gives back what the nodes hold. */
-  drop(): void {
-    for (const node of this.nodes.splice(0)) for (const block of node.held) block.release();
-  }
-
-  /** Hands the nodes over, once. */
-  take(): RecordedNode[] {
-    return this.nodes.splice(0);
-  }
-}
-
 function isPermutation(order: readonly number[], length: number): boolean {
   const ascending = [...order].sort((a, b) => a - b);
   return order.length === length && ascending.every((index, place) => index === place);
@@ -469,18 +427,4 @@ function emptyLike(allocate: (bytes: number) => Block, tensor: Tensor): Tensor {
     tensor.shape,
     tensor.dtype,
   );
-}
-
-/** Holds every block of the values.
- * @param values - tensors
- */
-export function holdAll(values: readonly (Value | undefined)[]): void {
-  for (const value of values) if (value) for (const block of blocksOf(value)) block.retain();
-}
-
-/** Lets go of every block of the values.
- * @param values - tensors held before
- */
-export function releaseAll(values: readonly (Value | undefined)[]): void {
-  for (const value of values) if (value) for (const block of blocksOf(value)) block.release();
 }

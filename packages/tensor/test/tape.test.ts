@@ -1,7 +1,8 @@
 // The tape's promises: right gradients, no memory left behind, the same bits in any order of work.
-import { referenceKernels } from '@baleen/kernels';
+import { loadKernels, referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
+import { implementationsOf } from '../../../test/support';
 import {
   add,
   type Bundle,
@@ -23,8 +24,6 @@ import {
   type Tensor,
   tensorFrom,
 } from '../src/index';
-
-const kernels = referenceKernels();
 
 function values(count: number, seed: number): Float32Array {
   return Float32Array.from({ length: count }, (_, i) => Math.sin(seed * 7.1 + i * 1.3));
@@ -68,91 +67,93 @@ function phaseOf(block: Block, name: string): ComputePhase {
   };
 }
 
-test('gradients agree with finite differences, through recomputation and fan-out', () => {
-  const pools = new Pools(kernels);
-  const block = new Block(pools, 8);
-  initialize(block, 0.5, 1);
-  const region = new Region(kernels, 'test');
-  const x = tensorFrom(new Region(kernels, 'inputs'), [5, 8], values(40, 3));
-  const results = checkGradients({
-    region,
-    inputs: { x },
-    module: block,
-    body: (tape) => {
-      const y = block.forward(tape, x);
-      const [left, right] = splitColumns(tape, y, [3, 5]) as [Tensor, Tensor];
-      return add(tape, concatColumns(tape, [right, left]), y);
-    },
-  });
-  for (const { name, error } of results) expect(error, name).toBeLessThan(2e-3);
-  expect(region.liveBytes).toBe(0);
-});
-
-describe('runs of phases', () => {
-  const width = 8;
-  function step(order: 'plain' | 'interleaved', deferred: number[] | undefined): Float32Array[] {
+describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
+  test('gradients agree with finite differences, through recomputation and fan-out', () => {
     const pools = new Pools(kernels);
-    const blocks = [new Block(pools, width, 'bf16'), new Block(pools, width, 'bf16')];
-    blocks.forEach((block, i) => {
-      initialize(block, 0.4, i);
+    const block = new Block(pools, 8);
+    initialize(block, 0.5, 1);
+    const region = new Region(kernels, 'test');
+    const x = tensorFrom(new Region(kernels, 'inputs'), [5, 8], values(40, 3));
+    const results = checkGradients({
+      region,
+      inputs: { x },
+      module: block,
+      body: (tape) => {
+        const y = block.forward(tape, x);
+        const [left, right] = splitColumns(tape, y, [3, 5]) as [Tensor, Tensor];
+        return add(tape, concatColumns(tape, [right, left]), y);
+      },
     });
-    const phases = blocks.map((block, i) => phaseOf(block, `block ${i}`));
-    const regions = [new Region(kernels, 'a'), new Region(kernels, 'b')];
-    const inputs = new Region(kernels, 'inputs');
-    const runs = regions.map(
-      (region) => new Run(region, { deferWeightGrads: deferred !== undefined }),
-    );
-    const xs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i)));
-    const gs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i + 5)));
-    const forward = (i: number, p: number): void => {
-      runs[i]?.forward(phases[p], p === 0 ? { x: xs[i] } : undefined);
-    };
-    const backward = (i: number, p: number): void => {
-      runs[i]?.backwardInput(p === 1 ? { x: gs[i] } : undefined);
-    };
-    if (order === 'plain')
-      for (const i of [0, 1]) {
-        forward(i, 0);
-        forward(i, 1);
-        backward(i, 1);
-        backward(i, 0);
-      }
-    else {
-      forward(0, 0);
-      forward(1, 0);
-      forward(1, 1);
-      forward(0, 1);
-      backward(0, 1);
-      backward(1, 1);
-      backward(1, 0);
-      backward(0, 0);
-    }
-    for (const run of [...runs].reverse()) {
-      run.finish();
-      run.tape.drainWeightGrads(deferred);
-    }
-    for (const region of regions) expect(region.liveBytes).toBe(0);
-    return blocks.flatMap((block) =>
-      [...block.parameters()].map(([, p]) => p.grad.readSync().slice() as Float32Array),
-    );
-  }
-
-  test('two micro-batches interleaved, weight gradients drained last in any order: the same bits', () => {
-    const plain = step('plain', undefined);
-    expect(plain.some((grad) => grad.some((value) => value !== 0))).toBe(true);
-    expect(step('interleaved', [0, 1, 2, 3, 4, 5])).toEqual(plain);
-    expect(step('interleaved', [5, 2, 0, 4, 1, 3])).toEqual(plain);
+    for (const { name, error } of results) expect(error, name).toBeLessThan(2e-3);
+    expect(region.liveBytes).toBe(0);
   });
-});
 
-test('an abandoned run gives all its memory back', () => {
-  const pools = new Pools(kernels);
-  const block = new Block(pools, 8);
-  const region = new Region(kernels, 'test');
-  const x = tensorFrom(new Region(kernels, 'inputs'), [5, 8], values(40, 3));
-  const run = new Run(region);
-  run.forward(phaseOf(block, 'one'), { x });
-  expect(region.liveBytes).toBeGreaterThan(0);
-  run.abandon();
-  expect(region.liveBytes).toBe(0);
+  describe('runs of phases', () => {
+    const width = 8;
+    function step(order: 'plain' | 'interleaved', deferred: number[] | undefined): Float32Array[] {
+      const pools = new Pools(kernels);
+      const blocks = [new Block(pools, width, 'bf16'), new Block(pools, width, 'bf16')];
+      blocks.forEach((block, i) => {
+        initialize(block, 0.4, i);
+      });
+      const phases = blocks.map((block, i) => phaseOf(block, `block ${i}`));
+      const regions = [new Region(kernels, 'a'), new Region(kernels, 'b')];
+      const inputs = new Region(kernels, 'inputs');
+      const runs = regions.map(
+        (region) => new Run(region, { deferWeightGrads: deferred !== undefined }),
+      );
+      const xs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i)));
+      const gs = [0, 1].map((i) => tensorFrom(inputs, [4, width], values(32, i + 5)));
+      const forward = (i: number, p: number): void => {
+        runs[i]?.forward(phases[p], p === 0 ? { x: xs[i] } : undefined);
+      };
+      const backward = (i: number, p: number): void => {
+        runs[i]?.backwardInput(p === 1 ? { x: gs[i] } : undefined);
+      };
+      if (order === 'plain')
+        for (const i of [0, 1]) {
+          forward(i, 0);
+          forward(i, 1);
+          backward(i, 1);
+          backward(i, 0);
+        }
+      else {
+        forward(0, 0);
+        forward(1, 0);
+        forward(1, 1);
+        forward(0, 1);
+        backward(0, 1);
+        backward(1, 1);
+        backward(1, 0);
+        backward(0, 0);
+      }
+      for (const run of [...runs].reverse()) {
+        run.finish();
+        run.tape.drainWeightGrads(deferred);
+      }
+      for (const region of regions) expect(region.liveBytes).toBe(0);
+      return blocks.flatMap((block) =>
+        [...block.parameters()].map(([, p]) => p.grad.readSync().slice() as Float32Array),
+      );
+    }
+
+    test('two micro-batches interleaved, weight gradients drained last in any order: the same bits', () => {
+      const plain = step('plain', undefined);
+      expect(plain.some((grad) => grad.some((value) => value !== 0))).toBe(true);
+      expect(step('interleaved', [0, 1, 2, 3, 4, 5])).toEqual(plain);
+      expect(step('interleaved', [5, 2, 0, 4, 1, 3])).toEqual(plain);
+    });
+  });
+
+  test('an abandoned run gives all its memory back', () => {
+    const pools = new Pools(kernels);
+    const block = new Block(pools, 8);
+    const region = new Region(kernels, 'test');
+    const x = tensorFrom(new Region(kernels, 'inputs'), [5, 8], values(40, 3));
+    const run = new Run(region);
+    run.forward(phaseOf(block, 'one'), { x });
+    expect(region.liveBytes).toBeGreaterThan(0);
+    run.abandon();
+    expect(region.liveBytes).toBe(0);
+  });
 });
