@@ -111,19 +111,6 @@ function depthPiece(config: ModelConfig, experts: number): Piece {
  * Counts a model's parameters.
  * @param config - the model
  * @returns see {@link ParameterCounts}
- *
- * @example
- * ```ts
- * import { configFromHuggingFace, countParameters } from '@baleen/model';
- * const v3 = configFromHuggingFace({
- *   vocab_size: 129280, hidden_size: 7168, num_hidden_layers: 61, first_k_dense_replace: 3,
- *   intermediate_size: 18432, moe_intermediate_size: 2048, max_position_embeddings: 163840,
- *   num_attention_heads: 128, qk_nope_head_dim: 128, qk_rope_head_dim: 64, v_head_dim: 128,
- *   q_lora_rank: 1536, kv_lora_rank: 512, n_routed_experts: 256, n_shared_experts: 1,
- *   num_experts_per_tok: 8, n_group: 8, topk_group: 4, num_nextn_predict_layers: 1,
- * });
- * console.log(countParameters(v3).main); // => 671026419200
- * ```
  */
 export function countParameters(config: ModelConfig): ParameterCounts {
   const { vocabSize, hiddenSize, moe, mtp } = config;
