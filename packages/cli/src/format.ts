@@ -85,6 +85,7 @@ export function duration(seconds: number): string {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} min`;
   const days = seconds / 86400;
+  if (days >= 730) return `${count(days / 365.25)} years`;
   return `${days < 100 ? days.toFixed(1) : whole(days)} days`;
 }
 

@@ -119,10 +119,12 @@ function liveLine({ share, parts, left }: Moment, voice: Voice, columns: number)
   const kept = [...parts];
   const tail = leftOf(left);
   const text = (): string => ['', percent(share), ...kept, tail].filter(Boolean).join('  ');
-  const least = 10;
-  while (kept.length > 1 && text().length + least + 3 > columns - 1) kept.pop();
-  const room = Math.min(24, columns - 1 - text().length - 3);
-  if (room < least) return text().slice(0, columns - 1);
+  const fits = (bar: number): boolean => text().length + bar + 3 < columns;
+  // Two widths only: a bar whose room changes with every figure beside it would tremble.
+  const [large, small] = [16, 8];
+  while (kept.length > 1 && !fits(small)) kept.pop();
+  if (!fits(small)) return text().slice(0, columns - 1);
+  const room = fits(large) ? large : small;
   const filled = block(share, room);
   return `  ${cyan(filled)}${dim('░'.repeat(room - filled.length))} ${text()}`;
 }

@@ -45,7 +45,9 @@ export function report(input: ReportInput): string[] {
     'Baleen',
     result.preset ?? 'own configuration',
     result.precision,
-    `${whole(result.steps)} steps in ${duration(result.seconds)}`,
+    start.resumedFrom === null
+      ? `${whole(result.steps)} steps in ${duration(result.seconds)}`
+      : `steps ${whole(start.resumedFrom + 1)} to ${whole(result.steps)} in ${duration(result.seconds)}`,
   ].join(' · ');
   const lines = ['', bold(title), ''];
   if (result.valBitsPerByte !== null) {

@@ -59,7 +59,10 @@ export async function watch(
   signal.addEventListener('abort', interrupted, { once: true });
   if (settings.preset !== null && isPreset(settings.preset) && settings.resumed === null)
     voice.say('', `${voice.err.bold(settings.preset)}: ${presetDescriptions[settings.preset]}`);
-  voice.say(voice.err.dim(`Reading ${settings.config.data.sources.join(', ')} …`));
+  const { data } = settings.config;
+  const prepared =
+    data.tokenizer.kind === 'bpe' && settings.resumed === null ? 'a tokenizer and ' : '';
+  voice.say(voice.err.dim(`Reading ${data.sources.join(', ')}, making ${prepared}n-gram models …`));
   try {
     for (;;) {
       const next = await events.next();
@@ -101,9 +104,9 @@ function show(event: TrainEvent, start: StartEvent, progress: Progress): void {
 /** The parts of the live line, most important first. */
 function stepParts(event: StepEvent, steps: number): string[] {
   return [
-    `step ${event.step}/${steps}`,
+    `step ${String(event.step).padStart(String(steps).length)}/${steps}`,
     `loss ${event.loss.toFixed(3)}`,
-    `${whole(event.tokensPerSecond)} tokens/s`,
+    `${whole(event.tokensPerSecond).padStart(6)} tokens/s`,
     `busiest expert ${balance(event.maxViolation)}`,
   ];
 }

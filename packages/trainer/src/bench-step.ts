@@ -41,6 +41,8 @@ export interface StepBenchmarkOptions {
   preset?: string;
   /** Kernels (default: this process's). */
   kernels?: Kernels;
+  /** Told the share of all steps that are done, after each. */
+  onProgress?: (share: number) => void;
 }
 
 /**
@@ -64,10 +66,14 @@ export async function benchStep(
   // Times are told to whoever listens: nobody while whole steps are measured.
   let listen: ((kernel: string, seconds: number) => void) | null = null;
   const timed = timedKernels(kernels, (kernel, seconds) => listen?.(kernel, seconds));
-  const times = await measure(kernels, config, steps);
   const breakdown = new Map<string, number>();
   const parts = 3;
-  await measure(timed, config, parts + 2, (step) => {
+  let done = 0;
+  const told = (): void => {
+    options.onProgress?.((done += 1) / (steps + parts + 2));
+  };
+  const times = await measure(kernels, config, steps, told);
+  await measure(timed, config, parts + 2, told, (step) => {
     if (step === 2)
       listen = (kernel, seconds) => {
         breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + seconds / parts);
@@ -95,6 +101,7 @@ async function measure(
   kernels: Kernels,
   config: TrainConfig,
   steps: number,
+  after: () => void,
   before: (step: number) => void = () => undefined,
 ): Promise<number[]> {
   const { batch, optimizer, schedule, data } = config;
@@ -121,6 +128,9 @@ async function measure(
     step.run(plan);
     await step.finish(plan.biasSpeed);
     times.push((performance.now() - begin) / 1000);
+    after();
+    // Kernels block this thread: let signals and timers through.
+    await new Promise(setImmediate);
   }
   return times;
 }

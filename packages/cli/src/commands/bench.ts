@@ -9,6 +9,7 @@ import { addConfigFlags } from '../flags';
 import { block, duration, table, whole } from '../format';
 import type { Formatter, Voice } from '../io';
 import { kernelLines } from '../kernel-report';
+import { openProgress, paced } from '../progress';
 import { fact } from '../report';
 import { resolveSettings, type Settings, type SettingsOptions } from '../settings';
 import { addCommonFlags, examplesText, shaped } from '../shape';
@@ -47,10 +48,17 @@ async function measure(settings: Settings, steps: number | undefined, voice: Voi
   const { threads } = config;
   setThreads(threads === 0 ? availableParallelism() : threads);
   voice.say(`Timing steps of ${preset ?? name} in ${config.precision} on made-up tokens …`);
-  const result = await benchStep(config, {
-    ...(steps === undefined ? {} : { steps }),
-    ...(preset === null ? {} : { preset }),
-  });
+  const progress = await openProgress(voice);
+  let result;
+  try {
+    result = await benchStep(config, {
+      onProgress: paced(progress, 'timing'),
+      ...(steps === undefined ? {} : { steps }),
+      ...(preset === null ? {} : { preset }),
+    });
+  } finally {
+    progress.stop();
+  }
   voice.result(result);
   if (voice.json) return;
   const { bold, cyan, dim } = voice.out;
