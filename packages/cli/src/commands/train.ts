@@ -85,13 +85,18 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
   try {
     const { result, start, stopped } = await watch(begin, settings, voice, signal);
     voice.result(result);
-    if (voice.json) return;
+    const folder = quote(shown(out ?? ''));
+    const resumeWith = `${words} train --resume ${folder}`;
+    if (voice.json) {
+      if (stopped) voice.say(`  Stopped; go on with ${resumeWith}`);
+      return;
+    }
     if (stopped) {
       const { bold, cyan, dim } = voice.out;
       voice.print(
         '',
-        `  ${bold(`Stopped after step ${stopped.step} of ${start.steps}`)}; everything is in ${shown(out ?? '')}.`,
-        `  ${dim('go on')}  ${cyan(`${words} train --resume ${quote(shown(out ?? ''))}`)}`,
+        `  ${bold(`Stopped after step ${stopped.step} of ${start.steps}`)}; everything is in ${folder}.`,
+        `  ${dim('go on')}  ${cyan(resumeWith)}`,
         '',
       );
       return;
