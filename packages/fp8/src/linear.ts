@@ -90,19 +90,7 @@ function quantizedWeight(pools: Pools, weight: Parameter): ScaledTensor {
         block,
       ),
     (form) => {
-      const data = weight.data.reshape([experts, rows, cols]);
-      // Where blocks end with the expert, the stack is one tall matrix.
-      const slices = rows % block === 0 ? 1 : experts;
-      const each = experts / slices;
-      for (let e = 0; e < slices; e += 1) {
-        const slice = new ScaledTensor(
-          form.codes.rows(e * each, each),
-          form.scales.rows(e * each, each),
-          block,
-          block,
-        );
-        pools.kernels.quantize(slice, data.rows(e * each, each), { rows: each * rows, cols });
-      }
+      pools.kernels.quantize(form, weight.data, { rows, cols, stack: experts });
     },
   );
 }

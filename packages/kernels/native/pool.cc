@@ -25,25 +25,36 @@ namespace {
 constexpr uint64_t closedBit = 1ull << 31;
 constexpr uint64_t joinedMask = closedBit - 1;
 constexpr int spins = 4000;
+/** As many as `setThreads` of src/load.ts lets through. */
+constexpr int maxThreads = 256;
 
 thread_local bool inside = false;
 
 struct Pool {
   alignas(64) std::atomic<uint64_t> word{closedBit};
-  alignas(64) std::atomic<long> next{0};
   alignas(64) std::atomic<uint64_t> finished{0};
-  long tasks = 0;
+  /** A thread's own share of the tasks: neighbours, so that kernels in a row find a row's data in one core's cache. */
+  struct alignas(64) Share {
+    std::atomic<long> next{0};
+    long end = 0;
+  };
+  Share shares[maxThreads];
+  int count = 1;
   void (*work)(void*, long) = nullptr;
   void* context = nullptr;
   std::atomic<bool> stop{false};
   std::vector<std::thread> workers;
   std::mutex busy;
 
-  void drain() {
-    for (long task = next.fetch_add(1); task < tasks; task = next.fetch_add(1)) work(context, task);
+  /** Runs the thread's own share, then what others have left. */
+  void drain(int thread) {
+    for (int i = 0; i < count; i += 1) {
+      Share& share = shares[(thread + i) % count];
+      for (long task = share.next.fetch_add(1); task < share.end; task = share.next.fetch_add(1)) work(context, task);
+    }
   }
 
-  void loop(uint64_t seen) {
+  void loop(int thread, uint64_t seen) {
     inside = true;
     for (;;) {
       uint64_t now = word.load(std::memory_order_acquire);
@@ -65,21 +76,23 @@ struct Pool {
         }
       }
       if (!joined) continue;
-      drain();
+      drain(thread);
       finished.fetch_add(1, std::memory_order_release);
     }
   }
 
-  void run(long count, void (*f)(void*, long), void* c) {
-    tasks = count;
+  void run(long tasks, void (*f)(void*, long), void* c) {
     work = f;
     context = c;
-    next.store(0);
+    for (int i = 0; i < count; i += 1) {
+      shares[i].next.store(tasks * i / count);
+      shares[i].end = tasks * (i + 1) / count;
+    }
     finished.store(0);
     const uint64_t call = (word.load() >> 32) + 1;
     word.store(call << 32, std::memory_order_release);
     word.notify_all();
-    drain();
+    drain(0);
     const uint64_t joined = word.fetch_or(closedBit) & joinedMask;
     for (int i = 0; finished.load(std::memory_order_acquire) < joined; i += 1) {
       if (i < spins) {
@@ -90,7 +103,7 @@ struct Pool {
     }
   }
 
-  void resize(int count) {
+  void resize(int threads) {
     stop.store(true);
     word.store((((word.load() >> 32) + 1) << 32) | closedBit);
     word.notify_all();
@@ -99,7 +112,8 @@ struct Pool {
     stop.store(false);
     // What a worker has seen is settled here: one that starts late must not take the next resize for a thing of the past.
     const uint64_t seen = word.load() >> 32;
-    for (int i = 1; i < count; i += 1) workers.emplace_back([this, seen] { loop(seen); });
+    count = threads;
+    for (int i = 1; i < count; i += 1) workers.emplace_back([this, i, seen] { loop(i, seen); });
   }
 };
 

@@ -73,6 +73,11 @@ export interface QuantizeSizes {
   offsets?: View;
   /** Number of groups in `offsets`. */
   groups?: number;
+  /**
+   * Matrices of `rows` rows on top of each other (default 1): blocks start anew at each. Not with `offsets`,
+   * and not for `requantize`.
+   */
+  stack?: number;
 }
 
 /** Sizes of a copy between strided matrices, counted in elements. */

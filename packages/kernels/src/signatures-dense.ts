@@ -4,6 +4,7 @@ import {
   dtypeOf,
   elementBytes,
   integers,
+  type MatrixNeed,
   n,
   operand,
   plain,
@@ -66,13 +67,17 @@ const attentionPairs = (s: Sizes): number =>
 const productFault: Signature['fault'] = (_, [, a, b]) =>
   dtypeOf(a) !== dtypeOf(b) && `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike`;
 
-/** Blocks of `quantize` and `requantize`: any shape; with row groups 128×1. */
-const quantized = (s: Sizes): { rows: number; cols: number; groups?: number } => ({
+/** Matrices that `quantize` and `requantize` take, on top of each other. */
+const stackOf = (s: Sizes): number => (s.stack === undefined ? 1 : n(s.stack));
+/** Their blocks: any shape; with row groups 128×1. */
+const quantized = (s: Sizes): MatrixNeed => ({
   rows: n(s.rows),
   cols: n(s.cols),
-  ...(s.offsets ? { groups: n(s.groups) } : {}),
+  ...(s.offsets ? { groups: n(s.groups) } : { stack: stackOf(s) }),
 });
-const quantizeKeys = ['rows', 'cols', 'powerOfTwo', '@offsets', 'groups'];
+const quantizeFault = (s: Sizes): string | false =>
+  s.offsets !== undefined && stackOf(s) !== 1 && 'stack and offsets exclude each other';
+const quantizeKeys = ['rows', 'cols', 'powerOfTwo', '@offsets', 'groups', 'stack'];
 const groupBorders = (s: Sizes): ReturnType<typeof view>[] =>
   s.offsets ? [integers('offsets', s.offsets as View, n(s.groups) + 1)] : [];
 
@@ -192,9 +197,10 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     keys: quantizeKeys,
     needs: (s, [out, x]) => [
       operand('out', out, quantized(s), ['e4m3']),
-      view('x', x, n(s.rows) * n(s.cols)),
+      view('x', x, stackOf(s) * n(s.rows) * n(s.cols)),
       ...groupBorders(s),
     ],
+    fault: quantizeFault,
   },
   requantize: {
     args: 'oo',
@@ -205,6 +211,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
       operand('x', x, { rows: n(s.rows), cols: n(s.cols) }, ['e4m3']),
       ...groupBorders(s),
     ],
+    fault: (s) => stackOf(s) !== 1 && 'a stack is quantised, not requantised',
   },
   dequantize: {
     args: 'vo',

@@ -377,6 +377,25 @@ function fp8Cases(): Case[] {
           return scaledArrays(out);
         },
       });
+  for (const [stack, rows] of [
+    [1, 48],
+    [8, 48],
+    [3, 130],
+  ])
+    list.push({
+      kernel: 'quantize',
+      label: `${stack} stacked ${rows}×130`,
+      tolerance: 'bits',
+      run: (kernels, arena) => {
+        const scaleRows = stack * Math.ceil(rows / 128);
+        const scales = viewOf(arena.out(scaleRows * 2));
+        const codes = viewOf(arena.outCodes(stack * rows * 130));
+        const out = { codes, scales, blockRows: 128, blockCols: 128 };
+        const x = viewOf(arena.floats(stack * rows * 130));
+        kernels.quantize(out, x, { rows, cols: 130, stack });
+        return scaledArrays(out);
+      },
+    });
   for (const sizes of [[1], [0, 0], [0, 5, 130, 0, 128, 300], [3, 0, 1]])
     for (const cols of [1, 33, 128]) {
       const [rows, groups] = [sizes.reduce((sum, size) => sum + size, 0), sizes.length];

@@ -146,8 +146,11 @@ function quantizeTo(
   x: readonly number[],
   sizes: Parameters<Kernels['quantize']>[2],
 ): void {
-  const { rows, cols, powerOfTwo = false, offsets } = sizes;
-  const borders = offsets ? read(offsets) : [0, rows];
+  const { cols, powerOfTwo = false, offsets, stack = 1 } = sizes;
+  const rows = sizes.rows * stack;
+  const borders = offsets
+    ? read(offsets)
+    : Array.from({ length: stack + 1 }, (_, i) => i * sizes.rows);
   const [codes, scales] = [e4m3(out.codes), f32(out.scales)];
   blocks(rows, cols, out.blockRows, out.blockCols, borders).forEach((block, index) => {
     const magnitudes = block.map(([r, c]) => Math.abs(x[r * cols + c]));

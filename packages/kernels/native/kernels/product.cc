@@ -228,9 +228,9 @@ void multiply(const Problem* problems, long count) {
       writeZeros(p);
       continue;
     }
-    // About four tasks a thread over all products.
+    // About four tasks a thread over all products; rows stored across memory are packed by whole lines, so fewer there.
     const double own = static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
-    const long parts = maxOf(1, static_cast<long>(4 * own / share));
+    const long parts = maxOf(1, static_cast<long>((p.a.transposed ? 1 : 4) * own / share));
     const long wanted = maxOf(1, ceilDiv(ceilDiv(p.m, rowsA), parts));
     plan.rowChunk = minOf(chunkRows(p), wanted * rowsA);
     const long rowChunks = ceilDiv(p.m, plan.rowChunk);

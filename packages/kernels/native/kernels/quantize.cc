@@ -120,36 +120,41 @@ static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
   }
 }
 
-/** How a matrix divides into rows of blocks: blocks start anew at every row group's first row. */
+/**
+ * How a matrix divides into rows of blocks: blocks start anew at every row group's first row. Groups are as high as each
+ * other (a stack of matrices), or as the borders say.
+ */
 struct Blocks {
   const int32_t* borders;
-  long groups, blockRows;
+  long height, groups, blockRows;
   long group, first, last;
+
+  long border(long g) const { return borders != nullptr ? borders[g] : g * height; }
 
   /** Blocks of all groups. */
   long count() const {
     long sum = 0;
-    for (long g = 0; g < groups; g += 1) sum += ceilDiv(borders[g + 1] - borders[g], blockRows);
+    for (long g = 0; g < groups; g += 1) sum += ceilDiv(border(g + 1) - border(g), blockRows);
     return sum;
   }
   /** Goes to a row of blocks by its number: rows [first, last). */
   void seek(long index) {
     group = 0;
-    while (index >= ceilDiv(borders[group + 1] - borders[group], blockRows)) {
-      index -= ceilDiv(borders[group + 1] - borders[group], blockRows);
+    while (index >= ceilDiv(border(group + 1) - border(group), blockRows)) {
+      index -= ceilDiv(border(group + 1) - border(group), blockRows);
       group += 1;
     }
-    first = borders[group] + index * blockRows;
-    last = minOf(borders[group + 1], first + blockRows);
+    first = border(group) + index * blockRows;
+    last = minOf(border(group + 1), first + blockRows);
   }
   /** Goes to the next row of blocks, if there is one. */
   void advance() {
     first = last;
-    while (group < groups && first >= borders[group + 1]) {
+    while (group < groups && first >= border(group + 1)) {
       group += 1;
-      if (group < groups) first = borders[group];
+      if (group < groups) first = border(group);
     }
-    if (group < groups) last = minOf(borders[group + 1], first + blockRows);
+    if (group < groups) last = minOf(border(group + 1), first + blockRows);
   }
 };
 
@@ -158,6 +163,7 @@ struct Sizes {
   bool powerOfTwo;
   View offsets;
   long groups;
+  long stack;
 };
 
 static Sizes sizesOf(Args& args) {
@@ -167,16 +173,17 @@ static Sizes sizesOf(Args& args) {
   s.powerOfTwo = args.flag();
   s.offsets = args.view();
   s.groups = args.integer();
+  s.stack = maxOf(1, args.integer());
   return s;
 }
 
 /** Quantises `plain`, or what `coded` stands for: one of them is null. */
 static void quantizeMatrix(const Operand& out, const float* plain, const Operand* coded,
                            const Sizes& s) {
-  const int32_t whole[2] = {0, static_cast<int32_t>(s.rows)};
   Blocks blocks = {};
-  blocks.borders = s.offsets ? s.offsets.i32() : whole;
-  blocks.groups = s.offsets ? s.groups : 1;
+  blocks.borders = s.offsets ? s.offsets.i32() : nullptr;
+  blocks.height = s.rows;
+  blocks.groups = s.offsets ? s.groups : s.stack;
   blocks.blockRows = out.blockRows;
   const bool byColumn = out.blockCols == 1;
   const long width = byColumn ? minOf(panelOfColumns, maxOf(1, s.cols)) : out.blockCols;

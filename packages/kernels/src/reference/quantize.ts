@@ -19,11 +19,13 @@ function blockScale(amax: number, powerOfTwo: boolean): number {
 
 /** Calls `visit` with the borders of every block, row of blocks by row of blocks, and the number of its scale. */
 function forBlocks(
-  { rows, cols, offsets }: QuantizeSizes,
+  { rows, cols, offsets, stack = 1 }: QuantizeSizes,
   { blockRows, blockCols }: ScaledView,
   visit: (r0: number, r1: number, c0: number, c1: number, scaleAt: number) => void,
 ): void {
-  const borders = offsets ? i32(offsets) : Int32Array.of(0, rows);
+  const borders = offsets
+    ? i32(offsets)
+    : Int32Array.from({ length: stack + 1 }, (_, i) => i * rows);
   let scaleAt = 0;
   for (let g = 0; g + 1 < borders.length; g += 1) {
     const [first, last] = [borders[g], borders[g + 1]];
