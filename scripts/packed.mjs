@@ -271,13 +271,17 @@ try {
   console.error('packed: building');
   const filters = needed.map((name) => `--filter=@baleen/${name}`);
   pnpm(['exec', 'turbo', 'run', 'build', '--output-logs=errors-only', ...filters], root);
+  // One left by an earlier run must not pass for one of these sources.
+  const prebuild = `${process.platform}-${process.arch}`;
+  const native = join(packagesFolder, 'kernels', 'native');
+  rmSync(join(native, 'prebuilds', prebuild), { recursive: true, force: true });
   try {
-    run(process.execPath, ['native/build.mjs', '--prebuild'], join(packagesFolder, 'kernels'));
+    run(process.execPath, ['build.mjs', '--prebuild'], native);
   } catch (error) {
     if (requireNative) throw error;
-    console.error(
-      'packed: no addon was built here, so the kernels go into the tarball without one',
-    );
+    const reason =
+      error instanceof Error ? error.message.trim().split('\n').slice(-6).join('\n') : '';
+    console.error(`packed: no addon was built, so the kernels are packed without one:\n${reason}`);
   }
   const tarballs = new Map();
   for (const name of needed) {
