@@ -2,7 +2,15 @@
 // memory in the addon and give nonsense in the reference. Values (ids, offsets, indices) are not looked at: on a device
 // they cannot be.
 import type { Kernels } from './kernels';
-import { elements, groupedScaleRows, type MatrixNeed, type Need, splitCall } from './signature';
+import {
+  elements,
+  groupedScaleRows,
+  type MatrixNeed,
+  type Need,
+  type Operands,
+  type Sizes,
+  splitCall,
+} from './signature';
 import { type KernelName, kernelNames, signatures } from './signatures';
 import { bytesPerElement, isScaled, type ScaledView, type View } from './storage';
 
@@ -47,8 +55,18 @@ export function wrapKernels(
  * @throws ERR_BALEEN_KERNELS_SHAPE, naming kernel and argument, with what was expected and what was given
  */
 export function checkCall(name: KernelName, args: readonly unknown[]): void {
+  const { operands, sizes } = splitCall(signatures[name], args);
+  checkOperands(name, operands, sizes);
+}
+
+/**
+ * Checks a call already taken apart.
+ * @param name - the kernel
+ * @param operands - its operands
+ * @param sizes - its sizes
+ */
+export function checkOperands(name: KernelName, operands: Operands, sizes: Sizes): void {
   const signature = signatures[name];
-  const { operands, sizes } = splitCall(signature, args);
   const fault = signature.fault?.(sizes, operands);
   if (fault) throw shapeError(name, `${name}: ${fault}`);
   for (const need of signature.needs(sizes, operands)) checkNeed(name, need);

@@ -25,7 +25,9 @@ export interface TapeNode {
  * A node with what it holds until its gradient was computed.
  * @internal
  */
-export interface RecordedNode extends TapeNode {
+export interface RecordedNode {
+  /** The operation. */
+  readonly node: TapeNode;
   /** Blocks held for its gradient. */
   held: Block[];
   /** Regions to recompute before its gradient. */

@@ -189,7 +189,7 @@ export class Tape {
           held.push(block);
         }
       }
-    this.nodes.push({ ...node, held, rebuilds });
+    this.nodes.push({ node, held, rebuilds });
   }
 
   /**
@@ -360,34 +360,34 @@ export class Tape {
   // — backward —
 
   private backNodes(nodes: RecordedNode[], grads: Gradients): void {
-    for (let node = nodes.pop(); node; node = nodes.pop()) {
-      const current = node;
+    for (let recorded = nodes.pop(); recorded; recorded = nodes.pop()) {
+      const { node, held, rebuilds } = recorded;
       // A value that is returned twice gets its gradient once.
-      const outputGrads = current.outputs.map((output, index) =>
-        firstOf(current.outputs, output) === index ? grads.get(output.id) : undefined,
+      const outputGrads = node.outputs.map((output, index) =>
+        firstOf(node.outputs, output) === index ? grads.get(output.id) : undefined,
       );
       if (outputGrads.some((grad) => grad !== undefined)) {
-        for (const source of current.rebuilds) source.rebuild();
+        for (const source of rebuilds) source.rebuild();
         const outer = this.scope;
         this.scope = [];
-        const inputGrads = current.backward(outputGrads);
+        const inputGrads = node.backward(outputGrads);
         // Gradients of outputs are spent, unless an output is an input as well (then the sum goes on below).
-        current.outputs.forEach((output, index) => {
+        node.outputs.forEach((output, index) => {
           const grad = outputGrads[index];
           if (grad) {
             grads.delete(output.id);
             this.scope.push(grad.block);
           }
         });
-        current.inputs.forEach((input, index) => {
+        node.inputs.forEach((input, index) => {
           const grad = inputGrads[index];
           if (grad) this.addGradient(grads, input, grad);
         });
         const inner = this.scope;
         this.scope = outer;
         for (const block of inner) block.release();
-      } else current.discard?.();
-      for (const block of current.held) block.release();
+      } else node.discard?.();
+      for (const block of held) block.release();
     }
   }
 

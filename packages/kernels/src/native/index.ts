@@ -1,6 +1,6 @@
 // The native kernels: one call into the C++ addon a kernel. Arguments travel as numbers in one shared array, addresses
 // included, so nothing is allocated or copied at the border.
-import { checked } from '../checks';
+import { checkOperands } from '../checks';
 import type { Kernels } from '../kernels';
 import { kernelNames, signatures, splitCall } from '../signatures';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
@@ -153,6 +153,7 @@ function bindAddon(addon: Addon): NativeKernels {
     if (op === undefined) throw new Error(`the addon has no kernel ${name}: build it anew`);
     kernels[name] = (...args: unknown[]): void => {
       const { operands, sizes, value } = splitCall(signature, args);
+      checkOperands(name, operands, sizes);
       slots.restart();
       for (let i = 0; i < operands.length; i += 1)
         if (signature.args[i] === 'o') slots.operand(operands[i]);
@@ -164,5 +165,5 @@ function bindAddon(addon: Addon): NativeKernels {
       addon.run(op);
     };
   }
-  return checked(kernels as unknown as Kernels) as NativeKernels;
+  return kernels as unknown as NativeKernels;
 }
