@@ -9,6 +9,10 @@ type Recipe = Pick<TrainConfig, 'model' | 'data' | 'precision' | 'steps'> & {
   peak: number;
   /** γ. V3's 0.001 has hundreds of thousands of steps to balance the experts; short runs need longer strides. */
   biasSpeed: number;
+  /** λ at first (default: V3's 0.3). */
+  mtpWeight?: number;
+  /** Decoupled weight decay (default: V3's 0.1). */
+  weightDecay?: number;
   evaluationTokens: number;
   evaluationEvery: number;
   checkpointEvery: number;
@@ -17,6 +21,7 @@ type Recipe = Pick<TrainConfig, 'model' | 'data' | 'precision' | 'steps'> & {
 /** V3's hyper-parameters (§4.2) where a recipe does not say otherwise; shares are V3's tokens over 14.8 T. */
 function withV3(recipe: Recipe): TrainConfig {
   const { model, data, precision, steps, batch, peak } = recipe;
+  const { mtpWeight = 0.3, weightDecay = 0.1 } = recipe;
   return {
     model,
     data,
@@ -24,7 +29,7 @@ function withV3(recipe: Recipe): TrainConfig {
     steps,
     seed: 1,
     batch: { microBatch: batch.sequences, rampFrom: batch.sequences, rampShare: 0, ...batch },
-    optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, maxNorm: 1 },
+    optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay, maxNorm: 1 },
     schedule: {
       learningRate: {
         peak,
@@ -37,7 +42,7 @@ function withV3(recipe: Recipe): TrainConfig {
         ],
       },
       biasSpeed: { speed: recipe.biasSpeed, freezeShare: 0.0338 },
-      mtpWeight: { first: 0.3, last: 0.1, lastShare: 0.3243 },
+      mtpWeight: { first: mtpWeight, last: 0.1, lastShare: 0.3243 },
       balanceFactor: 1e-4,
     },
     evaluation: { every: recipe.evaluationEvery, tokens: recipe.evaluationTokens, stride: 0.5 },
@@ -48,6 +53,10 @@ function withV3(recipe: Recipe): TrainConfig {
 
 const common = { normEps: 1e-6, initStd: 0.02 };
 
+/**
+ * What two cores reach in a minute and a half: many small steps, for which a stronger decay and a weaker λ than V3's
+ * lose least on held-out text.
+ */
 function tiny(): TrainConfig {
   return withV3({
     model: {
@@ -57,7 +66,7 @@ function tiny(): TrainConfig {
       layers: 4,
       denseLayers: 1,
       intermediateSize: 256,
-      maxSequence: 256,
+      maxSequence: 128,
       attention: {
         heads: 4,
         nopeDim: 32,
@@ -86,11 +95,13 @@ function tiny(): TrainConfig {
       tokenizer: { kind: 'bytes', vocabSize: null },
     },
     precision: 'fp8',
-    steps: 400,
-    batch: { sequence: 256, sequences: 16 },
-    peak: 4e-3,
+    steps: 1900,
+    batch: { sequence: 128, sequences: 8 },
+    peak: 6e-3,
     biasSpeed: 0.01,
-    evaluationEvery: 100,
+    mtpWeight: 0.1,
+    weightDecay: 0.3,
+    evaluationEvery: 475,
     evaluationTokens: 16384,
     checkpointEvery: 0,
   });
