@@ -53,9 +53,9 @@ test('without native kernels the bare preset tiny is cut short, and only that', 
   const kernels = { implementation: 'reference', isa: 'none', threads: 1 } as const;
   const bare = await resolveSettings({ preset: 'tiny', seed: 3 }, 'tiny');
   const slow = slowPath(bare, kernels);
-  expect(slow?.note).toContain('16 steps of 1,024 tokens instead of ');
+  expect(slow?.note).toContain('32 steps of 512 tokens instead of ');
   const { config, origins } = await resolveSettings({ seed: 3 }, 'tiny', slow?.layer);
-  expect(config).toMatchObject({ steps: 16, seed: 3, batch: { sequences: 4 } });
+  expect(config).toMatchObject({ steps: 32, seed: 3, batch: { sequences: 8 } });
   expect(origins).toMatchObject({ steps: 'reference kernels', seed: 'flag' });
   expect(slowPath(bare, { ...kernels, implementation: 'native' })).toBeNull();
   for (const options of [{ steps: 400 }, { 'batch.microBatch': 8 }, { preset: 'small' }])
