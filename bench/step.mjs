@@ -39,15 +39,9 @@ const runners = {
   'torch fp32': torch('--precision', 'fp32'),
 };
 
-// numpy and torch are measured at their best: these variables slow some BLAS builds down.
-const { OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, ...environment } = process.env;
-
 /** @param {string[]} command */
 function secondsOf([program, ...args]) {
-  const { status, stdout, stderr } = spawnSync(program, args, {
-    encoding: 'utf8',
-    env: environment,
-  });
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed:\n${stderr}`);
   return JSON.parse(stdout.trim().split('\n').at(-1)).medianStepSeconds;
 }

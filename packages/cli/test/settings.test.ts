@@ -55,7 +55,7 @@ test('without native kernels the bare preset tiny is cut short, and only that', 
   const slow = slowPath(bare, kernels);
   expect(slow?.note).toContain('32 steps of 512 tokens instead of ');
   const { config, origins } = await resolveSettings({ seed: 3 }, 'tiny', slow?.layer);
-  expect(config).toMatchObject({ steps: 32, seed: 3, batch: { sequences: 8 } });
+  expect(config).toMatchObject({ steps: 32, seed: 3, batch: { sequences: 4 } });
   expect(origins).toMatchObject({ steps: 'reference kernels', seed: 'flag' });
   expect(slowPath(bare, { ...kernels, implementation: 'native' })).toBeNull();
   for (const options of [{ steps: 400 }, { 'batch.microBatch': 8 }, { preset: 'small' }])

@@ -93,6 +93,16 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(dequantize(q, { kernels })).toEqual(x);
   });
 
+  test('power-of-two scales are rounded up, so that the largest value still fits', () => {
+    const q = quantize(
+      Float32Array.of(500, -3),
+      { rows: 1, cols: 2 },
+      { powerOfTwo: true, kernels },
+    );
+    expect(q.scales[0]).toBe(2);
+    expect(dequantize(q, { kernels })[0]).toBe(512);
+  });
+
   test('writes into what it is given and allocates nothing then', () => {
     const x = values(6, 1);
     const out: QuantizedMatrix = {

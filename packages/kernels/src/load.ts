@@ -49,6 +49,10 @@ export function loadKernels(): Kernels {
   return (globals[stateKey] ??= choose()).kernels;
 }
 
+/** Cores, up to a number that products of a training step still keep busy. */
+const everyCore = (): number =>
+  Math.min(process.getBuiltinModule('node:os').availableParallelism(), 64);
+
 function choose(): State {
   const forced = environment('BALEEN_KERNELS');
   if (forced !== undefined && forced !== 'reference' && forced !== 'native')
@@ -63,8 +67,7 @@ function choose(): State {
   if (loaded.kernels) {
     const isa = environment('BALEEN_ISA');
     if (isa) loaded.kernels.setIsa(isa);
-    const cores = process.getBuiltinModule('node:os').availableParallelism();
-    loaded.kernels.setThreads(Math.min(cores, 64));
+    loaded.kernels.setThreads(everyCore());
     return { kernels: loaded.kernels, native: loaded.kernels };
   }
   const { reason } = loaded;
@@ -103,16 +106,16 @@ export function nativeKernels(): NativeKernels | null {
 
 /**
  * Sets the size of this process's thread pool; results do not depend on it. The reference always runs on one.
- * @param threads - 1 or more
+ * @param threads - 1 to 256, or 0 for every core (at most 64)
  */
 export function setThreads(threads: number): void {
-  if (!Number.isInteger(threads) || threads < 1 || threads > 256)
-    throw Object.assign(new Error(`threads (${threads}) is not a whole number from 1 to 256`), {
+  if (!Number.isInteger(threads) || threads < 0 || threads > 256)
+    throw Object.assign(new Error(`threads (${threads}) is not a whole number from 0 to 256`), {
       code: 'ERR_BALEEN_CONFIG_THREADS',
       path: 'threads',
-      hint: 'give the number of cores to use',
+      hint: 'give the number of cores to use, or 0 for all',
     });
-  nativeKernels()?.setThreads(threads);
+  nativeKernels()?.setThreads(threads === 0 ? everyCore() : threads);
 }
 
 /**

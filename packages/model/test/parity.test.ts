@@ -124,6 +124,7 @@ for (const [implementation, kernels] of implementations)
             const expected = floats(`mtp_loss.${depth}`)[0];
             expect(Math.abs(sum / (counted[depth] ?? 1) - expected)).toBeLessThan(1e-5);
           }
+          expect(routed.length).toBeGreaterThan(0);
           for (const { name: phase, indices, weights } of routed) {
             const layer = /^layers\.(\d+)/.exec(phase)?.[1];
             if (layer === undefined) continue;
@@ -138,8 +139,10 @@ for (const [implementation, kernels] of implementations)
           });
           run.finish();
           expect(region.liveBytes).toBe(0);
+          let compared = 0;
           for (const { name: key, grad } of checkpointPieces(model)) {
             if (!grad || !reference.tensors.has(`grad.${key}`)) continue;
+            compared += 1;
             const expected = floats(`grad.${key}`);
             const norm = Math.sqrt(expected.reduce((sum, value) => sum + value * value, 0));
             const got = grad.readSync();
@@ -148,6 +151,8 @@ for (const [implementation, kernels] of implementations)
               difference += ((got[i] ?? NaN) - (expected[i] ?? NaN)) ** 2;
             expect(Math.sqrt(difference), key).toBeLessThanOrEqual(1e-3 * norm + 1e-9);
           }
+          const named = [...reference.tensors.keys()].filter((key) => key.startsWith('grad.'));
+          expect(compared).toBe(named.length);
         });
       });
   });

@@ -4,6 +4,7 @@ import {
   existsSync,
   fsyncSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -142,16 +143,17 @@ export function createRun(run: string, contents: RunConfig): void {
       path: run,
       hint: 'choose another folder with --out, or go on with --resume',
     });
-  const temporary = `${run}.tmp`;
+  // A folder that only this call has: something of that name may be anybody's.
+  let temporary: string | null = null;
   try {
-    rmSync(temporary, { recursive: true, force: true });
-    mkdirSync(temporary, { recursive: true });
+    mkdirSync(dirname(run), { recursive: true });
+    temporary = mkdtempSync(`${run}.tmp-`);
     writeRunConfig(temporary, contents);
     // Only an empty folder: whatever came into it since then stays.
     if (present) rmdirSync(run);
     renameSync(temporary, run);
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
+    if (temporary !== null) rmSync(temporary, { recursive: true, force: true });
     throw diskError(error, run);
   }
 }

@@ -1,6 +1,5 @@
 // Everything a run needs before its first step: data, tokenizer, model, optimizer, the checkpoint it goes on from, and
 // the folder it writes to. Whatever is wrong is found here, before anything is written.
-import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { type Kernels, loadKernels, setThreads } from '@baleen/kernels';
@@ -191,7 +190,7 @@ function folderOf(options: TrainOptions, from: FoundRun | null): string | null {
 
 function kernelsFor(config: TrainConfig): Kernels {
   const kernels = loadKernels();
-  setThreads(config.threads === 0 ? Math.min(availableParallelism(), 64) : config.threads);
+  setThreads(config.threads);
   return kernels;
 }
 

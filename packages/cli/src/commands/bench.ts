@@ -1,5 +1,4 @@
 // `baleen bench step`: a training step against the bound that this machine's peaks set.
-import { availableParallelism } from 'node:os';
 
 import { describeKernels, setThreads } from '@baleen/kernels';
 import { benchStep } from '@baleen/trainer';
@@ -46,7 +45,7 @@ export function define(command: Command, voice: Voice): void {
 async function measure(settings: Settings, steps: number | undefined, voice: Voice): Promise<void> {
   const { config, preset, name } = settings;
   const { threads } = config;
-  setThreads(threads === 0 ? availableParallelism() : threads);
+  setThreads(threads);
   voice.say(`Timing steps of ${preset ?? name} in ${config.precision} on made-up tokens …`);
   const progress = await openProgress(voice);
   let result;

@@ -1,5 +1,4 @@
 // `baleen eval <run or checkpoint>`: held-out loss and bits per byte, on the run's own split or on other text.
-import { availableParallelism } from 'node:os';
 
 import { describeKernels, setThreads } from '@baleen/kernels';
 import {
@@ -60,7 +59,7 @@ export function define(command: Command, voice: Voice): void {
       examplesText([
         ['baleen eval runs/tiny-1', 'the run’s newest checkpoint on its held-out text'],
         ['baleen eval runs/tiny-1 --precision fp32', 'what FP8 costs'],
-        ['baleen eval runs/tiny-1/checkpoints/step-200 --data letters/', 'other text'],
+        ['baleen eval runs/tiny-1/checkpoints/step-2000 --data letters/', 'other text'],
       ]),
     );
   addCommonFlags(command);
@@ -70,7 +69,7 @@ export function define(command: Command, voice: Voice): void {
 }
 
 async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void> {
-  setThreads(flags.threads === 0 ? availableParallelism() : flags.threads);
+  setThreads(flags.threads);
   const opened = await openRun(
     path,
     flags.precision === undefined ? {} : { precision: flags.precision },

@@ -1,5 +1,4 @@
 // `baleen generate <run or checkpoint> [prompt]`: text as it is made, to stdout.
-import { availableParallelism } from 'node:os';
 
 import { setThreads } from '@baleen/kernels';
 import { openRun } from '@baleen/trainer';
@@ -85,7 +84,7 @@ async function generateText(
   flags: GenerateFlags,
   voice: Voice,
 ): Promise<void> {
-  setThreads(flags.threads === 0 ? availableParallelism() : flags.threads);
+  setThreads(flags.threads);
   const opened = await openRun(path);
   const seed = flags.seed ?? Math.floor(Math.random() * 2 ** 31);
   const { dim } = voice.err;

@@ -38,7 +38,7 @@ export function define(command: Command, voice: Voice): void {
     .addHelpText(
       'after',
       examplesText([
-        ['baleen train --preset tiny', 'a small model on Moby-Dick, in about a minute'],
+        ['baleen train --preset tiny', 'a small model on Moby-Dick, in a minute or two'],
         ['baleen train --preset small --data notes/ --out runs/notes', 'your own text'],
         ['baleen train --preset tiny --model.moe.routedExperts 16 --precision bf16', 'other sizes'],
         ['baleen train --config mine.yaml --steps 2000', 'a file, and a flag that wins over it'],
