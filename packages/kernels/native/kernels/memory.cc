@@ -18,14 +18,14 @@ void fill(Args args) {
   const double value = args.number();
   if (out.dtype == DType::bf16) {
     const vf x = set1(static_cast<float>(value));
-    forElements(out.size, grain, [&](auto at, long i) { at.store(out.bf16() + i, x); });
+    forElements(out.size, 4 * grain, [&](auto at, long i) { at.store(out.bf16() + i, x); });
     return;
   }
   // FP32 and I32 alike: 32 bits everywhere.
   vf x = set1(static_cast<float>(value));
   if (out.dtype == DType::i32)
     x = asFloat(set1i(static_cast<int32_t>(static_cast<int64_t>(value))));
-  forElements(out.size, grain, [&](auto at, long i) { at.store(out.f32() + i, x); });
+  forElements(out.size, 4 * grain, [&](auto at, long i) { at.store(out.f32() + i, x); });
 }
 
 void copy(Args args) {
