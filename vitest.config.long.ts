@@ -2,7 +2,7 @@ import { defineConfig, mergeConfig } from 'vitest/config';
 
 import shared from './vitest.shared.ts';
 
-// `pnpm test:long`: comparisons that need Python, one file at a time.
+// `pnpm test:long`: comparisons that need Python, and runs killed while they save, one file at a time.
 export default mergeConfig(
   shared,
   defineConfig({

@@ -42,7 +42,7 @@ describe('precedence', () => {
       ...['train', '--dry-run', '--preset', 'tiny', '--steps', '3', '--batch.sequence=64'],
       ...['--data', 'a.txt,b.txt', '--data', 'c.txt', '--model.attention.queryRank', 'null'],
     );
-    expect(value).toMatchObject({ steps: 3, tokensPerStep: 64 * 16 });
+    expect(value).toMatchObject({ steps: 3, tokensPerStep: 64 * presets.tiny().batch.sequences });
     const narrow = value as { params: number };
     const { value: wide } = await json('train', '--dry-run', '--preset', 'tiny');
     expect(narrow.params).not.toBe((wide as typeof narrow).params);

