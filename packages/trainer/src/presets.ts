@@ -325,8 +325,8 @@ export const presets: Readonly<Record<PresetName, () => TrainConfig>> = {
 /** One line on each preset. */
 export const presetDescriptions: Readonly<Record<PresetName, string>> = {
   tiny: 'about 1 M parameters on Moby-Dick’s bytes, FP8; a minute or two on two cores with AVX-512',
-  small: 'about 13 M parameters on speeches and Moby-Dick, BPE of 4,096; about 10 minutes',
-  base: 'about 65 M parameters on your own text (folder ./data), BPE of 8,192; a server’s night',
+  small: 'about 13 M parameters on speeches and Moby-Dick, BPE of 4,096',
+  base: 'about 65 M parameters on your own text (folder ./data), BPE of 8,192',
   'v3-16b': 'the published 16B shapes: to plan, inspect and convert',
   'v3-671b': 'DeepSeek-V3 itself: to plan, inspect and convert',
 };
