@@ -1,5 +1,5 @@
 // Text generation: one token at a time through the latent cache.
-import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
+import { mulberry32, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 
 import type { Decoder } from './decoder';
 
@@ -48,7 +48,7 @@ export function* generate(
   const region = new Region(model.kernels, 'generation');
   const caches = model.caches(region, capacity);
   const phases = model.hiddenPhases(caches);
-  const random = uniform(seed);
+  const random = mulberry32(seed);
   let next: Int32Array = prompt;
   try {
     for (let made = 0; made < maxTokens; made += 1) {
@@ -122,15 +122,4 @@ export function choose(
     if (rest < 0) return order[i] ?? best;
   }
   return order[Math.max(0, count - 1)] ?? best;
-}
-
-/** mulberry32. */
-function uniform(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }

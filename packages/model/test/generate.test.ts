@@ -7,8 +7,12 @@ import { implementationsOf, randomFrom } from '../../../test/support';
 import { choose, type Decoder, generate } from '../src/index';
 import { smallModel } from './small';
 
-/** The likeliest next token, computed from scratch. */
-function nextOf(model: Decoder, tokens: number[]): number {
+/** The next token, the likeliest unless told otherwise, computed from scratch. */
+function nextOf(
+  model: Decoder,
+  tokens: number[],
+  { temperature, random } = { temperature: 0, random: () => 0 },
+): number {
   const { kernels } = model;
   const ids = tensorFrom(
     new Region(kernels, 'inputs'),
@@ -23,7 +27,7 @@ function nextOf(model: Decoder, tokens: number[]): number {
   let best = -1;
   run.tape.scoped(() => {
     const logits = model.logits(run.tape, h).readSync();
-    best = choose(Float32Array.from(logits.slice(-20)), 0, 1, () => 0);
+    best = choose(Float32Array.from(logits.slice(-20)), temperature, 1, random);
     return [];
   });
   run.finish();
@@ -69,6 +73,17 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     ];
     expect(sample(1)).toEqual(sample(1));
     expect(sample(1)).not.toEqual(sample(2));
+  });
+
+  test('tokens are chosen by the numbers their seed has always given', () => {
+    const model = smallModel(kernels);
+    // mulberry32 from seed 1.
+    const stream = [2693262067, 11749833, 2265367787, 4213581821, 4159151403, 1207330352];
+    const tokens = [7];
+    for (const bits of stream)
+      tokens.push(nextOf(model, tokens, { temperature: 2, random: () => bits / 2 ** 32 }));
+    const options = { maxTokens: stream.length, temperature: 2, seed: 1 };
+    expect([...generate(model, Int32Array.of(7), options)]).toEqual(tokens.slice(1));
   });
 
   test('a prompt that is empty or too long is refused', () => {

@@ -43,6 +43,7 @@ export {
   type Phase,
   Run,
 } from './phase';
+export { mulberry32 } from './random';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
 export { Tape, type TapeOptions } from './tape';

@@ -1,6 +1,7 @@
 // Parameters, state and the modules that own them.
 import type { Kernels, View } from '@baleen/kernels';
 
+import { gaussian } from './random';
 import { Region } from './region';
 import { emptyTensor, type ScaledTensor, type Shape, Tensor, writeTensor } from './tensor';
 
@@ -186,29 +187,6 @@ function hash(text: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i += 1) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
   return h >>> 0;
-}
-
-/** Standard normal numbers: Box–Muller pairs over a mulberry32 stream. */
-function gaussian(seed: number): () => number {
-  let state = seed;
-  const uniform = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
-  };
-  let spare: number | null = null;
-  return () => {
-    if (spare !== null) {
-      const value = spare;
-      spare = null;
-      return value;
-    }
-    const radius = Math.sqrt(-2 * Math.log(uniform()));
-    const angle = 2 * Math.PI * uniform();
-    spare = radius * Math.sin(angle);
-    return radius * Math.cos(angle);
-  };
 }
 
 /** The view of a parameter's values in a product's precision.

@@ -162,6 +162,24 @@ describe('modules', () => {
     );
   });
 
+  test('begin with the values their seed and name have always given', () => {
+    const leaf = new Leaf(new Pools(kernels));
+    initialize(leaf, 0.5, 5);
+    // mulberry32 from the FNV-1a hash of "5:weight", taken in pairs (Box–Muller).
+    const stream = [3865470181, 2936012430, 3359552839, 3628098961];
+    const [a, b, c, d] = stream.map((bits) => (bits + 0.5) / 4294967296);
+    const [first, second] = [a, c].map((u) => Math.sqrt(-2 * Math.log(u)));
+    const [turn, next] = [b, d].map((u) => 2 * Math.PI * u);
+    expect(leaf.weight.data.readSync().slice(0, 4)).toEqual(
+      Float32Array.of(
+        0.5 * first * Math.cos(turn),
+        0.5 * first * Math.sin(turn),
+        0.5 * second * Math.cos(next),
+        0.5 * second * Math.sin(next),
+      ),
+    );
+  });
+
   test('decay matrices and leave vectors alone, unless told', () => {
     const pools = new Pools(kernels);
     const tree = new Tree(pools, ['a']);

@@ -1,7 +1,7 @@
 // Measures training steps on made-up tokens: how fast, how close to what the machine could do, and where the time goes.
 import { type Kernels, loadKernels, measurePeaks, timedKernels } from '@baleen/kernels';
 import { Decoder } from '@baleen/model';
-import { initialize } from '@baleen/tensor';
+import { initialize, mulberry32 } from '@baleen/tensor';
 
 import type { TrainConfig } from './config';
 import { boundSeconds, stepCosts } from './estimate';
@@ -135,13 +135,10 @@ async function measure(
   return times;
 }
 
-/** One long document of evenly spread tokens (a linear congruential sequence, high bits). */
+/** One long document of evenly spread tokens. */
 function randomTokens(count: number, vocabulary: number): StepBatch {
-  let state = 1;
-  const stream = Int32Array.from({ length: count + 1 }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * vocabulary);
-  });
+  const random = mulberry32(1);
+  const stream = Int32Array.from({ length: count + 1 }, () => Math.floor(random() * vocabulary));
   const documents = new Int32Array(count);
   return {
     ids: stream.slice(0, count),

@@ -36,6 +36,17 @@ describe('Packer', () => {
     expect(epochOf(new Packer(documents, options))).toBe(orders[0]);
   });
 
+  test('the order of a seed and an epoch never changes: runs resume in it', () => {
+    const single = Array.from({ length: 9 }, (_, i) => Int32Array.of(i));
+    const ordered = (packer: Packer): number[] =>
+      [...packer.next(packer.tokensPerEpoch, 1).ids].filter((token) => token !== 256);
+    const packer = new Packer(single, options);
+    expect(ordered(packer)).toEqual([4, 7, 2, 3, 5, 1, 6, 0, 8]);
+    expect(ordered(packer)).toEqual([6, 2, 5, 8, 1, 4, 0, 7, 3]);
+    const other = new Packer(single, { ...options, seed: 8 });
+    expect(ordered(other)).toEqual([3, 0, 5, 4, 1, 8, 6, 2, 7]);
+  });
+
   test('every document comes first equally often', () => {
     const packer = new Packer(
       Array.from({ length: 4 }, (_, i) => Int32Array.of(i)),

@@ -2,6 +2,8 @@
 //
 // Every document is followed by the separator; the order is shuffled anew in every epoch. Nothing is padded or dropped,
 // and attention is not masked at document borders (DeepSeek-V3, §4.1).
+import { mulberry32 } from '@baleen/tensor';
+
 import { dataError } from './errors';
 
 /** A batch of sequences, as the model and `mtpTargets` of @baleen/mtp take it; B sequences of S tokens. */
@@ -224,12 +226,9 @@ export class Packer {
 /** The order of an epoch: Fisher–Yates over mulberry32, begun anew from seed and epoch, so that no state is kept. */
 function shuffled(count: number, seed: number, epoch: number): Int32Array {
   const order = Int32Array.from({ length: count }, (_, index) => index);
-  let state = Math.imul(seed | 0, 0x9e3779b1) ^ Math.imul(epoch + 1, 0x85ebca6b);
+  const random = mulberry32(Math.imul(seed | 0, 0x9e3779b1) ^ Math.imul(epoch + 1, 0x85ebca6b));
   for (let last = count - 1; last > 0; last -= 1) {
-    state = (state + 0x6d2b79f5) | 0;
-    let bits = Math.imul(state ^ (state >>> 15), state | 1);
-    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61);
-    const other = Math.floor((((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32) * (last + 1));
+    const other = Math.floor(random() * (last + 1));
     const kept = order[last];
     order[last] = order[other];
     order[other] = kept;
