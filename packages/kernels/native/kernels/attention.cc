@@ -131,7 +131,7 @@ void attention(Args args) {
       const long width = s.seen(i0 + rows - 1);
       const Source queries = headRows(q.data, s, b * s.queries + i0, h, s.queryWidth, false);
       packA(packedQ, queries, 0, rows, 0, s.queryWidth);
-      multiplyPanels({packedQ, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {scores, s.keys, false}, false});
+      multiplyPanels({packedQ, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {scores, s.keys, false}});
       for (long r = 0; r < rows; r += 1) {
         float* z = scores + r * s.keys;
         uint16_t* p = low ? halves + r * s.keys : nullptr;
@@ -146,7 +146,7 @@ void attention(Args args) {
           plainSource(low ? static_cast<void*>(halves) : static_cast<void*>(scores), s.dtype, s.keys, false);
       packA(packedQ, probabilities, 0, rows, 0, width);
       float* result = out.f32() + ((b * s.queries + i0) * s.heads + h) * s.valueWidth;
-      multiplyPanels({packedQ, rows, width, probabilities, packedV, s.keys, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {result, s.heads * s.valueWidth, false}, false});
+      multiplyPanels({packedQ, rows, width, probabilities, packedV, s.keys, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {result, s.heads * s.valueWidth, false}});
       for (long r = 0; r < rows; r += 1)
         for (long d = 0; d < s.valueWidth; d += 1) result[r * s.heads * s.valueWidth + d] /= totals[r];
     }
@@ -260,9 +260,9 @@ void attentionBackward(Args args) {
         gradients = plainSource(grads, DType::bf16, s.valueWidth, false);
       }
       packA(packed, queries, 0, rows, 0, s.queryWidth);
-      multiplyPanels({packed, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {p, s.keys, false}, false});
+      multiplyPanels({packed, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {p, s.keys, false}});
       packA(packed, gradients, 0, rows, 0, s.valueWidth);
-      multiplyPanels({packed, rows, s.valueWidth, gradients, packedV, s.valueWidth, 0, 0, ceilDiv(width, rowsB), width, {ds, s.keys, false}, false});
+      multiplyPanels({packed, rows, s.valueWidth, gradients, packedV, s.valueWidth, 0, 0, ceilDiv(width, rowsB), width, {ds, s.keys, false}});
       for (long r = 0; r < rows; r += 1) {
         float* pr = p + r * s.keys;
         float* dsr = ds + r * s.keys;
@@ -280,19 +280,19 @@ void attentionBackward(Args args) {
       // dq = dS · k
       const Source dsRows = plainSource(dsData, s.dtype, s.keys, false);
       packA(packed, dsRows, 0, rows, 0, width);
-      multiplyPanels({packed, rows, width, dsRows, packedKSums, s.keys, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dq.f32() + ((b * s.queries + i0) * s.heads + h) * s.queryWidth, keyStride, false}, false});
+      multiplyPanels({packed, rows, width, dsRows, packedKSums, s.keys, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dq.f32() + ((b * s.queries + i0) * s.heads + h) * s.queryWidth, keyStride, false}});
       // dk += dSᵀ · q, dv += Pᵀ · dout: sums over the block's rows.
       Source across = plainSource(dsData, s.dtype, s.keys, true);
       Source ownQueries = queries;
       ownQueries.transposed = true;
       packRowsB(packedQSums, ownQueries, s.queryWidth, rows);
       packA(packed, across, 0, width, 0, rows);
-      multiplyPanels({packed, width, rows, across, packedQSums, rows, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dkHead, keyStride, true}, false});
+      multiplyPanels({packed, width, rows, across, packedQSums, rows, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dkHead, keyStride, true}});
       across.data = pData;
       gradients.transposed = true;
       packRowsB(packedGSums, gradients, s.valueWidth, rows);
       packA(packed, across, 0, width, 0, rows);
-      multiplyPanels({packed, width, rows, across, packedGSums, rows, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {dvHead, valueStride, true}, false});
+      multiplyPanels({packed, width, rows, across, packedGSums, rows, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {dvHead, valueStride, true}});
     }
   });
 }

@@ -1,4 +1,5 @@
 // Packing of operands into panels (see product.h): values become FP32, or pairs of BF16 with the even k above.
+#include "pairs.h"
 #include "product.h"
 
 namespace baleen {
@@ -28,38 +29,6 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
   return fromE4m3(load8(codes));
 #endif
 }
-
-#if defined(BALEEN_AVX512BF16)
-/** 32 values as BF16 patterns in ascending order; the first n of them, zeros behind. */
-inline __m512i loadHalves(const void* data, DType dtype, long at, long n) {
-  const __mmask32 mask = n >= 32 ? ~0u : n <= 0 ? 0u : (1u << n) - 1u;
-  if (dtype == DType::bf16)
-    return _mm512_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(data) + at);
-  const __m256i codes = _mm256_maskz_loadu_epi8(mask, static_cast<const uint8_t*>(data) + at);
-  const __m512i wide = _mm512_cvtepu8_epi16(codes);
-  const __m512i magnitude = _mm512_and_si512(wide, _mm512_set1_epi16(0x7f));
-  const __m512i sign = _mm512_slli_epi16(_mm512_and_si512(wide, _mm512_set1_epi16(0x80)), 8);
-  __m512i bits = _mm512_add_epi16(_mm512_slli_epi16(magnitude, 4), _mm512_set1_epi16(120 << 7));
-  // Codes below 8 are multiples of 2⁻⁹: their BF16 patterns from a table, by permutation.
-  const __m512i table = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                         0x3c60, 0x3c40, 0x3c20, 0x3c00, 0x3bc0, 0x3b80, 0x3b00, 0);
-  bits = _mm512_mask_permutexvar_epi16(
-      bits, _mm512_cmplt_epu16_mask(magnitude, _mm512_set1_epi16(8)), magnitude, table);
-  bits = _mm512_mask_mov_epi16(bits, _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7f)),
-                               _mm512_set1_epi16(0x7fc0));
-  return _mm512_or_si512(bits, sign);
-}
-
-/** The BF16 patterns of W values in the lower halves of integers. */
-inline vi halfLanes(const void* data, DType dtype, long at, long n) {
-  if (dtype == DType::bf16) {
-    const __m256i x = _mm256_maskz_loadu_epi16(n >= W ? 0xffff : firstLanes(n),
-                                               static_cast<const uint16_t*>(data) + at);
-    return _mm512_cvtepu16_epi32(x);
-  }
-  return shiftRight<16>(asInt(loadAny(data, dtype, at, n)));
-}
-#endif
 
 #if defined(BALEEN_AVX512)
 /** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
@@ -115,10 +84,7 @@ void transposeWords(const float* in, long stride, long width, float* out, long r
 void rowWords(float* out, const Source& s, long row, long k0, long length) {
 #if defined(BALEEN_AVX512BF16)
   if (pairs(s.dtype)) {
-    for (long kk = 0; kk < length; kk += 32) {
-      const __m512i x = loadHalves(s.data, s.dtype, row * s.stride + k0 + kk, length - kk);
-      _mm512_storeu_si512(out + kk / 2, _mm512_rol_epi32(x, 16));
-    }
+    pairsAlongRow(out, s, row, k0, length);
     return;
   }
 #endif
@@ -127,50 +93,42 @@ void rowWords(float* out, const Source& s, long row, long k0, long length) {
 }
 
 /**
- * A block of a transposed source, for several panels side by side (`stride` words apart): words of `rows` neighbouring
- * rows for each k, or pair of them. The panels are inside the loop over k, so that a line of memory is read once.
+ * A block of a transposed source, for panels of R rows side by side (`stride` words apart): words of a panel's rows for
+ * each k, or pair of them. The panels are inside the loop over k, so that a line of memory is read once.
  */
-void columnWords(float* out, long stride, const Source& s, long first, long count, long rows, long k0, long length) {
-  const bool two = pairs(s.dtype);
-  for (long kk = 0; kk < length; kk += two ? 2 : 1) {
-    const long at = (k0 + kk) * s.stride + first;
-    float* words = out + (two ? kk / 2 : kk) * rows;
-    for (long panel = 0; panel < count; panel += rows, words += stride)
-      for (long i = 0; i < rows; i += W) {
-        const long n = minOf(rows, count - panel) - i;
-        vf word;
+template <long R>
+void columnWords(float* out, long stride, const Source& s, long first, long count, long k0, long length) {
 #if defined(BALEEN_AVX512BF16)
-        if (two) {
-          const vi upper = shiftLeft<16>(halfLanes(s.data, s.dtype, at + panel + i, n));
-          const vi lower =
-              kk + 1 < length ? halfLanes(s.data, s.dtype, at + s.stride + panel + i, n) : set1i(0);
-          word = asFloat(ori(upper, lower));
-        } else {
-          word = loadAny(s.data, s.dtype, at + panel + i, n);
-        }
-#else
-        word = loadAny(s.data, s.dtype, at + panel + i, n);
+  if (pairs(s.dtype)) {
+    pairsOfColumns<R>(out, stride, s, first, count, k0, length);
+    return;
+  }
 #endif
-        if (i + W <= rows) {
+  for (long kk = 0; kk < length; kk += 1) {
+    const long at = (k0 + kk) * s.stride + first;
+    float* words = out + kk * R;
+    for (long panel = 0; panel < count; panel += R, words += stride)
+      for (long i = 0; i < R; i += W) {
+        const vf word = loadAny(s.data, s.dtype, at + panel + i, minOf(R, count - panel) - i);
+        if (i + W <= R) {
           store(words + i, word);
         } else {
-          storePartial(words + i, word, rows - i);
+          storePartial(words + i, word, R - i);
         }
       }
   }
 }
 
-/** The panel's scales [block of k][row]. */
+/** The panel's scales [block of k][row]; blocks span 128 along k and 1 or 128 across. */
 void packScales(float* out, const Source& s, long first, long count, long rows, long k0, long k) {
-  for (long kb = 0; kb * depth < k; kb += 1)
-    for (long i = 0; i < rows; i += 1) {
-      const long row = first + (i < count ? i : 0);
-      const long kk = k0 + kb * depth;
-      const long at = s.transposed
-                          ? (kk / s.blockRows) * s.scaleStride + row / s.blockCols
-                          : (row / s.blockRows) * s.scaleStride + kk / s.blockCols;
-      out[kb * rows + i] = s.scales[at];
-    }
+  const bool fine = (s.transposed ? s.blockCols : s.blockRows) == 1;
+  const long across = s.transposed ? 1 : s.scaleStride;
+  const float* at = s.scales + k0 / depth * (s.transposed ? s.scaleStride : 1);
+  for (long kk = 0; kk < k; kk += depth, out += rows, at += s.transposed ? s.scaleStride : 1) {
+    for (long i = 0; i < count; i += 1) out[i] = at[(fine ? first + i : (first + i) / depth) * across];
+    // Rows that are not there: any number will do.
+    for (long i = count; i < rows; i += 1) out[i] = 0;
+  }
 }
 
 float* scalesOf(void* panel, DType dtype, long rows, long k) {
@@ -186,7 +144,7 @@ void packA(void* panels, const Source& s, long first, long count, long k0, long 
   for (long kk = 0; kk < k; kk += depth, out += words) {
     const long length = minOf(depth, k - kk);
     if (s.transposed) {
-      columnWords(out, stride, s, first, count, rowsA, k0 + kk, length);
+      columnWords<rowsA>(out, stride, s, first, count, k0 + kk, length);
       continue;
     }
     // The last panel's rows that are not there stay as they are: nobody stores what comes of them.
@@ -206,7 +164,7 @@ void packB(void* panel, const Source& s, long first, long count, long k) {
   for (long kk = 0; kk < k; kk += depth, out += words) {
     const long length = minOf(depth, k - kk);
     if (s.transposed) {
-      columnWords(out, 0, s, first, count, rowsB, kk, length);
+      columnWords<rowsB>(out, 0, s, first, count, kk, length);
     } else {
       const long stride = words / rowsB;
       for (long i = 0; i < rowsB; i += 1)

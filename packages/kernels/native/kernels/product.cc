@@ -7,74 +7,77 @@ namespace BALEEN_ISA {
 namespace {
 
 /**
- * One block of k of one tile: R rows of a times two vectors of b's columns, summed in ascending k from zero, then
+ * One block of k of one tile: R rows of a times V vectors of b's columns, summed in ascending k from zero, then
  * sum = fl(sum + fl(acc · fl(scaleA · scaleB))), or without scales fl(sum + acc). `ByRow` says how a's block lies: row
  * after row, or k after k.
  */
-template <int R, bool Pairs, bool ByRow>
+template <int R, int V, bool Pairs, bool ByRow>
 void tileBlock(const float* a, const float* b, long steps, float* sum, long stride, bool add_,
                const float* scaleA, const float* scaleB) {
   constexpr long aRow = ByRow ? (Pairs ? depth / 2 : depth) : 1;
   constexpr long aStep = ByRow ? 1 : rowsA;
-  vf acc[R][2];
+  vf acc[R][V];
 #pragma GCC unroll 16
-  for (int i = 0; i < R; i += 1) acc[i][0] = acc[i][1] = set1(0);
+  for (int i = 0; i < R; i += 1)
+    for (int v = 0; v < V; v += 1) acc[i][v] = set1(0);
   for (long step = 0; step < steps; step += 1) {
-    const vf b0 = load(b);
-    const vf b1 = load(b + W);
+    vf y[V];
+    for (int v = 0; v < V; v += 1) y[v] = load(b + v * W);
     b += rowsB;
 #pragma GCC unroll 16
     for (int i = 0; i < R; i += 1) {
       const vf x = set1(a[i * aRow]);
+      for (int v = 0; v < V; v += 1) {
 #if defined(BALEEN_AVX512BF16)
-      if constexpr (Pairs) {
-        acc[i][0] = _mm512_dpbf16_ps(acc[i][0], (__m512bh)x, (__m512bh)b0);
-        acc[i][1] = _mm512_dpbf16_ps(acc[i][1], (__m512bh)x, (__m512bh)b1);
-        continue;
-      }
+        if constexpr (Pairs) {
+          acc[i][v] = _mm512_dpbf16_ps(acc[i][v], (__m512bh)x, (__m512bh)y[v]);
+          continue;
+        }
 #endif
-      acc[i][0] = fma(x, b0, acc[i][0]);
-      acc[i][1] = fma(x, b1, acc[i][1]);
+        acc[i][v] = fma(x, y[v], acc[i][v]);
+      }
     }
     a += aStep;
   }
   if (scaleA != nullptr) {
-    const vf s0 = load(scaleB);
-    const vf s1 = load(scaleB + W);
+    vf s[V];
+    for (int v = 0; v < V; v += 1) s[v] = load(scaleB + v * W);
 #pragma GCC unroll 16
-    for (int i = 0; i < R; i += 1) {
-      const vf s = set1(scaleA[i]);
-      acc[i][0] = mul(acc[i][0], mul(s, s0));
-      acc[i][1] = mul(acc[i][1], mul(s, s1));
+    for (int i = 0; i < R; i += 1)
+      for (int v = 0; v < V; v += 1) acc[i][v] = mul(acc[i][v], mul(set1(scaleA[i]), s[v]));
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; i += 1)
+    for (int v = 0; v < V; v += 1) {
+      float* at = sum + i * stride + v * W;
+      store(at, add_ ? add(load(at), acc[i][v]) : acc[i][v]);
     }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < R; i += 1) {
-    float* at = sum + i * stride;
-    store(at, add_ ? add(load(at), acc[i][0]) : acc[i][0]);
-    store(at + W, add_ ? add(load(at + W), acc[i][1]) : acc[i][1]);
-  }
 }
 
 using TileBlock = void (*)(const float*, const float*, long, float*, long, bool, const float*, const float*);
 
-template <int R>
+template <int R, int V>
 TileBlock chooseLayout(bool usePairs, bool byRow) {
 #if defined(BALEEN_AVX512BF16)
-  if (usePairs) return byRow ? &tileBlock<R, true, true> : &tileBlock<R, true, false>;
+  if (usePairs) return byRow ? &tileBlock<R, V, true, true> : &tileBlock<R, V, true, false>;
 #else
   (void)usePairs;
 #endif
-  return byRow ? &tileBlock<R, false, true> : &tileBlock<R, false, false>;
+  return byRow ? &tileBlock<R, V, false, true> : &tileBlock<R, V, false, false>;
 }
 
-/** The fewest rows that hold `rows`: a panel's last rows need not cost a whole panel. */
-TileBlock choose(long rows, bool usePairs, bool byRow) {
+template <int V>
+TileBlock chooseRows(long rows, bool usePairs, bool byRow) {
   constexpr int half = rowsA / 2;
   constexpr int few = rowsA == 14 ? 2 : 1;
-  if (rows <= few) return chooseLayout<few>(usePairs, byRow);
-  if (rows <= half) return chooseLayout<half>(usePairs, byRow);
-  return chooseLayout<rowsA>(usePairs, byRow);
+  if (rows <= few) return chooseLayout<few, V>(usePairs, byRow);
+  if (rows <= half) return chooseLayout<half, V>(usePairs, byRow);
+  return chooseLayout<rowsA, V>(usePairs, byRow);
+}
+
+/** The least work that holds `rows` × `cols`: a panel's last rows or columns need not cost a whole tile. */
+TileBlock choose(long rows, long cols, bool usePairs, bool byRow) {
+  return cols <= W ? chooseRows<1>(rows, usePairs, byRow) : chooseRows<2>(rows, usePairs, byRow);
 }
 
 /** Writes or adds finished sums to a row of the output. */
@@ -107,7 +110,8 @@ void multiplyPanels(const PanelProduct& p) {
   const long blocks = ceilDiv(p.k, depth);
   const bool usePairs = pairs(dtype);
   const bool scaled = p.a.scales != nullptr;
-  alignas(64) float tile[rowsA * rowsB];
+  alignas(64) float buffer[rowsA * rowsB];
+  float* sums = p.sums;
   for (long panel = p.panel0; panel < p.panel1; panel += 1) {
     const float* whole = reinterpret_cast<const float*>(static_cast<const char*>(p.packedB) + panel * bPanel);
     const float* b = whole + p.firstBlock * bBlock;
@@ -117,20 +121,20 @@ void multiplyPanels(const PanelProduct& p) {
       const float* a = reinterpret_cast<const float*>(static_cast<const char*>(p.packedA) + row / rowsA * aPanel);
       const float* scalesA = a + blocks * aBlock;
       const long rows = minOf(rowsA, p.m - row);
-      const TileBlock block = choose(rows, usePairs, !p.a.transposed);
+      const TileBlock block = choose(rows, cols, usePairs, !p.a.transposed);
+      // Sums of several blocks grow in a tile of their own: rows of a wide output fall on each other in the cache.
+      const bool direct = sums == nullptr && blocks == 1 && rows == rowsA && cols == rowsB;
       float* c = p.out.c + row * p.out.stride + panel * rowsB;
-      // Straight into the output where the whole tile exists and nothing has to be added after the last block.
-      const bool direct =
-          p.goesOn || (rows == rowsA && cols == rowsB && (!p.out.accumulate || blocks == 1));
-      float* sum = direct ? c : tile;
-      const long stride = direct ? p.out.stride : rowsB;
-      const bool onto = p.goesOn ? p.firstBlock > 0 : direct && p.out.accumulate;
+      float* tile = direct ? c : sums != nullptr ? sums : buffer;
+      const bool onto = direct ? p.out.accumulate : sums != nullptr && p.firstBlock > 0;
       for (long kb = 0; kb < blocks; kb += 1) {
         const long length = minOf(depth, p.k - kb * depth);
-        block(a + kb * aBlock, b + kb * bBlock, usePairs ? (length + 1) / 2 : length, sum, stride, kb > 0 || onto,
-              scaled ? scalesA + kb * rowsA : nullptr, scalesB + kb * rowsB);
+        block(a + kb * aBlock, b + kb * bBlock, usePairs ? (length + 1) / 2 : length, tile,
+              direct ? p.out.stride : rowsB, kb > 0 || onto, scaled ? scalesA + kb * rowsA : nullptr,
+              scalesB + kb * rowsB);
       }
-      if (!direct) writeTile(tile, p.out, c, rows, cols);
+      if (!direct && p.last) writeTile(tile, p.out, c, rows, cols);
+      if (sums != nullptr) sums += rowsA * rowsB;
     }
   }
 }
@@ -167,29 +171,19 @@ long chunkRows(const Problem& p) {
 
 /** Rows [first, first + rows) times panels [panel0, panel1). */
 void runChunk(const Problem& p, const char* packedB, long first, long rows, long panel0, long panel1) {
-  const long length = minOf(p.k, segment);
+  const long tiles = ceilDiv(rows, rowsA);
   char* packed = static_cast<char*>(
-      scratch(Scratch::packedA, static_cast<size_t>(ceilDiv(rows, rowsA) * panelBytes(rowsA, length, p.a.dtype))));
-  float* c = p.out.c + first * p.out.stride;
-  if (p.k <= segment) {
-    packA(packed, p.a, first, rows, 0, p.k);
-    multiplyPanels({packed, rows, p.k, p.a, packedB, p.k, 0, panel0, panel1, p.n,
-                    {c, p.out.stride, p.out.accumulate}, false});
-    return;
-  }
-  // Sums grow in a buffer of whole tiles, and meet the output at the end.
-  const long width = (panel1 - panel0) * rowsB;
-  float* sums = static_cast<float*>(
-      scratch(Scratch::sums, static_cast<size_t>(ceilDiv(rows, rowsA) * rowsA * width) * 4));
+      scratch(Scratch::packedA, static_cast<size_t>(tiles * panelBytes(rowsA, minOf(p.k, segment), p.a.dtype))));
+  // Between segments sums wait tile by tile.
+  float* sums = p.k <= segment ? nullptr
+                               : static_cast<float*>(scratch(Scratch::sums, static_cast<size_t>(
+                                     tiles * (panel1 - panel0) * rowsA * rowsB * 4)));
+  const Output out = {p.out.c + first * p.out.stride, p.out.stride, p.out.accumulate};
   for (long k0 = 0; k0 < p.k; k0 += segment) {
     const long k = minOf(segment, p.k - k0);
     packA(packed, p.a, first, rows, k0, k);
-    multiplyPanels({packed, rows, k, p.a, packedB, p.k, k0 / depth, panel0, panel1, p.n,
-                    {sums - panel0 * rowsB, width, false}, true});
+    multiplyPanels({packed, rows, k, p.a, packedB, p.k, k0 / depth, panel0, panel1, p.n, out, sums, k0 + k == p.k});
   }
-  const long cols = minOf(p.n - panel0 * rowsB, width);
-  for (long i = 0; i < rows; i += 1)
-    writeRow(c + i * p.out.stride + panel0 * rowsB, sums + i * width, cols, p.out.accumulate);
 }
 
 void runTask(const Problem& p, const Plan& plan, long task) {

@@ -86,8 +86,10 @@ struct PanelProduct {
   long panel1;
   long n;
   Output out;
-  /** The output holds the sum of the blocks before, in whole tiles: rows and columns are padded. */
-  bool goesOn;
+  /** Sums of the blocks before, whole tiles one behind the other in the order they are made; or null. */
+  float* sums = nullptr;
+  /** After these blocks the sums go out. */
+  bool last = true;
 };
 
 void multiplyPanels(const PanelProduct& product);

@@ -1,0 +1,391 @@
+// What `bench kernels` measures: each case is one kernel, or the kernels that make up one product of a linear layer, at a
+// shape that training has, with the work it counts.
+//
+// Legend: m, n, k of a product [m, k] · [k, n]; R rows (tokens), B sequences, L tokens of a sequence, H heads, Dq width of
+// queries and keys, Dv of values, E experts.
+import type { Kernels, Operand } from '@baleen/kernels';
+import { emptyTensor, Region, ScaledTensor, type Tensor, writeTensor } from '@baleen/tensor';
+
+/** The peak a case is held against. */
+export type PeakName = 'fp32' | 'bf16Dot' | 'copy';
+
+/** One measurement to take. */
+export interface KernelCase {
+  /** Its name, as the results say it. */
+  kernel: string;
+  /** Sizes, in the order the name's documentation gives. */
+  shape: readonly number[];
+  /** The peak it is held against. */
+  of: PeakName;
+  /** Floating-point operations (peaks in FLOP/s) or bytes read plus written once (copy). */
+  work: number;
+  /** Measured with all threads too, besides one. */
+  everyThread: boolean;
+  /** Takes memory and returns the work; the memory is let go when the function is. */
+  prepare(kernels: Kernels): () => void;
+}
+
+const block = 128;
+
+/** Rows of a micro-batch of `small`: 8 sequences of 256 tokens. */
+const rows = 2048;
+/** `small`'s linear layers: [in, out]. */
+const linears: readonly (readonly [number, number])[] = [
+  [256, 128],
+  [256, 160],
+  [128, 512],
+  [256, 256],
+  [256, 768],
+  [768, 256],
+  [128, 256],
+];
+
+/** Makes operands in a region of their own. */
+class Operands {
+  private readonly region: Region;
+  private seed = 1;
+
+  constructor(private readonly kernels: Kernels) {
+    this.region = new Region(kernels, 'bench');
+  }
+
+  /** FP32 values spread evenly over (−1, 1), from a linear congruential sequence. */
+  f32(...shape: number[]): Tensor {
+    const tensor = emptyTensor(this.region, shape);
+    const values = new Float32Array(tensor.size);
+    let state = (this.seed += 1);
+    for (let i = 0; i < values.length; i += 1) {
+      state = (Math.imul(state, 1664525) + 1013904223) | 0;
+      values[i] = state / 2 ** 31;
+    }
+    writeTensor(tensor, values);
+    return tensor;
+  }
+
+  bf16(...shape: number[]): Tensor {
+    const out = emptyTensor(this.region, shape, 'bf16');
+    this.kernels.cast(out, this.f32(...shape));
+    return out;
+  }
+
+  i32(values: readonly number[]): Tensor {
+    const out = emptyTensor(this.region, [values.length], 'i32');
+    writeTensor(out, Int32Array.from(values));
+    return out;
+  }
+
+  /** An FP8 tensor with room for its scales, not written yet. */
+  scaled(shape: readonly number[], blockRows: number, blockCols: number, scaleRows?: number): ScaledTensor {
+    const [stack, r, c] = shape.length === 3 ? shape : [1, ...shape];
+    return new ScaledTensor(
+      emptyTensor(this.region, shape, 'e4m3'),
+      emptyTensor(this.region, [stack * (scaleRows ?? Math.ceil(r / blockRows)), Math.ceil(c / blockCols)]),
+      blockRows,
+      blockCols,
+    );
+  }
+
+  fp8(shape: readonly number[], blockRows: number, blockCols: number): ScaledTensor {
+    const out = this.scaled(shape, blockRows, blockCols);
+    const [stack, r, c] = shape.length === 3 ? shape : [1, ...shape];
+    this.kernels.quantize(out, this.f32(...shape), { rows: r, cols: c, stack });
+    return out;
+  }
+}
+
+/**
+ * The cases, small ones for a first look or all of them.
+ * @returns what to measure
+ */
+export function kernelCases(): KernelCase[] {
+  return [
+    ...[1024].flatMap((n) => [square('gemm-fp32', n), square('gemm-bf16', n), square('gemm-fp8', n)]),
+    ...linears.flatMap(([inWidth, outWidth]) => linear(inWidth, outWidth)),
+    ...grouped(16, 8192, 256, 128),
+    ...attention(8, 256, 8, 64, 32),
+    ...attention(1, 4096, 8, 64, 32),
+    ...memoryBound(),
+  ];
+}
+
+/** c = a · bᵀ, all of size n: [m, n, k]. */
+function square(kernel: 'gemm-fp32' | 'gemm-bf16' | 'gemm-fp8', n: number): KernelCase {
+  return {
+    kernel,
+    shape: [n, n, n],
+    of: kernel === 'gemm-fp32' ? 'fp32' : 'bf16Dot',
+    work: 2 * n ** 3,
+    everyThread: true,
+    prepare: (kernels) => {
+      const make = new Operands(kernels);
+      const operand = (blockRows: number): Operand =>
+        kernel === 'gemm-fp8'
+          ? make.fp8([n, n], blockRows, block)
+          : kernel === 'gemm-bf16'
+            ? make.bf16(n, n)
+            : make.f32(n, n);
+      const [a, b, c] = [operand(1), operand(block), make.f32(n, n)];
+      return () => {
+        kernels.gemm(c, a, b, { m: n, n, k: n, transB: true });
+      };
+    },
+  };
+}
+
+/** The three products of an FP8 linear layer with the quantisation of what each meets anew: [R, in, out]. */
+function linear(inWidth: number, outWidth: number): KernelCase[] {
+  const shared = {
+    shape: [rows, inWidth, outWidth],
+    of: 'bf16Dot' as const,
+    work: 2 * rows * inWidth * outWidth,
+    everyThread: false,
+  };
+  const x = { rows, cols: inWidth };
+  const y = { rows, cols: outWidth };
+  return [
+    {
+      ...shared,
+      kernel: 'linear-fp8-forward',
+      prepare: (kernels) => {
+        const make = new Operands(kernels);
+        const [input, codes] = [make.f32(rows, inWidth), make.scaled([rows, inWidth], 1, block)];
+        const [weight, out] = [make.fp8([outWidth, inWidth], block, block), make.f32(rows, outWidth)];
+        return () => {
+          kernels.quantize(codes, input, x);
+          kernels.gemm(out, codes, weight, { m: rows, n: outWidth, k: inWidth, transB: true });
+        };
+      },
+    },
+    {
+      ...shared,
+      kernel: 'linear-fp8-input-gradient',
+      prepare: (kernels) => {
+        const make = new Operands(kernels);
+        const [grad, codes] = [make.f32(rows, outWidth), make.scaled([rows, outWidth], 1, block)];
+        const [weight, out] = [make.fp8([outWidth, inWidth], block, block), make.f32(rows, inWidth)];
+        return () => {
+          kernels.quantize(codes, grad, y);
+          kernels.gemm(out, codes, weight, { m: rows, n: inWidth, k: outWidth });
+        };
+      },
+    },
+    {
+      ...shared,
+      kernel: 'linear-fp8-weight-gradient',
+      prepare: (kernels) => {
+        const make = new Operands(kernels);
+        const [grad, gradColumns] = [make.f32(rows, outWidth), make.scaled([rows, outWidth], block, 1)];
+        const [input, inputColumns] = [make.fp8([rows, inWidth], 1, block), make.scaled([rows, inWidth], block, 1)];
+        const out = make.f32(outWidth, inWidth);
+        return () => {
+          kernels.quantize(gradColumns, grad, y);
+          kernels.requantize(inputColumns, input, x);
+          kernels.gemm(out, gradColumns, inputColumns, {
+            m: outWidth,
+            n: inWidth,
+            k: rows,
+            transA: true,
+            accumulate: true,
+          });
+        };
+      },
+    },
+  ];
+}
+
+/** Rows of experts that differ as a router's do: the first gets almost twice the mean, the last next to nothing. */
+function unevenOffsets(experts: number, total: number): number[] {
+  const offsets = [0];
+  for (let e = 1; e < experts; e += 1) {
+    const share = e / experts;
+    offsets.push(Math.round(total * share * (2 - share)));
+  }
+  return [...offsets, total];
+}
+
+/** Products of experts: [E, R, in, out]. */
+function grouped(experts: number, routed: number, inWidth: number, outWidth: number): KernelCase[] {
+  const shared = {
+    shape: [experts, routed, inWidth, outWidth],
+    of: 'bf16Dot' as const,
+    work: 2 * routed * inWidth * outWidth,
+    everyThread: true,
+  };
+  return [
+    {
+      ...shared,
+      kernel: 'grouped-gemm-fp8',
+      prepare: (kernels) => {
+        const make = new Operands(kernels);
+        const offsets = make.i32(unevenOffsets(experts, routed));
+        const x = make.fp8([routed, inWidth], 1, block);
+        const weight = make.fp8([experts, outWidth, inWidth], block, block);
+        const out = make.f32(routed, outWidth);
+        return () => {
+          kernels.groupedGemm(out, x, weight, offsets, {
+            groups: experts,
+            rows: routed,
+            n: outWidth,
+            k: inWidth,
+            transB: true,
+          });
+        };
+      },
+    },
+    {
+      ...shared,
+      kernel: 'grouped-gemm-fp8-weight-gradient',
+      prepare: (kernels) => {
+        const make = new Operands(kernels);
+        const offsets = make.i32(unevenOffsets(experts, routed));
+        const columns = (width: number): ScaledTensor => {
+          const scaleRows = Math.floor(routed / block) + experts;
+          const out = make.scaled([routed, width], block, 1, scaleRows);
+          kernels.quantize(out, make.f32(routed, width), { rows: routed, cols: width, offsets, groups: experts });
+          return out;
+        };
+        const [grad, x] = [columns(outWidth), columns(inWidth)];
+        const out = make.f32(experts, outWidth, inWidth);
+        return () => {
+          kernels.groupedGemmWeight(out, grad, x, offsets, {
+            groups: experts,
+            rows: routed,
+            m: outWidth,
+            n: inWidth,
+            accumulate: true,
+          });
+        };
+      },
+    },
+  ];
+}
+
+/** Causal attention, operations of the pairs that see each other: [B, L, H, Dq, Dv]. */
+function attention(
+  batch: number,
+  length: number,
+  heads: number,
+  queryWidth: number,
+  valueWidth: number,
+): KernelCase[] {
+  const pairs = (batch * heads * length * (length + 1)) / 2;
+  const sizes = {
+    batch,
+    queries: length,
+    keys: length,
+    heads,
+    queryWidth,
+    valueWidth,
+    scale: queryWidth ** -0.5,
+  };
+  const shared = {
+    shape: [batch, length, heads, queryWidth, valueWidth],
+    of: 'bf16Dot' as const,
+    everyThread: true,
+  };
+  const operands = (kernels: Kernels) => {
+    const make = new Operands(kernels);
+    const wide = (): Tensor => make.bf16(batch * length, heads, queryWidth);
+    const out = make.f32(batch * length, heads, valueWidth);
+    const lse = make.f32(batch, heads, length);
+    const [q, k, v] = [wide(), wide(), make.bf16(batch * length, heads, valueWidth)];
+    const forward = (): void => {
+      kernels.attention(out, lse, q, k, v, sizes);
+    };
+    return { make, out, lse, q, k, v, forward };
+  };
+  return [
+    {
+      ...shared,
+      kernel: 'attention-forward',
+      // Scores, and probabilities times values.
+      work: 2 * pairs * (queryWidth + valueWidth),
+      prepare: (kernels) => operands(kernels).forward,
+    },
+    {
+      ...shared,
+      kernel: 'attention-backward',
+      // Scores again, dP and dV over the values' width, dQ and dK over the queries'.
+      work: 2 * pairs * (3 * queryWidth + 2 * valueWidth),
+      prepare: (kernels) => {
+        const { make, out, lse, q, k, v, forward } = operands(kernels);
+        forward();
+        const [dq, dk] = [make.f32(...q.shape), make.f32(...k.shape)];
+        const [dv, grad] = [make.f32(...v.shape), make.f32(...out.shape)];
+        return () => {
+          kernels.attentionBackward(dq, dk, dv, grad, q, k, v, out, lse, sizes);
+        };
+      },
+    },
+  ];
+}
+
+/** Kernels that stream 64 MiB of FP32: [rows, cols] (parameters for AdamW). */
+function memoryBound(): KernelCase[] {
+  const [r, c] = [16384, 1024];
+  const count = r * c;
+  const streamed = (
+    kernel: string,
+    bytesAnElement: number,
+    prepare: KernelCase['prepare'],
+    shape: readonly number[] = [r, c],
+  ): KernelCase => ({
+    kernel,
+    shape,
+    of: 'copy',
+    work: bytesAnElement * count,
+    everyThread: true,
+    prepare,
+  });
+  const quantizer = (name: string, blockRows: number, blockCols: number): KernelCase =>
+    streamed(`quantize-${name}`, 5, (kernels) => {
+      const make = new Operands(kernels);
+      const [x, out] = [make.f32(r, c), make.scaled([r, c], blockRows, blockCols)];
+      return () => {
+        kernels.quantize(out, x, { rows: r, cols: c });
+      };
+    });
+  return [
+    streamed('rms-norm', 8, (kernels) => {
+      const make = new Operands(kernels);
+      const [out, rstd, x, weight] = [make.f32(r, c), make.f32(r), make.f32(r, c), make.f32(c)];
+      return () => {
+        kernels.rmsNorm(out, rstd, x, weight, { rows: r, cols: c, epsilon: 1e-6 });
+      };
+    }),
+    streamed('swiglu', 12, (kernels) => {
+      const make = new Operands(kernels);
+      const [out, gate, up] = [make.f32(r, c), make.f32(r, c), make.f32(r, c)];
+      return () => {
+        kernels.swiglu(out, gate, up);
+      };
+    }),
+    quantizer('1x128', 1, block),
+    quantizer('128x1', block, 1),
+    quantizer('128x128', block, block),
+    // FP32 parameter and BF16 moments read and written, the gradient read: 20 bytes a parameter.
+    streamed(
+      'adamw',
+      20,
+      (kernels) => {
+        const make = new Operands(kernels);
+        const [parameter, gradient] = [make.f32(count), make.f32(count)];
+        const [first, second] = [make.bf16(count), make.bf16(count)];
+        kernels.fill(second, 1);
+        const [factor, finite] = [make.f32(1), make.i32([1])];
+        kernels.fill(factor, 1);
+        return () => {
+          kernels.adamw(parameter, gradient, first, second, factor, finite, {
+            learningRate: 1e-6,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weightDecay: 0.1,
+            step: 10,
+          });
+        };
+      },
+      [count],
+    ),
+  ];
+}

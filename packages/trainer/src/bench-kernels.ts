@@ -1,0 +1,137 @@
+// Measures single kernels against what the processor reaches with nothing but registers and streams. Peaks are measured
+// in the same process, before and after every kernel's turn at a number of threads: machines drift.
+import { measurePeaks, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
+
+import { type KernelCase, kernelCases, type PeakName } from './bench-kernel-cases';
+import { median } from './bench-step';
+
+/** Peaks on so many threads, in GFLOP/s and GB/s. */
+export interface ThreadPeaks extends Peaks {
+  /** Threads. */
+  threads: number;
+}
+
+/** One kernel's result. */
+export interface KernelResult {
+  /** Which kernel; those of several calls are named for what they make up. */
+  kernel: string;
+  /** Sizes: [m, n, k] of a product; see `docs/performance.md` for the others. */
+  shape: number[];
+  /** Threads it ran on. */
+  threads: number;
+  /** Median rate of kernels held against a compute peak, in GFLOP/s. */
+  gflops?: number;
+  /** Median rate of kernels held against the copy, in GB/s read plus written. */
+  gbps?: number;
+  /** The peak it is held against. */
+  of: PeakName;
+  /** Rate over that peak on as many threads. */
+  ofPeak: number;
+}
+
+/** The line of `bench kernels --json`. */
+export interface KernelBenchmark {
+  /** Peaks of one thread. */
+  peak: Peaks;
+  /** Peaks by number of threads. */
+  peaks: ThreadPeaks[];
+  /** Results, in the order measured. */
+  cases: KernelResult[];
+}
+
+/** How to measure. */
+export interface KernelBenchmarkOptions {
+  /** Only kernels whose name contains this. */
+  only?: string;
+  /** Threads of the runs on several (0, the default: every core). */
+  threads?: number;
+  /** Seconds a case is repeated for (default 0.25), after two runs to warm up. */
+  seconds?: number;
+  /** Told the share of all cases that are done, after each. */
+  onProgress?: (share: number) => void;
+}
+
+/**
+ * Measures the native kernels.
+ * @param options - see {@link KernelBenchmarkOptions}
+ * @returns peaks and rates
+ * @throws with code ERR_BALEEN_KERNELS_NATIVE without native kernels, ERR_BALEEN_USAGE_ONLY if no case is left
+ */
+export async function benchKernels(options: KernelBenchmarkOptions = {}): Promise<KernelBenchmark> {
+  const { only = '', threads = 0, seconds = 0.25, onProgress } = options;
+  const kernels = nativeKernels();
+  if (!kernels)
+    throw Object.assign(new Error('only native kernels are measured against a peak, and there are none'), {
+      code: 'ERR_BALEEN_KERNELS_NATIVE',
+      hint: '`baleen doctor` says why they did not load',
+    });
+  const cases = kernelCases().filter(({ kernel }) => kernel.includes(only));
+  if (cases.length === 0)
+    throw Object.assign(new Error(`no kernel's name contains "${only}"`), {
+      code: 'ERR_BALEEN_USAGE_ONLY',
+      path: '--only',
+      hint: `there are ${[...new Set(kernelCases().map(({ kernel }) => kernel))].join(', ')}`,
+    });
+  const before = kernels.threads;
+  setThreads(threads);
+  const most = kernels.threads;
+  const turns = [...new Set([1, most])].map((count) => ({
+    count,
+    cases: cases.filter(({ everyThread }) => everyThread || count === 1),
+  }));
+  const total = turns.reduce((sum, turn) => sum + turn.cases.length, 0);
+  const peaks: ThreadPeaks[] = [];
+  const results: KernelResult[] = [];
+  let done = 0;
+  try {
+    for (const turn of turns) {
+      setThreads(turn.count);
+      const readings = [measurePeaks() as Peaks];
+      const rates: number[] = [];
+      for (const each of turn.cases) {
+        rates.push(each.work / measure(each, seconds) / 1e9);
+        onProgress?.((done += 1) / total);
+        // Kernels block this thread: let signals and timers through.
+        await new Promise(setImmediate);
+      }
+      readings.push(measurePeaks() as Peaks);
+      const peak = best(readings);
+      peaks.push({ threads: turn.count, ...peak });
+      turn.cases.forEach(({ kernel, shape, of }, index) => {
+        results.push({
+          kernel,
+          shape: [...shape],
+          threads: turn.count,
+          [of === 'copy' ? 'gbps' : 'gflops']: rates[index],
+          of,
+          ofPeak: rates[index] / peak[of],
+        });
+      });
+    }
+  } finally {
+    setThreads(before);
+  }
+  const [{ fp32, bf16Dot, copy }] = peaks;
+  return { peak: { fp32, bf16Dot, copy }, peaks, cases: results };
+
+  /** Median seconds of one run. */
+  function measure(each: KernelCase, least: number): number {
+    const run = each.prepare(kernels as NonNullable<typeof kernels>);
+    run();
+    run();
+    const times: number[] = [];
+    const begin = performance.now();
+    do {
+      const start = performance.now();
+      run();
+      times.push((performance.now() - start) / 1000);
+    } while (times.length < 5 || performance.now() - begin < least * 1000);
+    return median(times);
+  }
+}
+
+/** The most of each. */
+function best(readings: readonly Peaks[]): Peaks {
+  const most = (name: PeakName): number => Math.max(...readings.map((reading) => reading[name]));
+  return { fp32: most('fp32'), bf16Dot: most('bf16Dot'), copy: most('copy') };
+}
