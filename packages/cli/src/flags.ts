@@ -1,9 +1,8 @@
 // Configuration keys as flags: made from the schema, so that a new key is a flag the moment it exists.
-import { type ConfigKey, type ConfigLayer, configKeys } from '@baleen/trainer';
+import { type ConfigKey, type ConfigLayer, configKeys, didYouMean } from '@baleen/trainer';
 import { type Command, Option } from 'commander';
 
 import { usageError } from './errors';
-import { didYouMean } from './nearest';
 
 /** Short names of configuration keys. A key at the top level needs none: its dotted name is short. */
 const shortNames: Readonly<Partial<Record<string, string>>> = { 'data.sources': 'data' };

@@ -1,9 +1,9 @@
 // The command line's shape. Only the command that was asked for is loaded, so that help is quick.
+import type { didYouMean as DidYouMean } from '@baleen/trainer';
 import { Command, CommanderError } from 'commander';
 
 import { usageError } from './errors';
 import type { Voice } from './io';
-import { didYouMean } from './nearest';
 import { examplesText, shaped } from './shape';
 import { version } from './version';
 
@@ -63,7 +63,7 @@ export async function dispatch(argv: readonly string[], voice: Voice): Promise<v
     .description("DeepSeek-V3's training system for TypeScript.")
     .version(version, '--version', 'print the version')
     .addHelpText('after', examplesText(examples));
-  const name = commandName(argv);
+  const name = await commandName(argv);
   for (const [key, entry] of Object.entries(commands)) {
     const command = shaped(root.command(key), voice).summary(entry.summary);
     if (key === name) (await entry.load()).define(command, voice);
@@ -77,11 +77,11 @@ export async function dispatch(argv: readonly string[], voice: Voice): Promise<v
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return;
-    throw translate(error, active(root, argv));
+    throw await translate(error, active(root, argv));
   }
 }
 
-function commandName(argv: readonly string[]): string | undefined {
+async function commandName(argv: readonly string[]): Promise<string | undefined> {
   const first = argv.find((word) => !['--json', '--quiet'].includes(word));
   if (first === undefined || ['--help', '--version'].includes(first)) return undefined;
   const names = Object.keys(commands);
@@ -91,7 +91,7 @@ function commandName(argv: readonly string[]): string | undefined {
       'COMMAND',
       `${first} stands where a command is expected`,
       later === undefined
-        ? didYouMean(first, ['--help', '--version'], `begin with one of ${names.join(', ')}`)
+        ? await didYouMean(first, ['--help', '--version'], `begin with one of ${names.join(', ')}`)
         : `write the command first: baleen ${later} ${first} …`,
       first,
     );
@@ -100,10 +100,15 @@ function commandName(argv: readonly string[]): string | undefined {
     throw usageError(
       'COMMAND',
       `there is no command ${first}`,
-      didYouMean(first, names, `the commands are ${names.join(', ')}`),
+      await didYouMean(first, names, `the commands are ${names.join(', ')}`),
       first,
     );
   return first;
+}
+
+/** The trainer has the search, and is loaded only for a word that was mistyped. */
+async function didYouMean(...args: Parameters<typeof DidYouMean>): Promise<string> {
+  return (await import('@baleen/trainer')).didYouMean(...args);
 }
 
 /** The innermost command that the arguments name. */
@@ -118,7 +123,7 @@ function active(root: Command, argv: readonly string[]): Command {
 }
 
 /** Commander's complaint as one of ours, with the nearest flag. */
-function translate(error: CommanderError, command: Command): Error {
+async function translate(error: CommanderError, command: Command): Promise<Error> {
   const message = error.message.replace(/^error: /, '');
   const path = [...ancestors(command), command.name()].join(' ');
   const help = `\`${path} --help\` lists the flags`;
@@ -130,7 +135,7 @@ function translate(error: CommanderError, command: Command): Error {
       return usageError(
         'FLAG',
         `${path} has no flag ${flag}`,
-        didYouMean(flag, [...flags, '--help'], help),
+        await didYouMean(flag, [...flags, '--help'], help),
         flag,
       );
     }
@@ -139,7 +144,7 @@ function translate(error: CommanderError, command: Command): Error {
       return usageError(
         'COMMAND',
         `${path} has no command ${quoted}`,
-        didYouMean(quoted, names, `it has ${names.join(', ')}`),
+        await didYouMean(quoted, names, `it has ${names.join(', ')}`),
         quoted,
       );
     }

@@ -3,6 +3,7 @@ import { parse } from 'node:path';
 
 import {
   type ConfigLayer,
+  didYouMean,
   type FoundRun,
   findRun,
   type PresetName,
@@ -14,7 +15,6 @@ import {
 import { readConfigFile } from './config-file';
 import { usageError } from './errors';
 import { flagLayer } from './flags';
-import { didYouMean } from './nearest';
 
 /** A resolved configuration and what is known about it. */
 export interface Settings {

@@ -1,4 +1,4 @@
-// The parts that every command leans on: nearest names, numbers as text, the ladder, the live line, suggestions.
+// The parts that every command leans on: numbers as text, the ladder, the live line, suggestions.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -20,20 +20,9 @@ import {
 import { invocation } from '../src/invocation';
 import { Voice } from '../src/io';
 import { ladder, place } from '../src/ladder';
-import { nearest } from '../src/nearest';
 import { openProgress, paced } from '../src/progress';
 import { checkOut, claimRunFolder, releaseRunFolder } from '../src/run-folder';
 import { temporaryFolder } from './helpers';
-
-test('nearest finds a slip, a key by its last parts, and nothing when nothing is near', () => {
-  const keys = ['model.moe.groups', 'model.moe.groupsPerToken', 'steps', 'batch.sequences'];
-  expect(nearest('step', keys)).toBe('steps');
-  expect(nearest('groups', keys)).toBe('model.moe.groups');
-  expect(nearest('moe.groupsPerToken', keys)).toBe('model.moe.groupsPerToken');
-  expect(nearest('sequencs', keys)).toBe('batch.sequences');
-  expect(nearest('temperature', keys)).toBeUndefined();
-  expect(nearest('x', [])).toBeUndefined();
-});
 
 test('numbers read as people write them', () => {
   expect([count(999), count(556_032), count(1_180_000), count(671e9), count(14.8e12)]).toEqual([

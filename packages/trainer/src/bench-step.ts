@@ -104,9 +104,8 @@ async function measure(
   after: () => void,
   before: (step: number) => void = () => undefined,
 ): Promise<number[]> {
-  const { batch, optimizer, schedule, data } = config;
-  const vocabulary = data.tokenizer.vocabSize ?? 257;
-  const model = new Decoder(kernels, modelConfigOf(config, vocabulary), config.precision);
+  const { batch, optimizer, schedule } = config;
+  const model = new Decoder(kernels, modelConfigOf(config), config.precision);
   initialize(model, config.model.initStd, config.seed);
   const step = new TrainingStep(model, {
     batch,

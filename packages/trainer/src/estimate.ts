@@ -69,12 +69,6 @@ export interface StepCosts {
   update: KernelCost[];
 }
 
-/** Tokens of the vocabulary, as far as known before the tokenizer is made. */
-function vocabularyOf({ model, data }: TrainConfig): number {
-  // Bytes, and one token for the end of a document.
-  return model.vocabSize ?? data.tokenizer.vocabSize ?? 257;
-}
-
 /** Builds the run on the null backend and sends a step's worth of work through it. */
 function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; costs: StepCosts } {
   checkTrainConfig(config);
@@ -85,7 +79,7 @@ function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; cost
     return list;
   };
   const kernels = nullKernels({ onCall: (cost) => calls.push(cost) });
-  const model = new Decoder(kernels, modelConfigOf(config, vocabularyOf(config)), config.precision);
+  const model = new Decoder(kernels, modelConfigOf(config), config.precision);
   const { batch, optimizer, schedule } = config;
   const step = new TrainingStep(model, {
     batch,

@@ -25,6 +25,7 @@ export type {
   TrainEvent,
   TrainResult,
 } from './events';
+export { didYouMean, nearest } from './nearest';
 export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
 export {

@@ -1,4 +1,4 @@
-// The name somebody probably meant: spelling distance, and the last part of a dotted key alone.
+// The name somebody probably meant: spelling distance, and the last parts of a dotted key alone.
 import { closest, distance } from 'fastest-levenshtein';
 
 /**
@@ -6,6 +6,13 @@ import { closest, distance } from 'fastest-levenshtein';
  * @param word - what was typed
  * @param candidates - what exists
  * @returns the nearest candidate, or undefined
+ *
+ * @example
+ * ```ts
+ * import { nearest } from '@baleen/trainer';
+ * const keys = ['steps', 'model.moe.groups'];
+ * console.log(nearest('stpes', keys), nearest('groups', keys), nearest('width', keys)); // => steps model.moe.groups undefined
+ * ```
  */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   if (candidates.length === 0) return undefined;
@@ -13,23 +20,43 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   // `--routedExperts` and `--moe.routedExperts` mean the key that ends so.
   const ends = candidates.filter((candidate) => lastParts(candidate, typed) === typed);
   if (ends.length > 0) return shortest(ends);
-  const best = closest(typed, candidates);
-  if (near(typed, best)) return best;
-  const parts = candidates.map((candidate) => lastParts(candidate, typed));
-  const part = closest(typed, parts);
-  if (!near(typed, part)) return undefined;
-  return shortest(candidates.filter((_, index) => parts[index] === part));
+  return (
+    closestOf(
+      typed,
+      candidates,
+      candidates.map((candidate) => candidate.toLowerCase()),
+    ) ??
+    closestOf(
+      typed,
+      candidates,
+      candidates.map((candidate) => lastParts(candidate, typed)),
+    ) ??
+    // `data.steps` means a key of that name elsewhere.
+    (typed.includes('.')
+      ? nearest(dashes(typed) + (typed.split('.').at(-1) ?? ''), candidates)
+      : undefined)
+  );
 }
 
-/** As many of a key's last dotted parts as the typed word has, in lower case, dashes dropped. */
+/** The shortest candidate of those whose form is closest to the typed word, if that is near enough. */
+function closestOf(
+  typed: string,
+  candidates: readonly string[],
+  forms: readonly string[],
+): string | undefined {
+  const form = closest(typed, forms);
+  const far = distance(typed, form) > Math.max(2, Math.floor(typed.length * 0.34));
+  return far ? undefined : shortest(candidates.filter((_, index) => forms[index] === form));
+}
+
+/** As many of a key's last dotted parts as the typed word has, in lower case, with the typed word's dashes. */
 function lastParts(candidate: string, typed: string): string {
-  const dashes = /^-*/.exec(typed)?.[0] ?? '';
   const parts = candidate.replace(/^-+/, '').toLowerCase().split('.');
-  return dashes + parts.slice(-typed.split('.').length).join('.');
+  return dashes(typed) + parts.slice(-typed.split('.').length).join('.');
 }
 
-function near(a: string, b: string): boolean {
-  return distance(a.toLowerCase(), b.toLowerCase()) <= Math.max(2, Math.floor(a.length * 0.34));
+function dashes(word: string): string {
+  return /^-*/.exec(word)?.[0] ?? '';
 }
 
 function shortest(words: readonly string[]): string | undefined {

@@ -3,6 +3,8 @@ import { checkConfig, type ModelConfig } from '@baleen/model';
 import { z } from 'zod';
 
 import { type TrainConfig, trainConfigSchema } from './config';
+import { byteVocabulary } from './data/index';
+import { didYouMean } from './nearest';
 
 /** Values from one place; later layers win. */
 export interface ConfigLayer {
@@ -88,20 +90,6 @@ function refuse(what: string, path: string, message: string, hint: string): neve
   throw Object.assign(new Error(message), { code: `ERR_BALEEN_CONFIG_${what}`, path, hint });
 }
 
-/** Insertions, deletions and replacements between two words. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1)
-      next.push(
-        Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)),
-      );
-    row = next;
-  }
-  return row[b.length];
-}
-
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -110,17 +98,11 @@ function unknownKey(name: string, prefix: string, schema: JsonSchema, origin: st
   const siblings = Object.keys(schema.properties ?? {}).map((key) => prefix + key);
   const all = [...siblings, ...configKeys().map(({ key }) => key)];
   const full = prefix + name;
-  const score = (key: string): number =>
-    Math.min(
-      editDistance(full.toLowerCase(), key.toLowerCase()),
-      editDistance(name.toLowerCase(), (key.split('.').at(-1) ?? key).toLowerCase()),
-    );
-  const nearest = all.reduce((best, key) => (score(key) < score(best) ? key : best));
   return refuse(
     'UNKNOWN',
     full,
     `config.${full} (${origin}) is not a key of the configuration`,
-    `did you mean ${nearest}?`,
+    didYouMean(full, all, '`baleen presets tiny` prints every key'),
   );
 }
 
@@ -212,10 +194,13 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
 /**
  * The model's configuration with its vocabulary filled in.
  * @param config - the run's
- * @param vocabSize - the tokenizer's tokens
+ * @param vocabSize - the tokenizer's tokens; before it is made, what it will have
  * @returns sizes for `Decoder`
  */
-export function modelConfigOf(config: TrainConfig, vocabSize: number): ModelConfig {
+export function modelConfigOf(
+  config: TrainConfig,
+  vocabSize: number = config.data.tokenizer.vocabSize ?? byteVocabulary,
+): ModelConfig {
   return { ...config.model, vocabSize: config.model.vocabSize ?? vocabSize };
 }
 

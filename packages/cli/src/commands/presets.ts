@@ -38,7 +38,7 @@ export function define(command: Command, voice: Voice): void {
 function list(voice: Voice): void {
   const rows = Object.entries(presets).map(([name, make]) => {
     const config = make();
-    const { total, active } = countParameters(modelConfigOf(config, vocabulary(config)));
+    const { total, active } = countParameters(modelConfigOf(config));
     const tokens = trainedTokens(config);
     const description = isPreset(name) ? presetDescriptions[name] : '';
     return { name, params: total, activeParams: active, steps: config.steps, tokens, description };
@@ -64,11 +64,6 @@ function list(voice: Voice): void {
   });
   const command = invocation(voice.io.env, process.cwd());
   voice.print('', `  ${command} presets tiny    prints one, every key explained`);
-}
-
-/** Tokens of the vocabulary, the tokenizer's where the model leaves it open (bytes: 256 and the separator). */
-function vocabulary({ data }: TrainConfig): number {
-  return data.tokenizer.vocabSize ?? 257;
 }
 
 function trainedTokens({ batch, steps }: TrainConfig): number {

@@ -1,6 +1,6 @@
 // The door of this folder: text, tokenizers, packing, evaluation windows, baselines.
 export { documentBytes, type TextDocument } from './documents';
-export { makeTokenizer, type TokenizerSpec } from './make-tokenizer';
+export { byteVocabulary, makeTokenizer, type TokenizerSpec } from './make-tokenizer';
 export { type NgramBaseline, ngramBaselines } from './ngram';
 export { Packer, type PackerOptions, type PackerState, type TokenBatch } from './packer';
 export { loadDocuments } from './sources';

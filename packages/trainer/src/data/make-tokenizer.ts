@@ -20,7 +20,10 @@ export interface TokenizerSpec {
 /** The separator of the tokenizers made here. */
 const separator = 256;
 
-/** How tokenizer.json spells it. */
+/** Tokens of the byte tokenizer, and of a byte-pair encoding before its merges: 256 bytes and the separator. */
+export const byteVocabulary: number = separator + 1;
+
+/** How tokenizer.json spells the separator. */
 const separatorText = '<|endoftext|>';
 
 /**
@@ -45,11 +48,11 @@ export async function makeTokenizer(
 ): Promise<Tokenizer> {
   if (spec.kind === 'bytes') return byteTokenizer();
   const size = spec.vocabSize ?? 0;
-  if (!Number.isInteger(size) || size <= separator + 1)
+  if (!Number.isInteger(size) || size <= byteVocabulary)
     throw dataError(
       'CONFIG_VOCABULARY',
-      `data.tokenizer.vocabSize (${spec.vocabSize ?? 'null'}) must be a whole number above ${separator + 1}`,
-      'bytes and the separator take 257 tokens; 4096 suits a few megabytes of text',
+      `data.tokenizer.vocabSize (${spec.vocabSize ?? 'null'}) must be a whole number above ${byteVocabulary}`,
+      `bytes and the separator take ${byteVocabulary} tokens; 4096 suits a few megabytes of text`,
     );
   const { pieces, merges } = await trainMerges(
     trainDocuments.map(({ text }) => text),

@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { BpeEncoder } from './bpe';
 import { byteCharacters } from './byte-level';
 import { dataError } from './errors';
-import { byteTokenizer } from './make-tokenizer';
+import { byteTokenizer, byteVocabulary } from './make-tokenizer';
 import { PieceTokenizer } from './pieces';
 import type { Tokenizer } from './tokenizer';
 import { type ParsedTokenizer, parseTokenizerJson, tokenizerConfig } from './tokenizer-json';
@@ -125,7 +125,7 @@ function isBytes({ pieces, merges, plain }: ParsedTokenizer, documentEnd: number
   return (
     plain &&
     merges.length === 0 &&
-    pieces.length === 257 &&
+    pieces.length === byteVocabulary &&
     documentEnd === 256 &&
     pieces.every((piece, id) => id === 256 || (piece?.length === 1 && piece[0] === id))
   );
