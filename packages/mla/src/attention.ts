@@ -15,7 +15,8 @@ import {
 } from '@baleen/tensor';
 
 import type { LatentCache } from './cache';
-import { type HeadSizes, latentAttention } from './core';
+import { latentAttention } from './core';
+import type { HeadSizes } from './heads';
 import type { Rotary } from './rotary';
 
 /** What an attention layer is made of. */

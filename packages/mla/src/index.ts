@@ -1,7 +1,21 @@
 // The package's door.
 export { LatentAttention, type MlaSpec } from './attention';
 export { LatentCache } from './cache';
-export { type CoreSizes, type HeadSizes, latentAttention } from './core';
+export { latentAttention } from './core';
+export {
+  type Attended,
+  type AttendedLatents,
+  type AttendGradients,
+  type AttendLatentsGradients,
+  type AttendLatentsSizes,
+  type AttendSizes,
+  attend,
+  attendBackward,
+  attendLatents,
+  attendLatentsBackward,
+  type FullHeads,
+} from './functions';
+export type { CoreSizes, HeadSizes } from './heads';
 export {
   Rotary,
   type RotaryTables,
