@@ -1,6 +1,8 @@
 // Routing on typed arrays, for use without tensors.
 import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
+import { checkLength, checkPlaces, checkRouting, checkWhole } from './checks';
+
 /** How tokens choose experts. */
 export interface RoutingSizes {
   /** Tokens. */
@@ -98,6 +100,65 @@ export function routeTokens(
   return out;
 }
 
+/** Gradients of {@link routeTokens}. */
+export interface RoutingGradients {
+  /** Of the logits [tokens × experts]. */
+  dlogits: Float32Array;
+  /** Of the sigmoid affinities [tokens × experts], on the way to the logits'. */
+  dscores: Float32Array;
+}
+
+/**
+ * Gradients of {@link routeTokens}: through the gate weights and the sigmoid to the logits. The choice and the bias have
+ * none.
+ * @param dweights - gradient of the gate weights [tokens × expertsPerToken], from `unpermuteTokensBackward`
+ * @param routing - what `routeTokens` returned
+ * @param sizes - the same
+ * @param options - a further gradient of the scores, such as the balance loss's [tokens × experts] (default none);
+ *   kernels; and where the gradients go
+ * @returns gradients of logits and scores
+ * @throws ERR_BALEEN_ROUTER_SIZES where sizes, lengths and indices do not agree
+ */
+export function routeTokensBackward(
+  dweights: Float32Array,
+  routing: Pick<TokenRouting, 'scores' | 'indices'>,
+  sizes: RoutingSizes,
+  options: { dscores?: Float32Array; kernels?: Kernels; out?: RoutingGradients } = {},
+): RoutingGradients {
+  const kernels = options.kernels ?? loadKernels();
+  const { tokens, experts, expertsPerToken, scaling = 1, normalize = true } = sizes;
+  checkWhole({ tokens }, 0);
+  checkWhole({ experts, expertsPerToken }, 1);
+  const [perExpert, perSlot] = [
+    { tokens, experts },
+    { tokens, expertsPerToken },
+  ];
+  checkLength('dweights', dweights, perSlot);
+  checkLength('scores', routing.scores, perExpert);
+  checkLength('indices', routing.indices, perSlot);
+  checkPlaces('indices', routing.indices, experts);
+  if (options.dscores) checkLength('dscores', options.dscores, perExpert);
+  const out = options.out ?? {
+    dlogits: new Float32Array(tokens * experts),
+    dscores: new Float32Array(tokens * experts),
+  };
+  checkLength('out.dlogits', out.dlogits, perExpert);
+  checkLength('out.dscores', out.dscores, perExpert);
+  const [scores, dscores] = [viewOf(routing.scores), viewOf(out.dscores)];
+  // The kernel adds to the scores' gradient; the caller's may already stand where it goes.
+  if (!options.dscores) kernels.fill(dscores, 0);
+  else if (options.dscores !== out.dscores) kernels.copy(dscores, viewOf(options.dscores));
+  kernels.gateWeightsBackward(dscores, viewOf(dweights), scores, viewOf(routing.indices), {
+    tokens,
+    experts,
+    k: expertsPerToken,
+    scaling,
+    normalize,
+  });
+  kernels.sigmoidBackward(viewOf(out.dlogits), dscores, scores);
+  return out;
+}
+
 /**
  * One step of loss-free balancing: bias += speed · sign(mean count − count).
  * @param bias - [experts], changed in place
@@ -132,32 +193,4 @@ export function maxViolation(counts: ArrayLike<number>): number {
   }
   const mean = total / counts.length;
   return mean === 0 ? 0 : (top - mean) / mean;
-}
-
-/** Refuses routings that cannot be. */
-function checkRouting(sizes: {
-  experts: number;
-  expertsPerToken: number;
-  groups: number;
-  groupsPerToken: number;
-}): void {
-  const { experts, expertsPerToken, groups, groupsPerToken } = sizes;
-  const refuse = (path: string, message: string, hint: string): never => {
-    throw Object.assign(new Error(message), { code: 'ERR_BALEEN_ROUTER_SIZES', path, hint });
-  };
-  if (experts % groups !== 0)
-    refuse('groups', `groups (${groups}) does not divide experts (${experts})`, 'choose a divisor');
-  if (groupsPerToken > groups || groupsPerToken < 1)
-    refuse(
-      'groupsPerToken',
-      `groupsPerToken (${groupsPerToken}) is not in 1 … ${groups}`,
-      'keep at most all groups',
-    );
-  const reachable = (experts / groups) * groupsPerToken;
-  if (expertsPerToken > reachable || expertsPerToken < 1)
-    refuse(
-      'expertsPerToken',
-      `expertsPerToken (${expertsPerToken}) is not in 1 … ${reachable}, the experts a token can reach`,
-      'lower it or keep more groups',
-    );
 }

@@ -2,7 +2,14 @@
 import type { ScaledTensor, Tape, Tensor } from '@baleen/tensor';
 import { expectTypeOf, test } from 'vitest';
 
-import { permute, type Router, type Routing, routeTokens, type TokenRouting } from '../src/index';
+import {
+  permute,
+  permuteTokens,
+  type Router,
+  type Routing,
+  routeTokens,
+  type TokenRouting,
+} from '../src/index';
 
 declare const tape: Tape;
 declare const routing: Routing;
@@ -15,6 +22,13 @@ test('rows stay what they were: plain or FP8', () => {
   expectTypeOf<ReturnType<typeof permute<ScaledTensor>>>().toEqualTypeOf<ScaledTensor>();
   // @ts-expect-error arrays are routed by routeTokens
   expectTypeOf(permute(tape, new Float32Array(4), routing)).not.toBeNever();
+});
+
+test('arrays of rows stay what they were: FP32, BF16 bits or FP8 codes', () => {
+  expectTypeOf<ReturnType<typeof permuteTokens<Float32Array>>>().toEqualTypeOf<Float32Array>();
+  expectTypeOf<ReturnType<typeof permuteTokens<Uint8Array>>>().toEqualTypeOf<Uint8Array>();
+  // @ts-expect-error no kernel takes them
+  expectTypeOf<ReturnType<typeof permuteTokens<Float64Array>>>().not.toBeNever();
 });
 
 test('the function on typed arrays takes its own result as memory', () => {
