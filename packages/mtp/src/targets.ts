@@ -51,14 +51,38 @@ export function mtpTargets(
  * @param targets - one list a depth, the main model's first; −1 does not count
  * @param counted - counted positions of the whole batch, one a list
  * @param lambda - λ
+ * @param options - where the weights go [positions of all lists]; nothing is allocated then
  * @returns one weight a position, lists behind each other
+ * @throws ERR_BALEEN_MTP_SIZES where a list has no count, or `out` is of another length than the lists together
+ *
+ * @example
+ * ```ts
+ * import { lossWeights } from '@baleen/mtp';
+ * const main = Int32Array.of(11, 12, 13, 14);
+ * const depth = Int32Array.of(12, -1, 14);
+ * console.log([...lossWeights([main, depth], [4, 2], 0.5)].join(' ')); // => 0.25 0.25 0.25 0.25 0.25 0 0.25
+ * ```
  */
 export function lossWeights(
   targets: readonly Int32Array[],
   counted: readonly number[],
   lambda: number,
+  options: { out?: Float32Array } = {},
 ): Float32Array {
-  const out = new Float32Array(targets.reduce((sum, list) => sum + list.length, 0));
+  if (counted.length !== targets.length)
+    throw sizeError(
+      'counted',
+      `${counted.length} counts for ${targets.length} lists of targets`,
+      'count the positions of the whole batch, once a list',
+    );
+  const positions = targets.reduce((sum, list) => sum + list.length, 0);
+  const out = options.out ?? new Float32Array(positions);
+  if (out.length !== positions)
+    throw sizeError(
+      'out',
+      `out holds ${out.length} values, expected ${positions}`,
+      'give one place to each position of all lists; a subarray serves',
+    );
   let start = 0;
   targets.forEach((list, depth) => {
     const share = depth === 0 ? 1 : lambda / (targets.length - 1);
@@ -67,4 +91,8 @@ export function lossWeights(
     start += list.length;
   });
   return out;
+}
+
+function sizeError(path: string, message: string, hint: string): Error {
+  return Object.assign(new Error(message), { code: 'ERR_BALEEN_MTP_SIZES', path, hint });
 }

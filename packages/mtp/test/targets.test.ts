@@ -69,4 +69,31 @@ describe('weights', () => {
     expect([...lossWeights([Int32Array.of(1, 2)], [2], 0.3)]).toEqual([0.5, 0.5]);
     expect([...lossWeights([Int32Array.of(-1)], [0], 0.3)]).toEqual([0]);
   });
+
+  test('go where they are told, all of that place and nothing else', () => {
+    const lists = [Int32Array.of(4, -1, 6), Int32Array.of(-1, 6)];
+    const whole = new Float32Array(9).fill(7);
+    const out = whole.subarray(2, 7);
+    expect(lossWeights(lists, [4, 1], 0.5, { out })).toBe(out);
+    expect([...whole]).toEqual([7, 7, 0.25, 0, 0.25, 0, 0.5, 7, 7]);
+    expect(out).toEqual(lossWeights(lists, [4, 1], 0.5));
+  });
+
+  test('refuse a place that does not fit, and lists without a count', () => {
+    const lists = [Int32Array.of(4, -1, 6), Int32Array.of(-1, 6)];
+    const refusal = (path: string, message: string): unknown =>
+      expect.objectContaining({
+        code: 'ERR_BALEEN_MTP_SIZES',
+        path,
+        message,
+        hint: expect.any(String) as string,
+      });
+    for (const length of [0, 4, 6])
+      expect(() => lossWeights(lists, [4, 1], 0.5, { out: new Float32Array(length) })).toThrow(
+        refusal('out', `out holds ${length} values, expected 5`),
+      );
+    expect(() => lossWeights(lists, [4], 0.5)).toThrow(
+      refusal('counted', '1 counts for 2 lists of targets'),
+    );
+  });
 });

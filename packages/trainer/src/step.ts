@@ -157,7 +157,7 @@ export class TrainingStep {
     }
     // A position weighs one over what counts in the whole batch, not in its micro-batch.
     lists.forEach((list, m) => {
-      rowScale.set(lossWeights(list, counted, lambda), m * rows);
+      lossWeights(list, counted, lambda, { out: rowScale.subarray(m * rows, (m + 1) * rows) });
     });
     writeTensor(this.ids.rows(0, sequences), batch.ids);
     writeTensor(
