@@ -139,12 +139,13 @@ class Fp8Linear<Name extends string> extends Fp8Module<Name> implements Linear<N
         backward: ([grad]) => {
           if (!grad) return [];
           const dx = tape.empty([rows, k]);
+          const dyColumns = tape.emptyScaled([rows, n], block, 1);
           tape.scoped(() => {
-            const dy = quantized(tape, grad, 1, block);
+            const dy = tape.emptyScaled([rows, n], 1, block);
+            kernels.quantizeBoth(dy, dyColumns, grad, { rows, cols: n });
             kernels.gemm(dx, dy, quantizedWeight(this.pools, weight), { m: rows, n: k, k: n });
             return [];
           });
-          const dyColumns = quantized(tape, grad, block, 1);
           tape.deferWeightGrad(name, [dyColumns, x], () => {
             const xColumns = tape.emptyScaled([rows, k], block, 1);
             kernels.requantize(xColumns, x, { rows, cols: k });
@@ -200,8 +201,10 @@ class Fp8GroupedLinear<Name extends string> extends Fp8Module<Name> implements G
         backward: ([grad]) => {
           if (!grad) return [];
           const dx = tape.empty([rows, k]);
+          const dyColumns = tape.emptyScaled([rows, n], block, 1, { scaleRows });
           tape.scoped(() => {
-            const dy = quantized(tape, grad, 1, block);
+            const dy = tape.emptyScaled([rows, n], 1, block);
+            kernels.quantizeBoth(dy, dyColumns, grad, { rows, cols: n, offsets, groups });
             kernels.groupedGemm(dx, dy, quantizedWeight(this.pools, weight), offsets, {
               groups,
               rows,
@@ -210,8 +213,6 @@ class Fp8GroupedLinear<Name extends string> extends Fp8Module<Name> implements G
             });
             return [];
           });
-          const dyColumns = tape.emptyScaled([rows, n], block, 1, { scaleRows });
-          kernels.quantize(dyColumns, grad, { rows, cols: n, offsets, groups });
           tape.deferWeightGrad(name, [dyColumns, x, offsets], () => {
             const xColumns = tape.emptyScaled([rows, k], block, 1, { scaleRows });
             kernels.requantize(xColumns, x, { rows, cols: k, offsets, groups });

@@ -75,7 +75,7 @@ export interface QuantizeSizes {
   groups?: number;
   /**
    * Matrices of `rows` rows on top of each other (default 1): blocks start anew at each. Not with `offsets`,
-   * and not for `requantize`.
+   * and not for `requantize` and `quantizeBoth`.
    */
   stack?: number;
 }
@@ -286,6 +286,11 @@ export interface Kernels {
    * nearest-even E4M3 of fl(x / scale), saturated at ±448. NaN gives NaN codes. Blocks as `out` says.
    */
   quantize(out: ScaledView, x: View, sizes: QuantizeSizes): void;
+  /**
+   * `quantize` into rowwise (1×128) and columnwise (128×1) in one reading of x, to the bit as two calls would: what the
+   * two products of a gradient need. Row groups in `sizes` concern columnwise alone.
+   */
+  quantizeBoth(rowwise: ScaledView, columnwise: ScaledView, x: View, sizes: QuantizeSizes): void;
   /** Decodes x to FP32, fl(value · scale) each, and quantises that into `out`: 1×128 → 128×1 for weight gradients. */
   requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void;
   /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16. */

@@ -27,6 +27,7 @@ type DenseName =
   | 'groupedGemm'
   | 'groupedGemmWeight'
   | 'quantize'
+  | 'quantizeBoth'
   | 'requantize'
   | 'dequantize'
   | 'rmsNorm'
@@ -201,6 +202,22 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
       ...groupBorders(s),
     ],
     fault: quantizeFault,
+  },
+  quantizeBoth: {
+    args: 'oov',
+    traffic: 'wwr',
+    keys: quantizeKeys,
+    needs: (s, [rowwise, columnwise, x]) => {
+      const size = { rows: n(s.rows), cols: n(s.cols), across: 1 };
+      const groups = s.offsets ? { groups: n(s.groups) } : {};
+      return [
+        operand('rowwise', rowwise, { ...size, along: 'cols' }, ['e4m3']),
+        operand('columnwise', columnwise, { ...size, along: 'rows', ...groups }, ['e4m3']),
+        view('x', x, n(s.rows) * n(s.cols)),
+        ...groupBorders(s),
+      ];
+    },
+    fault: (s) => stackOf(s) !== 1 && 'a stack is quantised one way',
   },
   requantize: {
     args: 'oo',

@@ -190,6 +190,37 @@ function rowCases(): Case[] {
 function fp8Cases(): Case[] {
   const [rows, cols] = [300, 700];
   const list: Case[] = [];
+  list.push({
+    kernel: 'quantizeBoth',
+    label: `${rows}×${cols} in groups`,
+    tolerance: 'bits',
+    run: (kernels, arena) => {
+      const sizes = [100, 0, 170, 30];
+      const scaled = (
+        scaleRows: number,
+        scaleCols: number,
+        blockRows: number,
+        blockCols: number,
+      ) => ({
+        codes: viewOf(arena.outCodes(rows * cols)),
+        scales: viewOf(arena.out(scaleRows * scaleCols)),
+        blockRows,
+        blockCols,
+      });
+      const rowwise = scaled(rows, Math.ceil(cols / 128), 1, 128);
+      const columnwise = scaled(Math.floor(rows / 128) + sizes.length, cols, 128, 1);
+      const x = viewOf(arena.floats(rows * cols));
+      const offsets = viewOf(arena.offsets(sizes));
+      kernels.quantizeBoth(rowwise, columnwise, x, { rows, cols, offsets, groups: sizes.length });
+      const [a, b] = [scaledArrays(rowwise), scaledArrays(columnwise)];
+      return {
+        rowCodes: a.codes,
+        rowScales: a.scales,
+        columnCodes: b.codes,
+        columnScales: b.scales.subarray(0, 4 * cols),
+      };
+    },
+  });
   for (const [blockRows, blockCols] of [
     [1, 128],
     [128, 1],

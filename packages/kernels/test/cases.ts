@@ -2,6 +2,7 @@
 import type { KernelName, Kernels, ViewArray } from '@baleen/kernels';
 
 import { denseCases } from './cases-dense';
+import { fp8Cases } from './cases-fp8';
 import { layerCases } from './cases-layers';
 import { routingCases } from './cases-routing';
 import type { Arena } from './compare';
@@ -17,4 +18,9 @@ export interface Case {
 }
 
 /** All cases. */
-export const cases: readonly Case[] = [...denseCases(), ...layerCases(), ...routingCases()];
+export const cases: readonly Case[] = [
+  ...denseCases(),
+  ...fp8Cases(),
+  ...layerCases(),
+  ...routingCases(),
+];

@@ -100,6 +100,20 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /must have blocks of 128×1/,
   ],
   [
+    'one way twice',
+    (x) => {
+      x.quantizeBoth(s(3, 2, 1, 128), s(3, 2, 1, 128), f(6), { rows: 3, cols: 2 });
+    },
+    /quantizeBoth: columnwise in blocks of 1×128 must span 128 along its rows/,
+  ],
+  [
+    'a stack both ways',
+    (x) => {
+      x.quantizeBoth(s(4, 2, 1, 128), s(4, 2, 128, 1), f(8), { rows: 2, cols: 2, stack: 2 });
+    },
+    /quantizeBoth: a stack is quantised one way/,
+  ],
+  [
     'a stride beyond the end',
     (x) => {
       x.copyStrided(f(10), f(10), { rows: 3, cols: 2, outStride: 4, outOffset: 1, xStride: 2 });

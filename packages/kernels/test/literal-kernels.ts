@@ -245,6 +245,11 @@ export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> =
   quantize: (out, x, sizes) => {
     quantizeTo(out, read(x), sizes);
   },
+  quantizeBoth: (rowwise, columnwise, x, sizes) => {
+    const { rows, cols, powerOfTwo = false } = sizes;
+    quantizeTo(rowwise, read(x), { rows, cols, powerOfTwo });
+    quantizeTo(columnwise, read(x), sizes);
+  },
   requantize: (out, x, sizes) => {
     quantizeTo(out, decoded(x, sizes.rows, sizes.cols), sizes);
   },

@@ -97,6 +97,22 @@ static void quantizeBlock(const Panel& p, float* scaleOut, bool powerOfTwo) {
   }
 }
 
+/** The panel's rows in blocks of 1×128, into another operand; its columns begin where a block does. */
+static void quantizeRows(Panel p, const Operand& out, bool powerOfTwo) {
+  const long last = p.firstCol + p.cols;
+  const long scaleCols = ceilDiv(p.matrixCols, 128);
+  const long rows = p.rows;
+  p.codes = out.values.e4m3();
+  p.rows = 1;
+  for (long r = 0; r < rows; r += 1, p.firstRow += 1)
+    for (long c = p.firstCol; c < last; c += 128) {
+      Panel block = p;
+      block.firstCol = c;
+      block.cols = minOf(128, last - c);
+      quantizeBlock(block, out.scales.f32() + p.firstRow * scaleCols + c / 128, powerOfTwo);
+    }
+}
+
 /** One block a column, at most `panelOfColumns` of them; rows are read in order, the maxima of all columns kept. */
 static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
   alignas(64) float top[panelOfColumns];
@@ -177,9 +193,12 @@ static Sizes sizesOf(Args& args) {
   return s;
 }
 
-/** Quantises `plain`, or what `coded` stands for: one of them is null. */
+/**
+ * Quantises `plain`, or what `coded` stands for: one of them is null. With `rowwise`, 1×128 codes of the same panel are
+ * made while it is in the cache; `out` is 128×1 then.
+ */
 static void quantizeMatrix(const Operand& out, const float* plain, const Operand* coded,
-                           const Sizes& s) {
+                           const Sizes& s, const Operand* rowwise = nullptr) {
   Blocks blocks = {};
   blocks.borders = s.offsets ? s.offsets.i32() : nullptr;
   blocks.height = s.rows;
@@ -211,6 +230,7 @@ static void quantizeMatrix(const Operand& out, const float* plain, const Operand
       p.firstCol = panel * width;
       p.cols = minOf(width, s.cols - p.firstCol);
       float* scales = out.scales.f32() + block * scaleCols + p.firstCol / out.blockCols;
+      if (rowwise != nullptr) quantizeRows(p, *rowwise, s.powerOfTwo);
       if (byColumn)
         quantizeColumns(p, scales, s.powerOfTwo);
       else
@@ -229,6 +249,13 @@ void quantize(Args args) {
   const Operand out = args.operand();
   const View x = args.view();
   quantizeMatrix(out, x.f32(), nullptr, sizesOf(args));
+}
+
+void quantizeBoth(Args args) {
+  const Operand rowwise = args.operand();
+  const Operand columnwise = args.operand();
+  const View x = args.view();
+  quantizeMatrix(columnwise, x.f32(), nullptr, sizesOf(args), &rowwise);
 }
 
 void requantize(Args args) {

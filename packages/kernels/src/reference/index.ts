@@ -9,7 +9,7 @@ import { embedding, embeddingBackward, linearCrossEntropy } from './loss';
 import { gemm, groupedGemm, groupedGemmWeight } from './matrix';
 import { add, cast, copy, copyStrided, fill, scale } from './memory';
 import { adamw, clipFactor, sum, sumOfSquares } from './optimizer';
-import { dequantize, quantize, requantize } from './quantize';
+import { dequantize, quantize, quantizeBoth, requantize } from './quantize';
 import * as routing from './routing';
 
 /**
@@ -33,6 +33,7 @@ export function referenceKernels(): Kernels {
     groupedGemm,
     groupedGemmWeight,
     quantize,
+    quantizeBoth,
     requantize,
     dequantize,
     rmsNorm,

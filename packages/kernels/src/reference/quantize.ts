@@ -70,6 +70,18 @@ export function quantize(out: ScaledView, x: View, sizes: QuantizeSizes): void {
   quantizeValues(out, f32(x), sizes);
 }
 
+/** See `Kernels.quantizeBoth`. */
+export function quantizeBoth(
+  rowwise: ScaledView,
+  columnwise: ScaledView,
+  x: View,
+  sizes: QuantizeSizes,
+): void {
+  const { rows, cols, powerOfTwo = false } = sizes;
+  quantizeValues(rowwise, f32(x), { rows, cols, powerOfTwo });
+  quantizeValues(columnwise, f32(x), sizes);
+}
+
 /** See `Kernels.requantize`. */
 export function requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void {
   quantizeValues(out, decoded(x, sizes.rows, sizes.cols), sizes);
