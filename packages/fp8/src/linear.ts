@@ -5,19 +5,13 @@
 // values when the weight gradient runs.
 import {
   emptyTensor,
-  type GroupedLinear,
-  type GroupedLinearSpec,
-  type Linear,
   type LinearFactory,
-  type LinearSpec,
-  Module,
-  makeWeights,
+  linearFactory,
   matrixShape,
-  names,
   type Parameter,
   type Pools,
+  type RowGroups,
   ScaledTensor,
-  shapeError,
   type Tape,
   type Tensor,
   type Value,
@@ -30,11 +24,13 @@ const block = 128;
  * @returns a factory for `@baleen/model`, or any module that takes its linears from one
  */
 export function fp8Linears(): LinearFactory {
-  return {
+  return linearFactory({
     precision: 'fp8',
-    linear: (pools, spec) => new Fp8Linear(pools, spec),
-    groupedLinear: (pools, spec) => new Fp8GroupedLinear(pools, spec),
-  };
+    prepare: quantizeActivations,
+    weight: quantizedWeight,
+    gradient: quantizedGradient,
+    columnwise: columnwiseInput,
+  });
 }
 
 /**
@@ -46,7 +42,11 @@ export function fp8Linears(): LinearFactory {
  */
 export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): ScaledTensor {
   if ('codes' in x) return x;
-  const out = quantized(tape, x, 1, block, powerOfTwo);
+  const [rows, cols] = matrixShape(x);
+  const out = tape.emptyScaled([rows, cols], 1, block, {
+    scaleFormat: powerOfTwo ? 'powerOfTwo' : 'fp32',
+  });
+  tape.kernels.quantize(out, x, { rows, cols, powerOfTwo });
   tape.record({
     name: 'quantize',
     inputs: [x],
@@ -54,21 +54,6 @@ export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): S
     saved: [],
     backward: ([grad]) => [grad],
   });
-  return out;
-}
-
-function quantized(
-  tape: Tape,
-  x: Tensor,
-  blockRows: number,
-  blockCols: number,
-  powerOfTwo = false,
-): ScaledTensor {
-  const [rows, cols] = matrixShape(x);
-  const out = tape.emptyScaled([rows, cols], blockRows, blockCols, {
-    scaleFormat: powerOfTwo ? 'powerOfTwo' : 'fp32',
-  });
-  tape.kernels.quantize(out, x, { rows, cols, powerOfTwo });
   return out;
 }
 
@@ -95,140 +80,39 @@ function quantizedWeight(pools: Pools, weight: Parameter): ScaledTensor {
   );
 }
 
-abstract class Fp8Module<Name extends string> extends Module {
-  readonly weights: Readonly<Record<Name, Parameter>>;
-
-  constructor(
-    protected readonly pools: Pools,
-    readonly spec: LinearSpec<Name>,
-    experts?: number,
-  ) {
-    super();
-    this.weights = makeWeights(pools, spec, experts);
-    for (const name of names(spec)) this.parameter(`${name}.weight`, this.weights[name]);
-  }
-
-  prepare(tape: Tape, x: Value): ScaledTensor {
-    return quantizeActivations(tape, x, this.spec.powerOfTwo);
-  }
-
-  protected check(x: ScaledTensor): [number, number] {
-    const [rows, cols] = matrixShape(x);
-    if (cols !== this.spec.in)
-      throw shapeError(`a linear layer of width ${this.spec.in} was given [${x.shape.join(', ')}]`);
-    return [rows, cols];
-  }
+/** Room for the 128×1 form of a matrix. Its blocks of rows never cross an expert's border (§3.3.2): each may add one. */
+function emptyColumnwise(
+  tape: Tape,
+  shape: readonly [number, number],
+  groups: RowGroups | undefined,
+): ScaledTensor {
+  const scaleRows = groups && Math.floor(shape[0] / block) + groups.count;
+  return tape.emptyScaled(shape, block, 1, scaleRows === undefined ? {} : { scaleRows });
 }
 
-class Fp8Linear<Name extends string> extends Fp8Module<Name> implements Linear<Name> {
-  forward(tape: Tape, input: Value): Record<Name, Tensor> {
-    const x = this.prepare(tape, input);
-    const { kernels } = tape;
-    const [rows, k] = this.check(x);
-    const outs = {} as Record<Name, Tensor>;
-    for (const name of names(this.spec)) {
-      const n = this.spec.outs[name];
-      const weight = this.weights[name];
-      const out = tape.empty([rows, n]);
-      kernels.gemm(out, x, quantizedWeight(this.pools, weight), { m: rows, n, k, transB: true });
-      tape.record({
-        name: `linear ${name}`,
-        inputs: [x],
-        outputs: [out],
-        saved: [x],
-        backward: ([grad]) => {
-          if (!grad) return [];
-          const dx = tape.empty([rows, k]);
-          const dyColumns = tape.emptyScaled([rows, n], block, 1);
-          tape.scoped(() => {
-            const dy = tape.emptyScaled([rows, n], 1, block);
-            kernels.quantizeBoth(dy, dyColumns, grad, { rows, cols: n });
-            kernels.gemm(dx, dy, quantizedWeight(this.pools, weight), { m: rows, n: k, k: n });
-            return [];
-          });
-          tape.deferWeightGrad(name, [dyColumns, x], () => {
-            const xColumns = tape.emptyScaled([rows, k], block, 1);
-            kernels.requantize(xColumns, x, { rows, cols: k });
-            kernels.gemm(weight.grad, dyColumns, xColumns, {
-              m: n,
-              n: k,
-              k: rows,
-              transA: true,
-              accumulate: true,
-            });
-          });
-          return [dx];
-        },
-      });
-      outs[name] = out;
-    }
-    return outs;
-  }
+function groupSizes(groups: RowGroups | undefined): { offsets?: Tensor; groups?: number } {
+  return groups ? { offsets: groups.offsets, groups: groups.count } : {};
 }
 
-class Fp8GroupedLinear<Name extends string> extends Fp8Module<Name> implements GroupedLinear<Name> {
-  constructor(
-    pools: Pools,
-    override readonly spec: GroupedLinearSpec<Name>,
-  ) {
-    super(pools, spec, spec.experts);
-  }
+/** Both forms of an output's gradient, from one reading. */
+function quantizedGradient(
+  tape: Tape,
+  grad: Tensor,
+  groups?: RowGroups,
+): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
+  const [rows, cols] = matrixShape(grad);
+  const columnwise = emptyColumnwise(tape, [rows, cols], groups);
+  const rowwise = tape.emptyScaled([rows, cols], 1, block);
+  const sizes = { rows, cols, ...groupSizes(groups) };
+  tape.kernels.quantizeBoth(rowwise, columnwise, grad, sizes);
+  return { rowwise, columnwise };
+}
 
-  forward(tape: Tape, input: Value, offsets: Tensor): Record<Name, Tensor> {
-    const x = this.prepare(tape, input);
-    const { kernels } = tape;
-    const [rows, k] = this.check(x);
-    const groups = this.spec.experts;
-    // Blocks of 128 rows never cross an expert's border (§3.3.2), so every expert may add a ragged one.
-    const scaleRows = Math.floor(rows / block) + groups;
-    const outs = {} as Record<Name, Tensor>;
-    for (const name of names(this.spec)) {
-      const n = this.spec.outs[name];
-      const weight = this.weights[name];
-      const out = tape.empty([rows, n]);
-      kernels.groupedGemm(out, x, quantizedWeight(this.pools, weight), offsets, {
-        groups,
-        rows,
-        n,
-        k,
-        transB: true,
-      });
-      tape.record({
-        name: `experts ${name}`,
-        inputs: [x],
-        outputs: [out],
-        saved: [x, offsets],
-        backward: ([grad]) => {
-          if (!grad) return [];
-          const dx = tape.empty([rows, k]);
-          const dyColumns = tape.emptyScaled([rows, n], block, 1, { scaleRows });
-          tape.scoped(() => {
-            const dy = tape.emptyScaled([rows, n], 1, block);
-            kernels.quantizeBoth(dy, dyColumns, grad, { rows, cols: n, offsets, groups });
-            kernels.groupedGemm(dx, dy, quantizedWeight(this.pools, weight), offsets, {
-              groups,
-              rows,
-              n: k,
-              k: n,
-            });
-            return [];
-          });
-          tape.deferWeightGrad(name, [dyColumns, x, offsets], () => {
-            const xColumns = tape.emptyScaled([rows, k], block, 1, { scaleRows });
-            kernels.requantize(xColumns, x, { rows, cols: k, offsets, groups });
-            kernels.groupedGemmWeight(weight.grad, dyColumns, xColumns, offsets, {
-              groups,
-              rows,
-              m: n,
-              n: k,
-              accumulate: true,
-            });
-          });
-          return [dx];
-        },
-      });
-      outs[name] = out;
-    }
-    return outs;
-  }
+/** The 128×1 form of the input, from the decoded values of the form kept. */
+function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor {
+  const [rows, cols] = matrixShape(x);
+  const columnwise = emptyColumnwise(tape, [rows, cols], groups);
+  const sizes = { rows, cols, ...groupSizes(groups) };
+  tape.kernels.requantize(columnwise, x as ScaledTensor, sizes);
+  return columnwise;
 }

@@ -8,11 +8,12 @@ export {
   type GroupedLinearSpec,
   type Linear,
   type LinearFactory,
+  type LinearRecipe,
   type LinearSpec,
-  makeWeights,
-  names,
   plainLinears,
+  type RowGroups,
 } from './linear';
+export { linearFactory } from './linear-layer';
 export {
   add,
   concatColumns,

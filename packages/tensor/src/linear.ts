@@ -1,9 +1,8 @@
 // Linear layers as a factory: a layer is given the linears it uses, so attention or experts run on FP32, BF16 or FP8
-// alike (`@baleen/fp8` has the FP8 factory). Here are the plain ones.
-import type { Kernels } from '@baleen/kernels';
-
+// alike (`@baleen/fp8` has the FP8 factory). Here is what they are, and the plain ones; linear-layer.ts has the layers.
+import { linearFactory } from './linear-layer';
 import { matrixShape } from './ops';
-import { Module, Parameter, type Pools, weightView } from './parameter';
+import { type Module, type Parameter, type Pools, weightView } from './parameter';
 import type { Tape } from './tape';
 import { type ScaledTensor, shapeError, type Tensor, type Value } from './tensor';
 
@@ -63,171 +62,53 @@ export interface LinearFactory {
   ): GroupedLinear<Name>;
 }
 
+/** Rows sorted by expert. */
+export interface RowGroups {
+  /** Experts. */
+  count: number;
+  /** First row of each, and the number of rows at the end: [count + 1] I32. */
+  offsets: Tensor;
+}
+
+/** The forms a precision gives the operands of a linear layer's three products. */
+export interface LinearRecipe {
+  /** What the products' inputs are. */
+  readonly precision: 'fp32' | 'bf16' | 'fp8';
+  /** The input for the forward product, on the tape: its gradient passes unchanged. */
+  prepare(tape: Tape, x: Value, powerOfTwo: boolean): Value;
+  /** The weight for the forward product and the input gradient, kept until its next version. */
+  weight(pools: Pools, weight: Parameter): Value;
+  /** An output's gradient for the input gradient (`rowwise`) and for the weight gradient (`columnwise`). */
+  gradient(
+    tape: Tape,
+    grad: Tensor,
+    groups?: RowGroups,
+  ): {
+    /** Summed over columns. */
+    rowwise: Value;
+    /** Summed over rows. */
+    columnwise: Value;
+  };
+  /** The prepared input for the weight gradient. */
+  columnwise(tape: Tape, x: Value, groups?: RowGroups): Value;
+}
+
 /**
  * The plain factory.
  * @param precision - inputs of the products: FP32 as they are, or rounded to BF16 (sums are FP32 in both)
  * @returns the factory
  */
 export function plainLinears(precision: 'fp32' | 'bf16'): LinearFactory {
-  return {
+  return linearFactory({
     precision,
-    linear: (pools, spec) => new PlainLinear(pools, spec, precision),
-    groupedLinear: (pools, spec) => new PlainGroupedLinear(pools, spec, precision),
-  };
-}
-
-/** Makes the weights of a layer, one parameter an output.
- * @param pools - where they live
- * @param spec - names and widths
- * @param experts - leading axis of experts, if any
- * @returns the parameters by name
- */
-export function makeWeights<Name extends string>(
-  pools: Pools,
-  spec: LinearSpec<Name>,
-  experts?: number,
-): Record<Name, Parameter> {
-  const leading = experts === undefined ? [] : [experts];
-  const entries = names(spec).map((name) => [
-    name,
-    new Parameter(pools, [...leading, spec.outs[name], spec.in]),
-  ]);
-  return Object.fromEntries(entries) as Record<Name, Parameter>;
-}
-
-/** The output names of a layer, in order.
- * @param spec - the layer
- * @returns its names
- */
-export function names<Name extends string>(spec: LinearSpec<Name>): Name[] {
-  return Object.keys(spec.outs) as Name[];
-}
-
-/** A linear layer's own weights, registered under `<output>.weight`. */
-abstract class WeightedModule<Name extends string> extends Module {
-  readonly weights: Readonly<Record<Name, Parameter>>;
-
-  constructor(
-    pools: Pools,
-    readonly spec: LinearSpec<Name>,
-    protected readonly precision: 'fp32' | 'bf16',
-    experts?: number,
-  ) {
-    super();
-    this.weights = makeWeights(pools, spec, experts);
-    for (const name of names(spec)) this.parameter(`${name}.weight`, this.weights[name]);
-  }
-
-  prepare(tape: Tape, x: Value): Tensor {
-    return castTo(tape, plain(x), this.precision);
-  }
-}
-
-class PlainLinear<Name extends string> extends WeightedModule<Name> implements Linear<Name> {
-  forward(tape: Tape, input: Value): Record<Name, Tensor> {
-    const x = this.prepare(tape, input);
-    const { kernels } = tape;
-    const { precision, spec } = this;
-    const [rows, k] = matrixShape(x);
-    if (k !== spec.in)
-      throw shapeError(`a linear layer of width ${spec.in} was given [${x.shape.join(', ')}]`);
-    const outs = {} as Record<Name, Tensor>;
-    for (const name of names(spec)) {
-      const n = spec.outs[name];
-      const weight = this.weights[name];
-      const out = tape.empty([rows, n]);
-      kernels.gemm(out, x, weightView(weight, precision), { m: rows, n, k, transB: true });
-      tape.record({
-        name: `linear ${name}`,
-        inputs: [x],
-        outputs: [out],
-        saved: [x],
-        backward: ([grad]) => {
-          if (!grad) return [];
-          const dy = inPrecision(tape, kernels, grad, precision);
-          const dx = tape.empty([rows, k]);
-          kernels.gemm(dx, dy, weightView(weight, precision), { m: rows, n: k, k: n });
-          tape.deferWeightGrad(name, [dy, x], () => {
-            kernels.gemm(weight.grad, dy, x, {
-              m: n,
-              n: k,
-              k: rows,
-              transA: true,
-              accumulate: true,
-            });
-          });
-          return [dx];
-        },
-      });
-      outs[name] = out;
-    }
-    return outs;
-  }
-}
-
-class PlainGroupedLinear<Name extends string>
-  extends WeightedModule<Name>
-  implements GroupedLinear<Name>
-{
-  constructor(
-    pools: Pools,
-    override readonly spec: GroupedLinearSpec<Name>,
-    precision: 'fp32' | 'bf16',
-  ) {
-    super(pools, spec, precision, spec.experts);
-  }
-
-  forward(tape: Tape, input: Value, offsets: Tensor): Record<Name, Tensor> {
-    const x = this.prepare(tape, input);
-    const { kernels } = tape;
-    const { precision, spec } = this;
-    const [rows, k] = matrixShape(x);
-    if (k !== spec.in)
-      throw shapeError(`experts of width ${spec.in} were given [${x.shape.join(', ')}]`);
-    const groups = spec.experts;
-    const outs = {} as Record<Name, Tensor>;
-    for (const name of names(spec)) {
-      const n = spec.outs[name];
-      const weight = this.weights[name];
-      const out = tape.empty([rows, n]);
-      kernels.groupedGemm(out, x, weightView(weight, precision), offsets, {
-        groups,
-        rows,
-        n,
-        k,
-        transB: true,
-      });
-      tape.record({
-        name: `experts ${name}`,
-        inputs: [x],
-        outputs: [out],
-        saved: [x, offsets],
-        backward: ([grad]) => {
-          if (!grad) return [];
-          const dy = inPrecision(tape, kernels, grad, precision);
-          const dx = tape.empty([rows, k]);
-          kernels.groupedGemm(dx, dy, weightView(weight, precision), offsets, {
-            groups,
-            rows,
-            n: k,
-            k: n,
-          });
-          tape.deferWeightGrad(name, [dy, x, offsets], () => {
-            kernels.groupedGemmWeight(weight.grad, dy, x, offsets, {
-              groups,
-              rows,
-              m: n,
-              n: k,
-              accumulate: true,
-            });
-          });
-          return [dx];
-        },
-      });
-      outs[name] = out;
-    }
-    return outs;
-  }
+    prepare: (tape, x) => castTo(tape, plain(x), precision),
+    weight: (_, weight) => weightView(weight, precision),
+    gradient: (tape, grad) => {
+      const dy = inPrecision(tape, grad, precision);
+      return { rowwise: dy, columnwise: dy };
+    },
+    columnwise: (_, x) => x,
+  });
 }
 
 function plain(x: Value): Tensor {
@@ -235,10 +116,10 @@ function plain(x: Value): Tensor {
   throw shapeError('a plain linear layer was given an FP8 tensor: dequantise it first');
 }
 
-function inPrecision(tape: Tape, kernels: Kernels, x: Tensor, precision: 'fp32' | 'bf16'): Tensor {
+function inPrecision(tape: Tape, x: Tensor, precision: 'fp32' | 'bf16'): Tensor {
   if (precision === 'fp32' || x.dtype === 'bf16') return x;
   const out = tape.empty(x.shape, 'bf16');
-  kernels.cast(out, x);
+  tape.kernels.cast(out, x);
   return out;
 }
 
@@ -250,7 +131,7 @@ function inPrecision(tape: Tape, kernels: Kernels, x: Tensor, precision: 'fp32' 
  * @returns x or its BF16 form
  */
 export function castTo(tape: Tape, x: Tensor, precision: 'fp32' | 'bf16'): Tensor {
-  const out = inPrecision(tape, tape.kernels, x, precision);
+  const out = inPrecision(tape, x, precision);
   if (out !== x)
     tape.record({
       name: 'cast',

@@ -115,12 +115,14 @@ export function embedding(tape: Tape, weight: Parameter, ids: Tensor): Tensor {
  */
 export function splitColumns(tape: Tape, x: Tensor, widths: readonly number[]): Tensor[] {
   const [rows, cols] = matrixShape(x);
-  let start = 0;
-  return widths.map((width) => {
-    const offset = start;
-    start += width;
-    if (start > cols) throw shapeError(`columns ${offset} … ${start} of a matrix of ${cols}`);
-    const out = tape.empty([rows, width]);
+  let end = 0;
+  const parts = widths.map((width) => {
+    const offset = end;
+    end += width;
+    if (end > cols) throw shapeError(`columns ${offset} … ${end} of a matrix of ${cols}`);
+    return { out: tape.empty([rows, width]), width, offset };
+  });
+  for (const { out, width, offset } of parts)
     tape.kernels.copyStrided(out, x, {
       rows,
       cols: width,
@@ -128,26 +130,30 @@ export function splitColumns(tape: Tape, x: Tensor, widths: readonly number[]): 
       xStride: cols,
       xOffset: offset,
     });
-    tape.record({
-      name: 'splitColumns',
-      inputs: [x],
-      outputs: [out],
-      saved: [],
-      backward: ([grad]) => {
-        if (!grad) return [];
-        const dx = tape.zeros(x.shape);
-        tape.kernels.copyStrided(dx, grad, {
-          rows,
-          cols: width,
-          outStride: cols,
-          outOffset: offset,
-          xStride: width,
-        });
-        return [dx];
-      },
-    });
-    return out;
+  const outputs = parts.map(({ out }) => out);
+  tape.record({
+    name: 'splitColumns',
+    inputs: [x],
+    outputs,
+    saved: [],
+    backward: (grads) => {
+      const covered = end === cols && parts.every((_, index) => grads[index] !== undefined);
+      const dx = covered ? tape.empty(x.shape) : tape.zeros(x.shape);
+      parts.forEach(({ width, offset }, index) => {
+        const grad = grads[index];
+        if (grad)
+          tape.kernels.copyStrided(dx, grad, {
+            rows,
+            cols: width,
+            outStride: cols,
+            outOffset: offset,
+            xStride: width,
+          });
+      });
+      return [dx];
+    },
   });
+  return outputs;
 }
 
 /**

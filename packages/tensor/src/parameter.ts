@@ -1,5 +1,5 @@
 // Parameters, state and the modules that own them.
-import type { Kernels, View } from '@baleen/kernels';
+import type { Kernels } from '@baleen/kernels';
 
 import { gaussian } from './random';
 import { Region } from './region';
@@ -194,6 +194,6 @@ function hash(text: string): number {
  * @param precision - FP32 master values or their BF16 form
  * @returns what a kernel takes
  */
-export function weightView(parameter: Parameter, precision: 'fp32' | 'bf16'): View {
+export function weightView(parameter: Parameter, precision: 'fp32' | 'bf16'): Tensor {
   return precision === 'bf16' ? parameter.bf16() : parameter.data;
 }

@@ -140,8 +140,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     test('two micro-batches interleaved, weight gradients drained last in any order: the same bits', () => {
       const plain = step('plain', undefined);
       expect(plain.some((grad) => grad.some((value) => value !== 0))).toBe(true);
-      expect(step('interleaved', [0, 1, 2, 3, 4, 5])).toEqual(plain);
-      expect(step('interleaved', [5, 2, 0, 4, 1, 3])).toEqual(plain);
+      expect(step('interleaved', [0, 1, 2, 3])).toEqual(plain);
+      expect(step('interleaved', [3, 1, 0, 2])).toEqual(plain);
     });
   });
 

@@ -75,11 +75,19 @@ class Operands {
   }
 
   /** An FP8 tensor with room for its scales, not written yet. */
-  scaled(shape: readonly number[], blockRows: number, blockCols: number, scaleRows?: number): ScaledTensor {
+  scaled(
+    shape: readonly number[],
+    blockRows: number,
+    blockCols: number,
+    scaleRows?: number,
+  ): ScaledTensor {
     const [stack, r, c] = shape.length === 3 ? shape : [1, ...shape];
     return new ScaledTensor(
       emptyTensor(this.region, shape, 'e4m3'),
-      emptyTensor(this.region, [stack * (scaleRows ?? Math.ceil(r / blockRows)), Math.ceil(c / blockCols)]),
+      emptyTensor(this.region, [
+        stack * (scaleRows ?? Math.ceil(r / blockRows)),
+        Math.ceil(c / blockCols),
+      ]),
       blockRows,
       blockCols,
     );
@@ -99,7 +107,11 @@ class Operands {
  */
 export function kernelCases(): KernelCase[] {
   return [
-    ...[1024].flatMap((n) => [square('gemm-fp32', n), square('gemm-bf16', n), square('gemm-fp8', n)]),
+    ...[1024].flatMap((n) => [
+      square('gemm-fp32', n),
+      square('gemm-bf16', n),
+      square('gemm-fp8', n),
+    ]),
     ...linears.flatMap(([inWidth, outWidth]) => linear(inWidth, outWidth)),
     ...grouped(16, 8192, 256, 128),
     ...attention(8, 256, 8, 64, 32),
@@ -149,7 +161,10 @@ function linear(inWidth: number, outWidth: number): KernelCase[] {
       prepare: (kernels) => {
         const make = new Operands(kernels);
         const [input, codes] = [make.f32(rows, inWidth), make.scaled([rows, inWidth], 1, block)];
-        const [weight, out] = [make.fp8([outWidth, inWidth], block, block), make.f32(rows, outWidth)];
+        const [weight, out] = [
+          make.fp8([outWidth, inWidth], block, block),
+          make.f32(rows, outWidth),
+        ];
         return () => {
           kernels.quantize(codes, input, x);
           kernels.gemm(out, codes, weight, { m: rows, n: outWidth, k: inWidth, transB: true });
@@ -162,7 +177,10 @@ function linear(inWidth: number, outWidth: number): KernelCase[] {
       prepare: (kernels) => {
         const make = new Operands(kernels);
         const [grad, codes] = [make.f32(rows, outWidth), make.scaled([rows, outWidth], 1, block)];
-        const [weight, out] = [make.fp8([outWidth, inWidth], block, block), make.f32(rows, inWidth)];
+        const [weight, out] = [
+          make.fp8([outWidth, inWidth], block, block),
+          make.f32(rows, inWidth),
+        ];
         return () => {
           kernels.quantize(codes, grad, y);
           kernels.gemm(out, codes, weight, { m: rows, n: inWidth, k: outWidth });
@@ -174,8 +192,14 @@ function linear(inWidth: number, outWidth: number): KernelCase[] {
       kernel: 'linear-fp8-weight-gradient',
       prepare: (kernels) => {
         const make = new Operands(kernels);
-        const [grad, gradColumns] = [make.f32(rows, outWidth), make.scaled([rows, outWidth], block, 1)];
-        const [input, inputColumns] = [make.fp8([rows, inWidth], 1, block), make.scaled([rows, inWidth], block, 1)];
+        const [grad, gradColumns] = [
+          make.f32(rows, outWidth),
+          make.scaled([rows, outWidth], block, 1),
+        ];
+        const [input, inputColumns] = [
+          make.fp8([rows, inWidth], 1, block),
+          make.scaled([rows, inWidth], block, 1),
+        ];
         const out = make.f32(outWidth, inWidth);
         return () => {
           kernels.quantize(gradColumns, grad, y);
@@ -241,7 +265,12 @@ function grouped(experts: number, routed: number, inWidth: number, outWidth: num
         const columns = (width: number): ScaledTensor => {
           const scaleRows = Math.floor(routed / block) + experts;
           const out = make.scaled([routed, width], block, 1, scaleRows);
-          kernels.quantize(out, make.f32(routed, width), { rows: routed, cols: width, offsets, groups: experts });
+          kernels.quantize(out, make.f32(routed, width), {
+            rows: routed,
+            cols: width,
+            offsets,
+            groups: experts,
+          });
           return out;
         };
         const [grad, x] = [columns(outWidth), columns(inWidth)];

@@ -61,10 +61,13 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
   const { only = '', threads = 0, seconds = 0.25, onProgress } = options;
   const kernels = nativeKernels();
   if (!kernels)
-    throw Object.assign(new Error('only native kernels are measured against a peak, and there are none'), {
-      code: 'ERR_BALEEN_KERNELS_NATIVE',
-      hint: '`baleen doctor` says why they did not load',
-    });
+    throw Object.assign(
+      new Error('only native kernels are measured against a peak, and there are none'),
+      {
+        code: 'ERR_BALEEN_KERNELS_NATIVE',
+        hint: '`baleen doctor` says why they did not load',
+      },
+    );
   const cases = kernelCases().filter(({ kernel }) => kernel.includes(only));
   if (cases.length === 0)
     throw Object.assign(new Error(`no kernel's name contains "${only}"`), {

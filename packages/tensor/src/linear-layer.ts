@@ -1,0 +1,174 @@
+// Linear layers over a recipe of operand forms: every precision, dense or by expert, runs the same three products (§3.3.1,
+// figure 6): y = x · Wᵀ, dx = dy · W, dW = dyᵀ · x.
+//
+// All outputs of a layer are one node of the tape: their input is put into each form once, and the input gradients add up
+// where they are made. What a deferred weight gradient keeps are its operands: dy columnwise, and the input as forward
+// took it.
+import type { Kernels } from '@baleen/kernels';
+
+import type {
+  GroupedLinear,
+  GroupedLinearSpec,
+  Linear,
+  LinearFactory,
+  LinearRecipe,
+  LinearSpec,
+  RowGroups,
+} from './linear';
+import { matrixShape } from './ops';
+import { Module, Parameter, type Pools } from './parameter';
+import type { Tape } from './tape';
+import { shapeError, type Tensor, type Value } from './tensor';
+
+/**
+ * Makes linear layers of one recipe.
+ * @param recipe - forms of the operands
+ * @returns the factory
+ */
+export function linearFactory(recipe: LinearRecipe): LinearFactory {
+  return {
+    precision: recipe.precision,
+    linear: (pools, spec) => new LinearLayer(pools, spec, recipe),
+    groupedLinear: (pools, spec) => new GroupedLinearLayer(pools, spec, recipe),
+  };
+}
+
+/** The three products for one output of width n, from an input of width k. */
+interface Products {
+  forward(out: Tensor, x: Value, weight: Value, n: number): void;
+  inputGradient(dx: Tensor, dy: Value, weight: Value, n: number, accumulate: boolean): void;
+  weightGradient(dweight: Tensor, dy: Value, x: Value, n: number): void;
+}
+
+/** Weights under `<output>.weight`, and the passes over all outputs. */
+abstract class WeightedLayer<Name extends string> extends Module {
+  readonly weights: Readonly<Record<Name, Parameter>>;
+  private readonly names: readonly Name[];
+
+  constructor(
+    private readonly pools: Pools,
+    readonly spec: LinearSpec<Name>,
+    private readonly recipe: LinearRecipe,
+    leading: readonly number[],
+  ) {
+    super();
+    this.names = Object.keys(spec.outs) as Name[];
+    const entries = this.names.map((name) => {
+      const weight = new Parameter(pools, [...leading, spec.outs[name], spec.in]);
+      return [name, this.parameter(`${name}.weight`, weight)] as const;
+    });
+    this.weights = Object.fromEntries(entries) as Record<Name, Parameter>;
+  }
+
+  prepare(tape: Tape, x: Value): Value {
+    return this.recipe.prepare(tape, x, this.spec.powerOfTwo ?? false);
+  }
+
+  protected pass(
+    tape: Tape,
+    input: Value,
+    productsOf: (kernels: Kernels, rows: number) => Products,
+    groups?: RowGroups,
+  ): Record<Name, Tensor> {
+    const { names, recipe, pools, spec, weights } = this;
+    const x = this.prepare(tape, input);
+    const [rows, width] = matrixShape(x);
+    if (width !== spec.in)
+      throw shapeError(`a linear layer of width ${spec.in} was given [${x.shape.join(', ')}]`);
+    const products = productsOf(tape.kernels, rows);
+    const outs = names.map((name) => {
+      const out = tape.empty([rows, spec.outs[name]]);
+      products.forward(out, x, recipe.weight(pools, weights[name]), spec.outs[name]);
+      return out;
+    });
+    tape.record({
+      name: `linear ${names.join(' ')}`,
+      inputs: [x],
+      outputs: outs,
+      saved: groups ? [x, groups.offsets] : [x],
+      backward: (grads) => {
+        const flowing = names.flatMap((name, index) => {
+          const grad = grads[index];
+          return grad ? [{ weight: weights[name], grad, n: spec.outs[name] }] : [];
+        });
+        const dx = tape.empty([rows, width]);
+        const tasks = flowing.map(({ weight, grad, n }, index) => {
+          // The row-wise form is let go as soon as it was multiplied.
+          const [dy] = tape.scoped(() => {
+            const { rowwise, columnwise } = recipe.gradient(tape, grad, groups);
+            products.inputGradient(dx, rowwise, recipe.weight(pools, weight), n, index > 0);
+            return [columnwise];
+          });
+          return { weight, dy, n };
+        });
+        const operands = [...tasks.map(({ dy }) => dy), x, ...(groups ? [groups.offsets] : [])];
+        tape.deferWeightGrad(names.join(' '), operands, () => {
+          const columns = recipe.columnwise(tape, x, groups);
+          for (const { weight, dy, n } of tasks)
+            products.weightGradient(weight.grad, dy, columns, n);
+        });
+        return [dx];
+      },
+    });
+    return Object.fromEntries(names.map((name, index) => [name, outs[index]])) as Record<
+      Name,
+      Tensor
+    >;
+  }
+}
+
+class LinearLayer<Name extends string> extends WeightedLayer<Name> implements Linear<Name> {
+  constructor(pools: Pools, spec: LinearSpec<Name>, recipe: LinearRecipe) {
+    super(pools, spec, recipe, []);
+  }
+
+  forward(tape: Tape, input: Value): Record<Name, Tensor> {
+    const k = this.spec.in;
+    return this.pass(tape, input, (kernels, rows) => ({
+      forward: (out, x, weight, n) => {
+        kernels.gemm(out, x, weight, { m: rows, n, k, transB: true });
+      },
+      inputGradient: (dx, dy, weight, n, accumulate) => {
+        kernels.gemm(dx, dy, weight, { m: rows, n: k, k: n, accumulate });
+      },
+      weightGradient: (dweight, dy, x, n) => {
+        const sizes = { m: n, n: k, k: rows, transA: true, accumulate: true };
+        kernels.gemm(dweight, dy, x, sizes);
+      },
+    }));
+  }
+}
+
+class GroupedLinearLayer<Name extends string>
+  extends WeightedLayer<Name>
+  implements GroupedLinear<Name>
+{
+  constructor(
+    pools: Pools,
+    override readonly spec: GroupedLinearSpec<Name>,
+    recipe: LinearRecipe,
+  ) {
+    super(pools, spec, recipe, [spec.experts]);
+  }
+
+  forward(tape: Tape, input: Value, offsets: Tensor): Record<Name, Tensor> {
+    const { in: k, experts: groups } = this.spec;
+    return this.pass(
+      tape,
+      input,
+      (kernels, rows) => ({
+        forward: (out, x, weight, n) => {
+          kernels.groupedGemm(out, x, weight, offsets, { groups, rows, n, k, transB: true });
+        },
+        inputGradient: (dx, dy, weight, n, accumulate) => {
+          kernels.groupedGemm(dx, dy, weight, offsets, { groups, rows, n: k, k: n, accumulate });
+        },
+        weightGradient: (dweight, dy, x, n) => {
+          const sizes = { groups, rows, m: n, n: k, accumulate: true };
+          kernels.groupedGemmWeight(dweight, dy, x, offsets, sizes);
+        },
+      }),
+      { count: groups, offsets },
+    );
+  }
+}
