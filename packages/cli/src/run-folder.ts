@@ -2,6 +2,8 @@
 import { mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 
+import { checkRunLock, isRunLock } from '@baleen/trainer';
+
 import { usageError } from './errors';
 
 /**
@@ -44,7 +46,7 @@ export function releaseRunFolder(folder: string): void {
 }
 
 /**
- * Refuses a folder that would be overwritten.
+ * Refuses a folder that would be overwritten, or in which a process trains.
  * @param folder - what `--out` names
  * @param command - how this command is typed here
  */
@@ -53,7 +55,8 @@ export function checkOut(folder: string, command: string): void {
   try {
     if (!statSync(folder).isDirectory())
       throw usageError('OUT', `--out ${folder} is a file`, 'name a folder', folder);
-    entries = readdirSync(folder);
+    checkRunLock(folder);
+    entries = readdirSync(folder).filter((name) => !isRunLock(name));
   } catch (error) {
     if ((error as { code?: string }).code === 'ENOENT') return;
     throw error;

@@ -1,4 +1,5 @@
-// Ctrl-C as a process gets it: the first ends the run after its step, the second ends the process at once.
+// Ctrl-C as a process gets it: the first ends the run after its step, the second ends the process at once. And two
+// processes that would train in one folder.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { smallFile } from './helpers';
+import { type PrintedFailure, smallFile } from './helpers';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 let folder = '';
@@ -108,6 +109,44 @@ test('a second Ctrl-C stops at once, in the middle of a step, with exit code 130
   // Killed by the signal itself: a shell calls that 130.
   expect(await ended).toEqual({ code: null, signal: 'SIGINT' });
   expect(output.stderr).not.toContain('step 1');
+});
+
+test('a second process does not train in the folder of the first, until that one is gone', async () => {
+  const first = start('train', '--config', config, '--out', 'shared', '--checkpoint.every', '1');
+  await first.heard('steps of');
+  const files = (): string[] => readdirSync(join(folder, 'shared')).sort();
+  while (!files().includes('metrics.jsonl')) await setTimeout(10);
+  for (const how of [
+    ['--config', config, '--out', 'shared'],
+    ['--resume', 'shared'],
+    ['--resume', 'shared/checkpoints/step-1'],
+  ]) {
+    const second = start('train', ...how, '--json');
+    expect(await second.ended).toEqual({ code: 2, signal: null });
+    const { error } = JSON.parse(second.output.stdout) as PrintedFailure;
+    expect(error.code).toBe('ERR_BALEEN_USAGE_RUN_LOCKED');
+    expect(error.message).toMatch(
+      new RegExp(`shared is being trained by process ${first.child.pid} since `),
+    );
+    expect(error.path).toMatch(/shared$/);
+    expect(error.hint).toContain('--out');
+  }
+  const saved = (): boolean =>
+    existsSync(join(folder, 'shared', 'checkpoints')) &&
+    readdirSync(join(folder, 'shared', 'checkpoints')).some((name) =>
+      existsSync(join(folder, 'shared', 'checkpoints', name, 'COMPLETE')),
+    );
+  while (!saved()) await setTimeout(10);
+  // Nothing can run when this comes: the lock stays, and is no obstacle.
+  first.child.kill('SIGKILL');
+  expect(await first.ended).toEqual({ code: null, signal: 'SIGKILL' });
+  expect(files()).toContain('train.lock');
+  const next = start('train', '--resume', 'shared');
+  await next.heard('Resuming');
+  await next.heard('step ');
+  next.child.kill('SIGINT');
+  expect(await next.ended).toEqual({ code: 0, signal: null });
+  expect(files()).toEqual(['checkpoints', 'config.json', 'metrics.jsonl']);
 });
 
 test('output that is cut off early, as by `head`, is no failure', async () => {

@@ -1,5 +1,6 @@
 // The parts that every command leans on: numbers as text, the ladder, the live line, suggestions.
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
@@ -211,6 +212,14 @@ test('--out may name a folder that is absent or empty, and nothing else', () => 
   const folder = temporaryFolder();
   expect(() => {
     checkOut(join(folder, 'new'), 'baleen');
+    checkOut(folder, 'baleen');
+  }).not.toThrow();
+  // A run that was killed before it began.
+  writeFileSync(
+    join(folder, 'train.lock'),
+    JSON.stringify({ pid: 999_999_999, started: null, host: hostname() }),
+  );
+  expect(() => {
     checkOut(folder, 'baleen');
   }).not.toThrow();
   writeFileSync(join(folder, 'a'), '');

@@ -38,6 +38,7 @@ export {
   resolveConfig,
 } from './resolve';
 export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';
+export { checkRunLock, isRunLock } from './run-lock';
 export {
   batchAt,
   biasSpeedAt,

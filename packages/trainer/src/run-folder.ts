@@ -1,17 +1,12 @@
-// A run's folder: config.json (resolved, with origins), metrics.jsonl (one event a line) and its checkpoints.
+// A run's folder: config.json (resolved, with origins), metrics.jsonl (one event a line), its checkpoints, and while a
+// process trains in it the lock.
 import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  statSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -22,6 +17,7 @@ import { readTrainerState } from './checkpoint';
 import { clearInterrupted, completeName, listCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
 import type { TrainEvent } from './events';
+import { isRunLock } from './run-lock';
 
 const configName = 'config.json';
 const metricsName = 'metrics.jsonl';
@@ -130,32 +126,28 @@ export function findRun(path: string): FoundRun {
 }
 
 /**
- * Makes a run's folder: complete, with its config.json, or not at all.
- * @param run - the folder
+ * Refuses a folder that holds something beside the lock.
+ * @param run - the folder, locked
+ * @throws `ERR_BALEEN_USAGE_RUN_EXISTS`
+ */
+export function checkEmpty(run: string): void {
+  if (readdirSync(run).every(isRunLock)) return;
+  throw Object.assign(new Error(`${run} exists already`), {
+    code: 'ERR_BALEEN_USAGE_RUN_EXISTS',
+    path: run,
+    hint: 'choose another folder with --out, or go on with --resume',
+  });
+}
+
+/**
+ * Makes an empty folder a run's, with its config.json complete or not there.
+ * @param run - the folder, locked
  * @param contents - what config.json says
- * @throws `ERR_BALEEN_USAGE_RUN_EXISTS` where something lies there already
+ * @throws `ERR_BALEEN_USAGE_RUN_EXISTS` where something came into it meanwhile
  */
 export function createRun(run: string, contents: RunConfig): void {
-  const present = statSync(run, { throwIfNoEntry: false });
-  if (present && !(present.isDirectory() && readdirSync(run).length === 0))
-    throw Object.assign(new Error(`${run} exists already`), {
-      code: 'ERR_BALEEN_USAGE_RUN_EXISTS',
-      path: run,
-      hint: 'choose another folder with --out, or go on with --resume',
-    });
-  // A folder that only this call has: something of that name may be anybody's.
-  let temporary: string | null = null;
-  try {
-    mkdirSync(dirname(run), { recursive: true });
-    temporary = mkdtempSync(`${run}.tmp-`);
-    writeRunConfig(temporary, contents);
-    // Only an empty folder: whatever came into it since then stays.
-    if (present) rmdirSync(run);
-    renameSync(temporary, run);
-  } catch (error) {
-    if (temporary !== null) rmSync(temporary, { recursive: true, force: true });
-    throw diskError(error, run);
-  }
+  checkEmpty(run);
+  writeRunConfig(run, contents);
 }
 
 /**

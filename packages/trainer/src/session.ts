@@ -22,7 +22,8 @@ import {
   type TokenWindow,
 } from './data/index';
 import { checkTrainConfig, modelConfigOf } from './resolve';
-import { createRun, type FoundRun, findRun, reopenRun } from './run-folder';
+import { checkEmpty, createRun, type FoundRun, findRun, reopenRun } from './run-folder';
+import { lockRun } from './run-lock';
 import { planOf, type RunPlan } from './schedule';
 import { TrainingStep } from './step';
 
@@ -74,19 +75,37 @@ export interface Session {
   resumedFrom: number | null;
   /** Newest checkpoint in the run's folder. */
   saved: { step: number; path: string } | null;
+  /** Lets other processes train in the run's folder again. */
+  unlock: () => void;
 }
 
 /**
  * Prepares a run.
  * @param config - its configuration
  * @param options - see {@link TrainOptions}
- * @returns see {@link Session}; the run's folder exists when this returns
+ * @returns see {@link Session}; the run's folder exists when this returns, locked
  */
 export async function prepare(config: TrainConfig, options: TrainOptions): Promise<Session> {
   checkTrainConfig(config);
   const from = options.resume === undefined ? null : findRun(options.resume);
   const run = folderOf(options, from);
+  const unlock = run === null ? () => undefined : lockRun(run);
+  try {
+    return { ...(await assemble(config, options, from, run)), unlock };
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+async function assemble(
+  config: TrainConfig,
+  options: TrainOptions,
+  from: FoundRun | null,
+  run: string | null,
+): Promise<Omit<Session, 'unlock'>> {
   if (from) checkResume(from, run, config);
+  if (run !== null && from?.run !== run) checkEmpty(run);
   const kernels = options.kernels ?? kernelsFor(config);
 
   const { train, heldOut } = splitDocuments(

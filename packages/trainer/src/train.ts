@@ -29,7 +29,8 @@ const recentSteps = 20;
  * @param config - the run; to go on with a run, the configuration that `findRun` gives, changed or not
  * @param options - see {@link TrainOptions}
  * @returns events; the generator's return value is the result
- * @throws `ERR_BALEEN_TRAIN_NOT_FINITE` when a loss or gradient is not finite: the step's update did not happen, and the
+ * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` where another process trains in the folder;
+ * `ERR_BALEEN_TRAIN_NOT_FINITE` when a loss or gradient is not finite: the step's update did not happen, and the
  * state before it is saved. `ERR_BALEEN_CONFIG_…`, `_DATA_…`, `_CHECKPOINT_…`, `_IO_…` as their parts say.
  */
 export async function* train(
@@ -38,7 +39,19 @@ export async function* train(
 ): AsyncGenerator<TrainEvent, TrainResult, void> {
   const begin = performance.now();
   const session = await prepare(config, options);
-  const { run } = session;
+  try {
+    return yield* trainSession(session, options, begin);
+  } finally {
+    session.unlock();
+  }
+}
+
+async function* trainSession(
+  session: Session,
+  options: TrainOptions,
+  begin: number,
+): AsyncGenerator<TrainEvent, TrainResult, void> {
+  const { run, config } = session;
   const baselines = ngramBaselines(session.bytes.train, session.bytes.heldOut, baselineOrders);
   const start = startOf(session, baselines);
   session.bytes = { train: [], heldOut: [] };

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 
 import { describeKernels } from '@baleen/kernels';
-import { openRun, type TrainConfig, type TrainResult, train } from '@baleen/trainer';
+import { checkRunLock, openRun, type TrainConfig, type TrainResult, train } from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { dryRun } from '../dry-run';
@@ -11,7 +11,7 @@ import { quote } from '../format';
 import { invocation } from '../invocation';
 import type { Voice } from '../io';
 import { report, type Sample } from '../report';
-import { checkOut, claimRunFolder, releaseRunFolder, shown } from '../run-folder';
+import { checkOut, claimRunFolder, releaseRunFolder, runOf, shown } from '../run-folder';
 import { sampleOf } from '../sample';
 import { resolveSettings, type Settings, type SettingsOptions } from '../settings';
 import { addCommonFlags, examplesText } from '../shape';
@@ -48,6 +48,9 @@ export function define(command: Command, voice: Voice): void {
     );
   addCommonFlags(command);
   command.action(async (options: TrainFlags) => {
+    // Before anything is read: what the other process has written so far may not be a whole run.
+    if (options.resume !== undefined && options.out === undefined && !options.dryRun)
+      checkRunLock(runOf(options.resume));
     const settings = await resolveSettings(options, 'tiny');
     if (options.dryRun) {
       dryRun(settings, voice);
