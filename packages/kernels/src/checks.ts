@@ -45,6 +45,8 @@ export function wrapKernels(
     if (!method) throw new Error(`kernel ${name} is missing`);
     (wrapped as Methods)[name] = wrap(name, method.bind(kernels));
   }
+  // Calls made again from a recording would pass by their wrappers.
+  Object.defineProperty(wrapped, 'record', { value: undefined });
   return wrapped;
 }
 

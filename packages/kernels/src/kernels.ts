@@ -224,6 +224,12 @@ export interface AdamWSizes {
   step: number;
 }
 
+/** Kernel calls that were made once, with all their arguments. */
+export interface Recording {
+  /** Makes them again, in order, on the same memory. */
+  replay(): void;
+}
+
 /** Dense compute. Calls enqueue work on the views given; `flush` waits for it. */
 export interface Kernels {
   /** Which implementation this is. */
@@ -236,6 +242,11 @@ export interface Kernels {
   createStorage(byteLength: number): Storage;
   /** Waits until everything enqueued has run. */
   flush(): void;
+  /**
+   * Runs `body` and keeps the kernel calls it makes, with the memory they name, so that they can be made again without
+   * the program that made them. Only where calls have a cost worth saving; recordings do not nest.
+   */
+  record?: ((body: () => void) => Recording) | undefined;
 
   // — memory —
   /** out = value, everywhere. */

@@ -10,7 +10,7 @@ export { type Signature, splitCall } from './signature';
 /** The kernels proper: methods of `Kernels` that compute. */
 export type KernelName = Exclude<
   keyof Kernels,
-  'implementation' | 'isa' | 'threads' | 'createStorage' | 'flush'
+  'implementation' | 'isa' | 'threads' | 'createStorage' | 'flush' | 'record'
 >;
 
 /** All signatures by kernel. */

@@ -3,10 +3,12 @@
 //
 // Nothing is read back between the first micro-batch and the update: losses are summed, checked and used by kernels. The
 // host looks once, at the end. All memory is taken when the step is made, or from a region that every micro-batch uses
-// again.
+// again. So a micro-batch's kernel calls are the same every time, addresses included: where the kernels can record, each
+// phase runs its program once, and from then on only the calls are made again.
 //
 // Legend: S sequences of the step, B of a micro-batch, L tokens of a sequence, D depths of multi-token prediction;
 // R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch.
+import type { Recording } from '@baleen/kernels';
 import type { Decoder } from '@baleen/model';
 import { maxViolation } from '@baleen/moe-router';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
@@ -55,6 +57,13 @@ export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
   balanceFactor: number;
 };
 
+/** The model's phases for batches of one size, and their kernel calls once they were made. */
+interface Chain {
+  sequences: number;
+  phases: ComputePhase[];
+  recordings: { first: Recording[] | null; others: Recording[] | null };
+}
+
 /** Trains a model step by step. */
 export class TrainingStep {
   /** The optimizer and its moments. */
@@ -73,7 +82,9 @@ export class TrainingStep {
   private readonly total: Tensor;
   private readonly one: Tensor;
   private readonly counted: number[];
-  private chain: { sequences: number; phases: ComputePhase[] } | null = null;
+  /** What the running micro-batch reads: ids [B, L], targets [R], rowScale [R]. */
+  private readonly micro: { ids: Tensor; targets: Tensor; rowScale: Tensor };
+  private chain: Chain | null = null;
 
   /**
    * @param model - what is trained
@@ -95,6 +106,11 @@ export class TrainingStep {
     this.ids = emptyTensor(this.fixed, [sequences, sequence], 'i32');
     this.targets = emptyTensor(this.fixed, [rows], 'i32');
     this.rowScale = emptyTensor(this.fixed, [rows]);
+    this.micro = {
+      ids: emptyTensor(this.fixed, [microBatch, sequence], 'i32'),
+      targets: emptyTensor(this.fixed, [this.rows], 'i32'),
+      rowScale: emptyTensor(this.fixed, [this.rows]),
+    };
     this.sums = emptyTensor(this.fixed, [lists + 1]);
     this.partial = emptyTensor(this.fixed, [lists]);
     this.total = emptyTensor(this.fixed, [1]);
@@ -204,31 +220,55 @@ export class TrainingStep {
   }
 
   private *microBatchPieces(index: number, sequences: number): Generator<void, void, void> {
+    const { model, micro, rows } = this;
+    const { kernels } = model;
     const { microBatch } = this.settings.batch;
-    const { rows } = this;
-    const phases = this.phasesFor(sequences);
+    kernels.copy(micro.ids, this.ids.rows(index * microBatch, microBatch));
+    kernels.copy(micro.targets, this.targets.rows(index * rows, rows));
+    kernels.copy(micro.rowScale, this.rowScale.rows(index * rows, rows));
+    const chain = this.chainFor(sequences);
+    // The first micro-batch also makes the forms of the new weights.
+    const which = index === 0 ? 'first' : 'others';
+    const recorded = chain.recordings[which];
+    if (recorded) {
+      for (const piece of recorded) {
+        piece.replay();
+        yield;
+      }
+      return;
+    }
+    // Whoever may have made these forms already, an evaluation say: a recording must make them itself.
+    if (kernels.record && index === 0)
+      for (const [, parameter] of model.parameters()) parameter.version += 1;
+    const recordings: Recording[] = [];
+    const piece = (body: () => void): void => {
+      if (kernels.record) recordings.push(kernels.record(body));
+      else body();
+    };
     const run = new Run(this.region);
     try {
-      const input = {
-        ids: this.ids.rows(index * microBatch, microBatch),
-        targets: this.targets.rows(index * rows, rows),
-        rowScale: this.rowScale.rows(index * rows, rows),
-      };
-      for (const [p, phase] of phases.entries()) {
-        const output = run.forward(phase, p === 0 ? input : undefined);
-        // The last phase's: held until the way back begins.
-        if ('losses' in output) this.addLosses(output.losses as Tensor);
+      for (const [p, phase] of chain.phases.entries()) {
+        piece(() => {
+          const output = run.forward(phase, p === 0 ? micro : undefined);
+          // The last phase's: held until the way back begins.
+          if ('losses' in output) this.addLosses(output.losses as Tensor);
+        });
         yield;
       }
-      for (const p of phases.keys()) {
-        run.backwardInput(p === 0 ? { losses: this.one } : undefined);
+      for (const p of chain.phases.keys()) {
+        piece(() => {
+          run.backwardInput(p === 0 ? { losses: this.one } : undefined);
+        });
         yield;
       }
-      run.finish();
+      piece(() => {
+        run.finish();
+      });
     } catch (error) {
       run.abandon();
       throw error;
     }
+    if (kernels.record) chain.recordings[which] = recordings;
   }
 
   /** Adds a micro-batch's losses, depth by depth, to the step's sums. */
@@ -245,13 +285,14 @@ export class TrainingStep {
   }
 
   /** The chain for batches of this size: α is shared among all sequences of the batch. */
-  private phasesFor(sequences: number): ComputePhase[] {
+  private chainFor(sequences: number): Chain {
     if (this.chain?.sequences !== sequences) {
       const balanceFactor = this.settings.balanceFactor / sequences;
       const balanceLoss = this.sums.rows(this.partial.size, 1);
-      this.chain = { sequences, phases: this.model.lossPhases({ balanceFactor, balanceLoss }) };
+      const phases = this.model.lossPhases({ balanceFactor, balanceLoss });
+      this.chain = { sequences, phases, recordings: { first: null, others: null } };
     }
-    return this.chain.phases;
+    return this.chain;
   }
 
   /**

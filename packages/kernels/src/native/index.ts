@@ -1,7 +1,7 @@
 // The native kernels: one call into the C++ addon a kernel. Arguments travel as numbers in one shared array, addresses
 // included, so nothing is allocated or copied at the border.
 import { checkOperands } from '../checks';
-import type { Kernels } from '../kernels';
+import type { Kernels, Recording } from '../kernels';
 import { kernelNames, signatures, splitCall } from '../signatures';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
 
@@ -11,6 +11,8 @@ interface Addon {
   bind(args: Float64Array): void;
   /** Runs kernel number `op` on the arguments in the array. */
   run(op: number): void;
+  /** Runs recorded calls: of each its kernel's number, the number of arguments, the arguments. */
+  replay(calls: Float64Array): void;
   /** The kernels' names, by number. */
   ops(): string[];
   /** Address of an array's first byte. */
@@ -47,6 +49,7 @@ export interface NativeKernels extends Kernels {
   setThreads(threads: number): void;
   /** See `measurePeaks`. */
   peaks(): Peaks;
+  record(body: () => void): Recording;
 }
 
 const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
@@ -81,8 +84,21 @@ class Slots {
 
   constructor(private readonly addon: Addon) {}
 
+  /** The storages whose addresses were written while a recording was made. */
+  private touched: Set<ArrayBufferLike> | null = null;
+
   restart(): void {
     this.next = 0;
+  }
+
+  /** The call's arguments. */
+  written(): Float64Array {
+    return this.array.subarray(0, this.next);
+  }
+
+  /** Notes from now on, or no longer, which memory is named. */
+  note(touched: Set<ArrayBufferLike> | null): void {
+    this.touched = touched;
   }
 
   number(value: number): void {
@@ -101,6 +117,7 @@ class Slots {
       base = this.addon.address(new Uint8Array(buffer));
       this.addresses.set(buffer, base);
     }
+    this.touched?.add(buffer);
     this.number(base + view.byteOffset);
     this.number(dtypes[view.dtype]);
     this.number(view.size);
@@ -115,14 +132,48 @@ class Slots {
   }
 }
 
+/** Calls as the addon reads them, and the memory whose addresses stand in them: it must not go before they do. */
+class NativeRecording implements Recording {
+  constructor(
+    private readonly addon: Addon,
+    private readonly calls: Float64Array,
+    readonly memory: readonly ArrayBufferLike[],
+  ) {}
+
+  replay(): void {
+    this.addon.replay(this.calls);
+  }
+}
+
 function bindAddon(addon: Addon): NativeKernels {
   const slots = new Slots(addon);
   addon.bind(slots.array);
   const numbers = new Map(addon.ops().map((name, index) => [name, index]));
   const isas = addon.isas();
   const state = { isa: isas[0] ?? 'baseline' };
+  let recorded: number[] | null = null;
+  const record = (body: () => void): Recording => {
+    if (recorded)
+      throw Object.assign(new Error('a recording is under way, and recordings do not nest'), {
+        code: 'ERR_BALEEN_KERNELS_RECORDING',
+        hint: 'end one recording before the next begins',
+      });
+    const calls: number[] = [];
+    // Addresses mean nothing once their memory is gone: a recording keeps it.
+    const memory = new Set<ArrayBufferLike>();
+    recorded = calls;
+    slots.note(memory);
+    try {
+      body();
+    } finally {
+      recorded = null;
+      slots.note(null);
+    }
+    return new NativeRecording(addon, Float64Array.from(calls), [...memory]);
+  };
   const kernels: Record<string, unknown> = {
     implementation: 'native',
+    record,
     isas,
     createStorage: createCpuStorage,
     flush: () => undefined,
@@ -163,6 +214,10 @@ function bindAddon(addon: Addon): NativeKernels {
         else slots.number(Number(sizes[key] ?? 0));
       slots.number(value);
       addon.run(op);
+      if (recorded) {
+        const written = slots.written();
+        recorded.push(op, written.length, ...written);
+      }
     };
   }
   return kernels as unknown as NativeKernels;
