@@ -210,8 +210,6 @@ export interface RouteSizes {
 
 /** One AdamW update. */
 export interface AdamWSizes {
-  /** Learning rate. */
-  learningRate: number;
   /** Decay of the first moment. */
   beta1: number;
   /** Decay of the second moment. */
@@ -220,8 +218,6 @@ export interface AdamWSizes {
   epsilon: number;
   /** Decoupled weight decay, a factor of the learning rate. */
   weightDecay: number;
-  /** Update number, from 1, for bias correction. */
-  step: number;
 }
 
 /** Kernel calls that were made once, with all their arguments. */
@@ -479,6 +475,7 @@ export interface Kernels {
   /**
    * AdamW on FP32 parameters with BF16 moments (nearest even): g = grad · factor[0]; m, v updated and stored in BF16,
    * the update computed from the unrounded ones. Does nothing where finite[0] is 0.
+   * rates [3]: what changes from update to update t: learning rate, 1 / (1 − β₁ᵗ), 1 / (1 − β₂ᵗ).
    */
   adamw(
     parameter: View,
@@ -487,6 +484,7 @@ export interface Kernels {
     v: View,
     factor: View,
     finite: View,
+    rates: View,
     sizes: AdamWSizes,
   ): void;
 }

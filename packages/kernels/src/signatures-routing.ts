@@ -174,17 +174,17 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     ],
   },
   adamw: {
-    args: 'vvvvvv',
-    traffic: 'uruurr',
-    keys: ['learningRate', 'beta1', 'beta2', 'epsilon', 'weightDecay', 'step'],
-    needs: (_, [parameter, gradient, m, v, factor, finite]) => [
+    args: 'vvvvvvv',
+    traffic: 'uruurrr',
+    keys: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+    needs: (_, [parameter, gradient, m, v, factor, finite, rates]) => [
       view('parameter', parameter, null),
       view('gradient', gradient, sizeOf(parameter)),
       view('m', m, sizeOf(parameter), ['bf16']),
       view('v', v, sizeOf(parameter), ['bf16']),
       view('factor', factor, 1),
       integers('finite', finite, 1),
+      view('rates', rates, 3),
     ],
-    fault: (s) => n(s.step) < 1 && `step (${n(s.step)}) counts from 1`,
   },
 };

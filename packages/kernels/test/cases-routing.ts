@@ -293,13 +293,14 @@ function optimizerCases(): Case[] {
               viewOf(v),
               viewOf(arena.floats(1, () => 0.7)),
               viewOf(arena.integers(1, () => finite)),
+              viewOf(
+                arena.floats(3, (i) => [0.001, 1 / (1 - 0.9 ** step), 1 / (1 - 0.95 ** step)][i]),
+              ),
               {
-                learningRate: 0.001,
                 beta1: 0.9,
                 beta2: 0.95,
                 epsilon: 1e-8,
                 weightDecay: 0.1,
-                step,
               },
             );
             return { parameter, m, v };

@@ -225,18 +225,16 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /linearCrossEntropy: gradient.dweight holds 5 elements, expected 6/,
   ],
   [
-    'an update before the first',
+    'an update without a bias correction',
     (x) => {
-      x.adamw(f(1), f(1), h(1), h(1), f(1), i(1), {
-        learningRate: 1,
+      x.adamw(f(1), f(1), h(1), h(1), f(1), i(1), f(2), {
         beta1: 0,
         beta2: 0,
         epsilon: 0,
         weightDecay: 0,
-        step: 0,
       });
     },
-    /adamw: step \(0\) counts from 1/,
+    /adamw: rates holds 2 elements, expected 3/,
   ],
   [
     'a missing view',

@@ -407,9 +407,10 @@ export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> =
     write(factor, [Math.min(1, maxNorm / (total + 1e-6))]);
     write(finite, [Number.isFinite(total) && Number.isFinite(read(loss)[0]) ? 1 : 0]);
   },
-  adamw: (parameter, gradient, m, v, factor, finite, s) => {
+  adamw: (parameter, gradient, m, v, factor, finite, rates, s) => {
     if (read(finite)[0] === 0) return;
     const [p, grad, first, second] = [parameter, gradient, m, v].map(read);
+    const [learningRate, correction1, correction2] = read(rates);
     const g = grad.map((x) => x * read(factor)[0]);
     const m1 = first.map((x, i) => s.beta1 * x + (1 - s.beta1) * g[i]);
     const v1 = second.map((x, i) => s.beta2 * x + (1 - s.beta2) * g[i] ** 2);
@@ -418,9 +419,9 @@ export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> =
     write(
       parameter,
       p.map((x, i) => {
-        const root = Math.sqrt(v1[i] / (1 - s.beta2 ** s.step)) + s.epsilon;
-        const update = m1[i] / (1 - s.beta1 ** s.step) / root;
-        return x - s.learningRate * update - s.learningRate * s.weightDecay * x;
+        const root = Math.sqrt(v1[i] * correction2) + s.epsilon;
+        const update = (m1[i] * correction1) / root;
+        return x - learningRate * update - learningRate * s.weightDecay * x;
       }),
     );
   },

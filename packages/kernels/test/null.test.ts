@@ -123,9 +123,10 @@ test('costs of lookups and updates count what is touched', () => {
     view(100, 'bf16'),
     view(1),
     view(1, 'i32'),
-    { learningRate: 1, beta1: 0, beta2: 0, epsilon: 0, weightDecay: 0, step: 1 },
+    view(3),
+    { beta1: 0, beta2: 0, epsilon: 0, weightDecay: 0 },
   ]);
-  expect(update.bytes).toBe(100 * (8 + 4 + 4 + 4) + 8);
+  expect(update.bytes).toBe(100 * (8 + 4 + 4 + 4) + 8 + 12);
   const gradient = { rowScale: view(2), dx: view(2 * 8), dweight: view(10 * 8) };
   const args = [
     view(2),

@@ -4,7 +4,8 @@
 import type { Kernels } from '@baleen/kernels';
 import type { Module, Parameter } from './parameter';
 import { Region } from './region';
-import { emptyTensor, Tensor } from './tensor';
+import { RepeatedCalls } from './repeat';
+import { emptyTensor, Tensor, writeTensor } from './tensor';
 
 /** Settings of one update. V3 (§4.2): β 0.9 and 0.95, weight decay 0.1, clip 1. */
 export interface AdamWSettings {
@@ -42,6 +43,9 @@ export class AdamW {
   readonly finite: Tensor;
   private readonly factor: Tensor;
   private readonly squares: Tensor;
+  /** What changes from update to update: learning rate and bias corrections. */
+  private readonly rates: Tensor;
+  private readonly calls: RepeatedCalls;
   private readonly entries: { name: string; parameter: Parameter; moments: Moments }[] = [];
 
   /**
@@ -66,6 +70,8 @@ export class AdamW {
     this.factor = emptyTensor(this.region, [1]);
     this.finite = emptyTensor(this.region, [1], 'i32');
     this.squares = emptyTensor(this.region, [this.entries.length]);
+    this.rates = emptyTensor(this.region, [3]);
+    this.calls = new RepeatedCalls(kernels);
   }
 
   /** The moments by parameter name. */
@@ -76,12 +82,22 @@ export class AdamW {
   /**
    * Updates every parameter from its gradient and clears the gradients. Where the norm or the loss is not finite, no
    * parameter and no moment changes and `finite` says so; the caller reads that flag when it suits.
-   * @param loss - [1], the step's loss
+   * @param loss - [1], the step's loss; the same tensor at every update
    * @param settings - see {@link AdamWSettings}
    */
   update(loss: Tensor, settings: AdamWSettings): void {
-    const { kernels } = this;
     this.step += 1;
+    const { learningRate, beta1, beta2 } = settings;
+    const corrections = [beta1, beta2].map((beta) => 1 / (1 - beta ** this.step));
+    writeTensor(this.rates, Float32Array.of(learningRate, ...corrections));
+    this.calls.run(() => {
+      this.enqueue(loss, settings);
+    }, [loss, beta1, beta2, settings.epsilon, settings.weightDecay, settings.maxNorm]);
+    for (const { parameter } of this.entries) parameter.version += 1;
+  }
+
+  private enqueue(loss: Tensor, settings: AdamWSettings): void {
+    const { kernels } = this;
     this.entries.forEach(({ parameter }, index) => {
       kernels.sumOfSquares(this.squares.rows(index, 1), parameter.grad);
     });
@@ -89,21 +105,13 @@ export class AdamW {
       maxNorm: settings.maxNorm,
     });
     for (const { parameter, moments } of this.entries) {
-      kernels.adamw(
-        parameter.data,
-        parameter.grad,
-        moments.m,
-        moments.v,
-        this.factor,
-        this.finite,
-        {
-          ...settings,
-          weightDecay: parameter.decay ? settings.weightDecay : 0,
-          step: this.step,
-        },
-      );
-      kernels.fill(parameter.grad, 0);
-      parameter.version += 1;
+      const { data, grad } = parameter;
+      const weightDecay = parameter.decay ? settings.weightDecay : 0;
+      kernels.adamw(data, grad, moments.m, moments.v, this.factor, this.finite, this.rates, {
+        ...settings,
+        weightDecay,
+      });
+      kernels.fill(grad, 0);
     }
   }
 }

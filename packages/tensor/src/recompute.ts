@@ -49,7 +49,12 @@ class RecomputeRegion implements Rebuildable {
   ) {}
 
   rebuild(): void {
-    if (this.nodes) return;
+    this.nodesBack();
+  }
+
+  /** The nodes inside, made by running the body again unless somebody has asked for an output before. */
+  private nodesBack(): TapeNodes {
+    if (this.nodes) return this.nodes;
     // The body may read what another region made: that comes back first.
     for (const block of this.inputs.flatMap(blocksOf)) block.source?.rebuild();
     const { outputs, nodes } = this.tape.collect(true, this.body);
@@ -61,12 +66,12 @@ class RecomputeRegion implements Rebuildable {
       const source = fresh[index];
       if (block.refs === 0) block.alias(source);
     });
+    return nodes;
   }
 
   backward(outputGrads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[] {
-    this.rebuild();
-    const { inputs, nodes, rebuilt } = this;
-    if (!nodes) throw new Error('a recompute region lost its nodes');
+    const nodes = this.nodesBack();
+    const { inputs, rebuilt } = this;
     releaseAll(rebuilt); // the nodes inside hold what they need of it
     return this.tape.backCollected(nodes, rebuilt, outputGrads, inputs);
   }

@@ -41,11 +41,19 @@ export class Tensor implements View {
     this.size = sizeOf(shape);
   }
 
-  /** The storage it lies in. Throws once its memory was given back. */
+  /** The storage it lies in. Throws `ERR_BALEEN_TENSOR_RELEASED` once its memory was given back. */
   get storage(): Storage {
     const { storage } = this.block.current;
     if (storage === null)
-      throw new Error(`tensor [${this.shape.join(', ')}] was used after its memory was given back`);
+      throw Object.assign(
+        new Error(
+          `${this.dtype} tensor [${this.shape.join(', ')}] of region ${this.block.current.region.name} was used after its memory was given back`,
+        ),
+        {
+          code: 'ERR_BALEEN_TENSOR_RELEASED',
+          hint: 'return it from the scope or frame that made it, hold it with block.retain(), or read() it before',
+        },
+      );
     return storage;
   }
 

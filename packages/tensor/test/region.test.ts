@@ -124,7 +124,13 @@ describe('a block', () => {
     const region = new Region(kernels, 'test');
     const tensor = emptyTensor(region, [2, 3]);
     tensor.block.release();
-    expect(() => tensor.storage).toThrow('tensor [2, 3] was used after its memory was given back');
+    expect(() => tensor.storage).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BALEEN_TENSOR_RELEASED',
+        message: 'f32 tensor [2, 3] of region test was used after its memory was given back',
+        hint: expect.stringContaining('block.retain()') as string,
+      }) as Error,
+    );
   });
 
   test('belongs to one region', () => {

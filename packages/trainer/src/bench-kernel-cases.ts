@@ -403,14 +403,14 @@ function memoryBound(): KernelCase[] {
         kernels.fill(second, 1);
         const [factor, finite] = [make.f32(1), make.i32([1])];
         kernels.fill(factor, 1);
+        const rates = make.f32(3);
+        writeTensor(rates, Float32Array.of(1e-6, 1.5, 2.5));
         return () => {
-          kernels.adamw(parameter, gradient, first, second, factor, finite, {
-            learningRate: 1e-6,
+          kernels.adamw(parameter, gradient, first, second, factor, finite, rates, {
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weightDecay: 0.1,
-            step: 10,
           });
         };
       },

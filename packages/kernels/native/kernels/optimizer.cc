@@ -73,23 +73,22 @@ void adamw(Args args) {
   const View second = args.view();
   const View factor = args.view();
   const View finite = args.view();
-  const double learningRate = args.number();
+  const float* rates = args.view().f32();
   const double beta1 = args.number();
   const double beta2 = args.number();
   const double epsilon = args.number();
   const double weightDecay = args.number();
-  const double step = args.number();
   if (finite.i32()[0] == 0) return;
   const vf clip = set1(factor.f32()[0]);
   const vf keep1 = set1(static_cast<float>(beta1));
   const vf keep2 = set1(static_cast<float>(beta2));
   const vf take1 = set1(static_cast<float>(1 - beta1));
   const vf take2 = set1(static_cast<float>(1 - beta2));
-  const vf correct1 = set1(static_cast<float>(1 / (1 - ::pow(beta1, step))));
-  const vf correct2 = set1(static_cast<float>(1 / (1 - ::pow(beta2, step))));
+  const vf correct1 = set1(rates[1]);
+  const vf correct2 = set1(rates[2]);
   const vf eps = set1(static_cast<float>(epsilon));
   const vf decay = set1(static_cast<float>(weightDecay));
-  const vf rate = set1(static_cast<float>(-learningRate));
+  const vf rate = set1(-rates[0]);
   forElements(parameter.size, 8192, [&](auto at, long i) {
     const vf g = mul(at.load(gradient.f32() + i), clip);
     const vf m = add(mul(keep1, at.load(first.bf16() + i)), mul(take1, g));

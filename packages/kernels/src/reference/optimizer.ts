@@ -39,20 +39,20 @@ export function adamw(
   v: View,
   factor: View,
   finite: View,
-  { learningRate, beta1, beta2, epsilon, weightDecay, step }: AdamWSizes,
+  rates: View,
+  { beta1, beta2, epsilon, weightDecay }: AdamWSizes,
 ): void {
   if (i32(finite)[0] === 0) return;
   const [p, grad, first, second] = [f32(parameter), f32(gradient), bf16(m), bf16(v)];
   const clip = f32(factor)[0];
-  const correction1 = 1 - beta1 ** step;
-  const correction2 = 1 - beta2 ** step;
+  const [learningRate, correction1, correction2] = f32(rates);
   for (let i = 0; i < p.length; i += 1) {
     const g = grad[i] * clip;
     const m1 = beta1 * decodeBf16(first[i]) + (1 - beta1) * g;
     const v1 = beta2 * decodeBf16(second[i]) + (1 - beta2) * g * g;
     first[i] = encodeBf16(m1);
     second[i] = encodeBf16(v1);
-    const update = m1 / correction1 / (Math.sqrt(v1 / correction2) + epsilon);
+    const update = (m1 * correction1) / (Math.sqrt(v1 * correction2) + epsilon);
     p[i] = p[i] - learningRate * (update + weightDecay * p[i]);
   }
 }
