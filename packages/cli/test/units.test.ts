@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
 
-import { exitCodeOf, failureOf, stackOf } from '../src/errors';
+import { exitCodeOf, failureOf, internalError, stackOf } from '../src/errors';
 import {
   balance,
   block,
@@ -191,6 +191,10 @@ test('errors: exit 2 for configuration and usage, a remedy for the system’s, a
   expect(failureOf(bug)).toMatchObject({ code: 'ERR_BALEEN_INTERNAL', path: null });
   expect(failureOf(bug).hint).toContain('report');
   expect(stackOf(bug)).toContain('units.test');
+  const fault = internalError('no end');
+  expect(failureOf(fault)).toMatchObject({ code: 'ERR_BALEEN_INTERNAL', message: 'no end' });
+  expect(failureOf(fault).hint).toContain('report');
+  expect(stackOf(fault)).toContain('units.test');
   expect(failureOf('text').message).toBe('text');
 });
 

@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 
 import { firstDifference } from '../../../test/support';
 import {
+  checkpointNames,
   configFromHuggingFace,
   configToHuggingFace,
   type Decoder,
@@ -322,4 +323,15 @@ describe('files', () => {
     for (const [key, value] of Object.entries(configToHuggingFace(v3, 'bfloat16')))
       expect(value, key).toEqual(published[key]);
   });
+});
+
+test('a parameter that checkpoints do not know is named in the refusal', () => {
+  for (const name of ['layers.0.attention.colour', 'colour', 'layers.x.norm.weight'])
+    expect(() => checkpointNames(name, 2)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BALEEN_CHECKPOINT_NAME',
+        path: name,
+        message: `checkpoints have no name for the parameter ${name}`,
+      }) as Error,
+    );
 });

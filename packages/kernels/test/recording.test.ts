@@ -1,0 +1,72 @@
+// Recordings: calls made again do what they did, on whatever their memory holds by then.
+import { type Kernels, nativeKernels, timedKernels, viewOf } from '@baleen/kernels';
+import { describe, expect, test } from 'vitest';
+
+const native = nativeKernels();
+
+describe.skipIf(native === null)('recordings', () => {
+  const kernels = native as Kernels;
+  const record = (body: () => void) => {
+    if (!kernels.record) throw new Error('native kernels record');
+    return kernels.record(body);
+  };
+
+  test('make the same calls on the same memory: products in FP8 with their scales, sizes with views', () => {
+    const [rows, n, k, groups] = [5, 3, 130, 2];
+    const x = Float32Array.from({ length: rows * k }, (_, i) => Math.sin(i));
+    const weight = Float32Array.from({ length: groups * n * k }, (_, i) => Math.cos(i));
+    const offsets = Int32Array.of(0, 2, 5);
+    const scaled = (count: number, scales: number, blockRows: number) => ({
+      codes: viewOf(new Uint8Array(count)),
+      scales: viewOf(new Float32Array(scales)),
+      blockRows,
+      blockCols: 128,
+    });
+    const [a, b] = [scaled(rows * k, rows * 2, 1), scaled(groups * n * k, groups * 2, 128)];
+    const out = new Float32Array(rows * n);
+    const calls = (): void => {
+      kernels.quantize(a, viewOf(x), { rows, cols: k });
+      kernels.quantize(b, viewOf(weight), { rows: n, cols: k, stack: groups });
+      const sizes = { groups, rows, n, k, transB: true };
+      kernels.groupedGemm(viewOf(out), a, b, viewOf(offsets), sizes);
+      kernels.scale(viewOf(out), viewOf(out), 3);
+    };
+    const recording = record(calls);
+    const first = out.slice();
+    expect(first.some((value) => value !== 0)).toBe(true);
+
+    out.fill(0);
+    recording.replay();
+    expect(out).toEqual(first);
+
+    x.forEach((value, i) => {
+      x[i] = value * value - 0.3;
+    });
+    offsets[1] = 4;
+    recording.replay();
+    const again = out.slice();
+    expect(again).not.toEqual(first);
+    calls();
+    expect(out).toEqual(again);
+  });
+
+  test('do not nest, and one that failed leaves the way free for the next', () => {
+    const out = new Float32Array(2);
+    expect(() => record(() => record(() => undefined))).toThrow(/recordings do not nest/);
+    expect(() =>
+      record(() => {
+        throw new Error('from within');
+      }),
+    ).toThrow('from within');
+    const recording = record(() => {
+      kernels.fill(viewOf(out), 2);
+    });
+    out.fill(0);
+    recording.replay();
+    expect([...out]).toEqual([2, 2]);
+  });
+
+  test('are not to be had where calls are listened to: they would pass by unheard', () => {
+    expect(timedKernels(kernels, () => undefined).record).toBeUndefined();
+  });
+});

@@ -1,0 +1,83 @@
+// Steps made from recordings are the steps that the program makes, to the bit.
+import { type Kernels, nativeKernels } from '@baleen/kernels';
+import { Decoder } from '@baleen/model';
+import { initialize, Region, Run, tensorFrom } from '@baleen/tensor';
+import { describe, expect, test } from 'vitest';
+
+import { modelConfigOf } from '../src/index';
+import { type StepReport, TrainingStep } from '../src/step';
+import { smallRun, temporaryFolder } from './helpers';
+
+const native = nativeKernels();
+const folder = temporaryFolder();
+const [sequence, sequences, vocabulary] = [16, 4, 40];
+
+/** Six steps in FP8, other tokens each time, with an evaluation after each and a batch that grows. */
+async function train(
+  kernels: Kernels,
+): Promise<{ reports: StepReport[]; weights: Float32Array[] }> {
+  const config = smallRun(folder);
+  const model = new Decoder(
+    kernels,
+    { ...modelConfigOf(config, vocabulary), mtp: { depth: 1 } },
+    'fp8',
+  );
+  initialize(model, 0.1, 3);
+  const step = new TrainingStep(model, {
+    batch: { ...config.batch, microBatch: 2 },
+    optimizer: config.optimizer,
+    balanceFactor: 0.01,
+  });
+  const reports: StepReport[] = [];
+  for (let index = 0; index < 6; index += 1) {
+    const used = index < 3 ? 2 : sequences;
+    const stream = Int32Array.from(
+      { length: sequence * used + 1 },
+      (_, i) => (i * 7 + ((i * i) % 11) + index * 13) % vocabulary,
+    );
+    const documents = new Int32Array(sequence * used);
+    step.load(
+      {
+        ids: stream.slice(0, -1),
+        targets: stream.slice(1),
+        documents: { inputs: documents, targets: documents },
+      },
+      0.3,
+    );
+    const plan = {
+      sequences: used,
+      learningRate: 1e-3 / (index + 1),
+      biasSpeed: 0.01,
+      mtpWeight: 0.3,
+    };
+    step.run(plan);
+    reports.push(await step.finish(plan.biasSpeed));
+    evaluate(model, step.region);
+  }
+  const weights = [...model.parameters()].map(
+    ([, { data }]) => data.readSync().slice() as Float32Array,
+  );
+  expect(step.region.liveBytes).toBe(0);
+  return { reports, weights };
+}
+
+/** A forward pass of another size in the same memory, which makes the weights' forms before the next step does. */
+function evaluate(model: Decoder, region: Region): void {
+  const ids = tensorFrom(new Region(model.kernels, 'ids'), [3, 8], new Int32Array(24).fill(5));
+  const run = new Run(region, { grad: false });
+  for (const [p, phase] of model.hiddenPhases().entries())
+    run.forward(phase, p === 0 ? { ids } : undefined);
+  run.finish();
+}
+
+describe.skipIf(native === null)('steps from recordings', () => {
+  test('equal those that run the program every time', async () => {
+    const recorded = await train(native as Kernels);
+    const programmed = await train(
+      Object.create(native, { record: { value: undefined } }) as Kernels,
+    );
+    expect(recorded.reports).toEqual(programmed.reports);
+    expect(recorded.weights).toEqual(programmed.weights);
+    expect(recorded.reports.every(({ finite }) => finite)).toBe(true);
+  });
+});
