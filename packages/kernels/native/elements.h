@@ -22,16 +22,8 @@ struct Part {
   void store(float* p, vf x) const { storePartial(p, x, count); }
   vf load(const uint16_t* p) const { return loadBf16Partial(p, count); }
   void store(uint16_t* p, vf x) const { storeBf16Partial(p, x, count); }
-  vi loadCodes(const uint8_t* p) const {
-    uint8_t v[W] = {};
-    memcpy(v, p, static_cast<size_t>(count));
-    return load8(v);
-  }
-  void storeCodes(uint8_t* p, vi x) const {
-    uint8_t v[W];
-    store8(v, x);
-    memcpy(p, v, static_cast<size_t>(count));
-  }
+  vi loadCodes(const uint8_t* p) const { return load8Partial(p, count); }
+  void storeCodes(uint8_t* p, vi x) const { store8Partial(p, x, count); }
 };
 
 /** Calls `body(at, i)` for every vector that begins in [begin, end), `at` being a `Whole` or a `Part`. */

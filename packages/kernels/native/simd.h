@@ -266,6 +266,32 @@ inline vi toBf16(vf x) {
   return selectGreater(andi(bits, set1i(0x7fffffff)), set1i(0x7f800000), quiet, rounded);
 }
 inline vf loadBf16(const uint16_t* p) { return fromBf16(load16(p)); }
+#if defined(BALEEN_AVX512)
+/** The same as 16-bit integers. The instruction for it takes subnormal numbers for zeros; they are rare. */
+inline __m256i packBf16(vf x) {
+#if defined(BALEEN_AVX512BF16)
+  if (__builtin_expect(_mm512_fpclass_ps_mask(x, 0x20) == 0, 1))
+    return (__m256i)_mm512_cvtneps_pbh(x);
+#endif
+  return _mm512_cvtepi32_epi16(toBf16(x));
+}
+inline void storeBf16(uint16_t* p, vf x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packBf16(x));
+}
+inline vf loadBf16Partial(const uint16_t* p, long n) {
+  return fromBf16(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(firstLanes(n), p)));
+}
+inline void storeBf16Partial(uint16_t* p, vf x, long n) {
+  _mm256_mask_storeu_epi16(p, firstLanes(n), packBf16(x));
+}
+/** The first n < W bytes widened, zeros behind; and the low 8 bits of the first n integers. */
+inline vi load8Partial(const uint8_t* p, long n) {
+  return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(firstLanes(n), p));
+}
+inline void store8Partial(uint8_t* p, vi x, long n) {
+  _mm_mask_storeu_epi8(p, firstLanes(n), _mm512_cvtepi32_epi8(x));
+}
+#else
 inline void storeBf16(uint16_t* p, vf x) { store16(p, toBf16(x)); }
 inline vf loadBf16Partial(const uint16_t* p, long n) {
   uint16_t v[W] = {};
@@ -277,6 +303,17 @@ inline void storeBf16Partial(uint16_t* p, vf x, long n) {
   storeBf16(v, x);
   memcpy(p, v, static_cast<size_t>(n) * 2);
 }
+inline vi load8Partial(const uint8_t* p, long n) {
+  uint8_t v[W] = {};
+  memcpy(v, p, static_cast<size_t>(n));
+  return load8(v);
+}
+inline void store8Partial(uint8_t* p, vi x, long n) {
+  uint8_t v[W];
+  store8(v, x);
+  memcpy(p, v, static_cast<size_t>(n));
+}
+#endif
 
 /** The value of a BF16 pattern, and the nearest pattern of a value. */
 inline float bf16Value(uint16_t pattern) {
