@@ -1,101 +1,201 @@
-// Causal attention, forward and backward (§2.1.1), one (sequence, head) a task, by blocks of 128 query rows.
+// Causal attention, forward (§2.1.1), with the softmax made along the way: a task is a chunk of one head's queries, and
+// goes through the keys they see by blocks, packed once for the chunk. Of each strip of queries it keeps the largest
+// score so far, the sum of exponentials relative to it and their products with v; a larger score scales both down.
 //
-// Scores of a block of queries with all keys they see are made by one product, so that the softmax sees whole rows; its
-// memory is block × keys. Rows of q, k and v of one head lie heads · width apart.
+// Blocks begin at multiples of keyBlock from key 0 and keys that a row does not see add exact zeros, so a row's result is
+// the same whichever queries come with it.
+#include "attention.h"
 #include "kernels.h"
-#include "product.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
 
 namespace {
 
-/** Query rows a block: one block of k for the products that sum over them. */
-constexpr long queryBlock = depth;
+/** Keys a block: its packed keys and values, and a strip's scores, stay in the first-level cache. */
+constexpr long keyBlock = 128;
+/** Most queries a chunk: their state stays in the second-level cache. */
+constexpr long longestChunk = 512;
 
-struct Shape {
-  long batch, queries, keys, heads, queryWidth, valueWidth;
-  float scale;
-  DType dtype;
-
-  long elementBytes() const { return dtype == DType::bf16 ? 2 : 4; }
-  /** Keys that query row i sees. */
-  long seen(long i) const { return keys - queries + i + 1; }
+struct Inputs {
+  AttentionShape shape;
+  View q, k, v;
 };
 
-Shape readShape(Args& args, DType dtype) {
-  Shape s;
-  s.batch = args.integer();
-  s.queries = args.integer();
-  s.keys = args.integer();
-  s.heads = args.integer();
-  s.queryWidth = args.integer();
-  s.valueWidth = args.integer();
-  s.scale = static_cast<float>(args.number());
-  s.dtype = dtype;
-  return s;
+/** One chunk's memory; pitches and strides in words. */
+struct Chunk {
+  long queryPitch, valuePitch, sumsPitch;
+  float* queries;
+  float* keyColumns;
+  float* valueSums;
+  /** Rows being packed. */
+  float* rows;
+  /** Σ p · v [query][column], Σ p [query][lane], and the largest score · scale · log₂ e. */
+  float* sums;
+  float* totals;
+  float* tops;
+};
+
+template <bool Pairs>
+long layOut(Chunk& c, float* memory, const AttentionShape& s, long count) {
+  const long rows = roundUp(count, stripRows);
+  Carver carver(memory);
+  c.queryPitch = pitchOf<Pairs>(s.queryWidth);
+  c.valuePitch = pitchOf<Pairs>(s.valueWidth);
+  c.sumsPitch = roundUp(s.valueWidth, W);
+  c.queries = carver.take(rows * c.queryPitch);
+  c.keyColumns = carver.take(keyBlock * c.queryPitch);
+  c.valueSums = carver.take(sumsWords<Pairs>(keyBlock, s.valueWidth));
+  c.rows = carver.take(keyBlock * maxOf(c.queryPitch, c.valuePitch));
+  c.sums = carver.take(rows * c.sumsPitch);
+  c.totals = carver.take(rows * W);
+  c.tops = carver.take(roundUp(rows, 16) + 16);
+  return carver.used();
 }
 
-/** Rows of one head: from row `row` of [rows, heads, width]. */
-Source headRows(const void* data, const Shape& s, long row, long head, long width, bool transposed) {
-  const char* at = static_cast<const char*>(data) + (row * s.heads + head) * width * s.elementBytes();
-  return plainSource(at, s.dtype, s.heads * width, transposed);
+template <bool Pairs>
+void packBlock(const Chunk& c, const Inputs& in, long head, long first, long count) {
+  const AttentionShape& s = in.shape;
+  const long padded = roundUp(count, panelCols);
+  packRows<Pairs>(headRows(in.k, s, s.keys, head, s.queryWidth), first, count, padded, s.low, c.rows);
+  packColumns(c.rows, padded, c.queryPitch, c.keyColumns);
+  packRows<Pairs>(headRows(in.v, s, s.keys, head, s.valueWidth), first, count, padded, s.low, c.rows);
+  packSums<Pairs>(c.rows, padded, c.valuePitch, c.valueSums, sumsStride<Pairs>(keyBlock));
 }
 
-long packedBytes(long rows, long panelRows, long k, DType dtype) {
-  return ceilDiv(rows, panelRows) * panelBytes(panelRows, k, dtype);
-}
+/** A strip's scores with one block of keys, and then its probabilities (FP32 in place, or pairs). */
+struct Strip {
+  alignas(64) float scores[stripRows * keyBlock];
+  alignas(64) float pairs[stripRows * keyBlock / 2];
+  vf tops[stripRows];
+};
 
-void packRowsB(void* out, const Source& s, long rows, long k) {
-  for (long row = 0; row < rows; row += rowsB)
-    packB(static_cast<char*>(out) + row / rowsB * panelBytes(rowsB, k, s.dtype), s, row, minOf(rowsB, rows - row), k);
-}
-
-/** exp(scale · z − shift) over a row's seen keys: written as FP32 over z, or as BF16 beside it; Σ of the unrounded. */
-float expRow(const float* z, float* out, uint16_t* halves, long seen, float scale, float shift) {
-  const vf factor = set1(scale);
-  const vf offset = set1(shift);
-  vf total = set1(0);
-  for (long j = 0; j < seen; j += W) {
-    const long n = minOf(W, seen - j);
-    if (n == W) {
-      const vf p = exp(sub(mul(load(z + j), factor), offset));
-      total = add(total, p);
-      if (halves != nullptr) {
-        storeBf16(halves + j, p);
-      } else {
-        store(out + j, p);
-      }
+/** scores = q · k of `count` keys; −∞ from where row r's `seen` + r end. Notes each row's largest, lane by lane. */
+template <bool Pairs>
+void scoreStrip(Strip& strip, const float* queries, const Chunk& c, long queryWidth, long count, long seen) {
+  for (int r = 0; r < stripRows; r += 1) strip.tops[r] = set1(-INFINITY);
+  const auto begin = [](int, int) { return set1(0); };
+  for (long j = 0; j < count; j += panelCols) {
+    const float* keys = c.keyColumns + j * c.queryPitch;
+    float* at = strip.scores + j;
+    const auto end = [&](int r, int n, vf x) {
+      store(at + r * keyBlock + n * W, x);
+      strip.tops[r] = max(strip.tops[r], x);
+    };
+    const auto endAtDiagonal = [&](int r, int n, vf x) { end(r, n, firstOr(x, seen + r - j - n * W, set1(-INFINITY))); };
+    const TileRows a = {queries, c.queryPitch, 1};
+    const long steps = wordsOf<Pairs>(queryWidth);
+    const bool diagonal = j + panelCols > seen;
+    if (count - j <= W) {
+      tile<1, Pairs>(a, keys, steps, begin, endAtDiagonal);
+    } else if (diagonal) {
+      tile<2, Pairs>(a, keys, steps, begin, endAtDiagonal);
     } else {
-      float v[W] = {};
-      storePartial(v, exp(sub(mul(loadPartial(z + j, n), factor), offset)), n);
-      total = add(total, load(v));
-      if (halves != nullptr) {
-        storeBf16Partial(halves + j, load(v), n);
-      } else {
-        storePartial(out + j, load(v), n);
-      }
+      tile<2, Pairs>(a, keys, steps, begin, end);
     }
   }
-  return sumOf(total);
 }
 
-float largest(const float* z, long count) {
-  vf top = set1(-INFINITY);
-  long j = 0;
-  for (; j + W <= count; j += W) top = max(top, load(z + j));
-  float highest = maxOfVector(top);
-  for (; j < count; j += 1) highest = z[j] > highest ? z[j] : highest;
-  return highest;
-}
-
-/** Keys beyond what a row sees get probability zero. */
-void clearUnseen(float* p, uint16_t* halves, long seen, long width) {
-  if (halves != nullptr) {
-    memset(halves + seen, 0, static_cast<size_t>(width - seen) * 2);
-  } else {
-    memset(p + seen, 0, static_cast<size_t>(width - seen) * 4);
+/** p = 2^(factor · score − top) over a row's `count` scores; Σ of the unrounded is added to `total`. */
+template <bool Pairs>
+vf exponentials(Strip& strip, long row, long count, vf factor, vf top, vf total, bool low) {
+  float* z = strip.scores + row * keyBlock;
+  const vf shift = sub(set1(0), top);
+  const auto power = [&](long j) {
+    const vf p = exp2(fma(load(z + j), factor, shift));
+    total = add(total, p);
+    return p;
+  };
+#if defined(BALEEN_AVX512BF16)
+  if constexpr (Pairs) {
+    float* out = strip.pairs + row * keyBlock / 2;
+    long j = 0;
+    for (; j + W < count; j += panelCols) {
+      const vf p = power(j);
+      store(out + j / 2, pairsOf(p, power(j + W)));
+    }
+    if (j < count) store(out + j / 2, pairsOf(power(j), set1(0)));
+    return total;
   }
+#endif
+  for (long j = 0; j < count; j += W) {
+    const vf p = power(j);
+    store(z + j, low ? roundedBf16(p) : p);
+  }
+  return total;
+}
+
+/** What a block of keys adds to rows [row, row + stripRows) of the chunk. */
+template <bool Pairs>
+void attendStrip(Strip& strip, const Chunk& c, const AttentionShape& s, long row, long count, long seen) {
+  scoreStrip<Pairs>(strip, c.queries + row * c.queryPitch, c, s.queryWidth, count, seen);
+  const float factor = s.scale * log2e;
+  alignas(64) float highest[16] = {};
+  alignas(64) float shrink[16];
+  for (long r = 0; r < stripRows; r += 1) highest[r] = maxOfVector(strip.tops[r]);
+  const vf before = load(c.tops + row);
+  const vf tops = max(before, mul(load(highest), set1(factor)));
+  store(shrink, exp2(sub(before, tops)));
+  store(highest, tops);
+  for (long r = 0; r < stripRows; r += 1) c.tops[row + r] = highest[r];
+  for (long r = 0; r < stripRows; r += 1) {
+    float* total = c.totals + (row + r) * W;
+    store(total, exponentials<Pairs>(strip, r, count, set1(factor), set1(highest[r]), mul(load(total), set1(shrink[r])), s.low));
+  }
+  const TileRows a = Pairs ? TileRows{strip.pairs, keyBlock / 2, 1} : TileRows{strip.scores, keyBlock, 1};
+  const float* values = c.valueSums;
+  for (long d = 0; d < s.valueWidth; d += panelCols, values += sumsStride<Pairs>(keyBlock)) {
+    float* at = c.sums + row * c.sumsPitch + d;
+    const auto begin = [&](int r, int n) { return mul(load(at + r * c.sumsPitch + n * W), set1(shrink[r])); };
+    const auto end = [&](int r, int n, vf x) { store(at + r * c.sumsPitch + n * W, x); };
+    if (s.valueWidth - d > W) {
+      tile<2, Pairs>(a, values, wordsOf<Pairs>(count), begin, end);
+    } else {
+      tile<1, Pairs>(a, values, wordsOf<Pairs>(count), begin, end);
+    }
+  }
+}
+
+template <bool Pairs>
+void attendChunk(const Inputs& in, float* out, float* lse, long head, long first, long count) {
+  const AttentionShape& s = in.shape;
+  Chunk c;
+  const size_t bytes = static_cast<size_t>(layOut<Pairs>(c, nullptr, s, count)) * 4;
+  layOut<Pairs>(c, static_cast<float*>(scratch(Scratch::packedA, bytes)), s, count);
+  const long rows = roundUp(count, stripRows);
+  packRows<Pairs>(headRows(in.q, s, s.queries, head, s.queryWidth), first, count, rows, s.low, c.queries);
+  memset(c.sums, 0, static_cast<size_t>(rows * c.sumsPitch) * 4);
+  memset(c.totals, 0, static_cast<size_t>(rows * W) * 4);
+  for (long r = 0; r < rows + 16; r += 1) c.tops[r] = -INFINITY;
+  Strip strip;
+  const long width = s.seen(first + count - 1);
+  for (long k0 = 0; k0 < width; k0 += keyBlock) {
+    packBlock<Pairs>(c, in, head, k0, minOf(keyBlock, width - k0));
+    // The first strip of which a row sees a key of this block.
+    const long begin = maxOf(0, k0 + 1 - s.seen(first)) / stripRows * stripRows;
+    for (long row = begin; row < count; row += stripRows) {
+      const long last = minOf(row + stripRows, count) - 1;
+      const long keys = minOf(keyBlock, s.seen(first + last) - k0);
+      attendStrip<Pairs>(strip, c, s, row, keys, s.seen(first + row) - k0);
+    }
+  }
+  const long sequence = head / s.heads;
+  for (long r = 0; r < count; r += 1) {
+    const float total = sumOf(load(c.totals + r * W));
+    lse[head * s.queries + first + r] =
+        static_cast<float>(c.tops[r] * ln2 + ::log(static_cast<double>(total)));
+    float* to = out + ((sequence * s.queries + first + r) * s.heads + head % s.heads) * s.valueWidth;
+    const float* sums = c.sums + r * c.sumsPitch;
+    const vf divisor = set1(total);
+    forRange(0, s.valueWidth, [&](auto at, long d) { at.store(to + d, div(load(sums + d), divisor)); });
+  }
+}
+
+/** Queries a chunk: fewer where there would not be a few chunks a thread. */
+long chunkLength(const AttentionShape& s) {
+  long chunk = longestChunk;
+  while (chunk > 64 && threads() > 1 && s.batch * s.heads * ceilDiv(s.queries, chunk) < 4 * threads()) chunk /= 2;
+  return chunk;
 }
 
 }  // namespace
@@ -103,197 +203,25 @@ void clearUnseen(float* p, uint16_t* halves, long seen, long width) {
 void attention(Args args) {
   const View out = args.view();
   const View lse = args.view();
-  const View q = args.view();
-  const View k = args.view();
-  const View v = args.view();
-  const Shape s = readShape(args, q.dtype);
-  const bool low = s.dtype == DType::bf16;
+  Inputs in;
+  in.q = args.view();
+  in.k = args.view();
+  in.v = args.view();
+  in.shape = readAttentionShape(args, in.q.dtype);
+  const AttentionShape& s = in.shape;
   if (s.queries == 0 || s.keys == 0) return;
-  const long block = minOf(queryBlock, s.queries);
-  parallelFor(s.batch * s.heads, [&](long task) {
-    const long b = task / s.heads;
-    const long h = task % s.heads;
-    const long keyPanels = packedBytes(s.keys, rowsB, s.queryWidth, s.dtype);
-    char* packedK = static_cast<char*>(scratch(Scratch::packedB, static_cast<size_t>(
-        keyPanels + packedBytes(s.valueWidth, rowsB, s.keys, s.dtype))));
-    char* packedV = packedK + keyPanels;
-    packRowsB(packedK, headRows(k.data, s, b * s.keys, h, s.queryWidth, false), s.keys, s.queryWidth);
-    // Packed once for all keys; a block of queries enters only the first of them, those it sees.
-    packRowsB(packedV, headRows(v.data, s, b * s.keys, h, s.valueWidth, true), s.valueWidth, s.keys);
-    char* packedQ = static_cast<char*>(scratch(Scratch::packedA, static_cast<size_t>(
-        maxOf(packedBytes(block, rowsA, s.queryWidth, s.dtype), packedBytes(block, rowsA, s.keys, s.dtype)))));
-    float* scores = static_cast<float*>(scratch(Scratch::first, static_cast<size_t>(block * s.keys) * 4));
-    uint16_t* halves =
-        low ? static_cast<uint16_t*>(scratch(Scratch::second, static_cast<size_t>(block * s.keys) * 2)) : nullptr;
-    float totals[queryBlock];
-    for (long i0 = 0; i0 < s.queries; i0 += block) {
-      const long rows = minOf(block, s.queries - i0);
-      const long width = s.seen(i0 + rows - 1);
-      const Source queries = headRows(q.data, s, b * s.queries + i0, h, s.queryWidth, false);
-      packA(packedQ, queries, 0, rows, 0, s.queryWidth);
-      multiplyPanels({packedQ, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {scores, s.keys, false}});
-      for (long r = 0; r < rows; r += 1) {
-        float* z = scores + r * s.keys;
-        uint16_t* p = low ? halves + r * s.keys : nullptr;
-        const long seen = s.seen(i0 + r);
-        const float top = s.scale * largest(z, seen);
-        totals[r] = expRow(z, z, p, seen, s.scale, top);
-        clearUnseen(z, p, seen, width);
-        lse.f32()[(b * s.heads + h) * s.queries + i0 + r] =
-            top + static_cast<float>(::log(static_cast<double>(totals[r])));
-      }
-      const Source probabilities =
-          plainSource(low ? static_cast<void*>(halves) : static_cast<void*>(scores), s.dtype, s.keys, false);
-      packA(packedQ, probabilities, 0, rows, 0, width);
-      float* result = out.f32() + ((b * s.queries + i0) * s.heads + h) * s.valueWidth;
-      multiplyPanels({packedQ, rows, width, probabilities, packedV, s.keys, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {result, s.heads * s.valueWidth, false}});
-      for (long r = 0; r < rows; r += 1)
-        for (long d = 0; d < s.valueWidth; d += 1) result[r * s.heads * s.valueWidth + d] /= totals[r];
+  const long chunk = chunkLength(s);
+  const long chunks = ceilDiv(s.queries, chunk);
+  parallelFor(s.batch * s.heads * chunks, [&](long task) {
+    const long first = task % chunks * chunk;
+    const long count = minOf(chunk, s.queries - first);
+#if defined(BALEEN_AVX512BF16)
+    if (s.low) {
+      attendChunk<true>(in, out.f32(), lse.f32(), task / chunks, first, count);
+      return;
     }
-  });
-}
-
-namespace {
-
-/** dS = scale · P ∘ (dP − D) of a row, over z (which holds dP) or as BF16 beside it. P is exact here. */
-void gradientRow(float* dp, const float* p, uint16_t* halves, long seen, float scale, float delta) {
-  const vf factor = set1(scale);
-  const vf shift = set1(delta);
-  for (long j = 0; j < seen; j += W) {
-    const long n = minOf(W, seen - j);
-    const vf x = n == W ? load(dp + j) : loadPartial(dp + j, n);
-    const vf weight = n == W ? load(p + j) : loadPartial(p + j, n);
-    const vf ds = mul(mul(factor, weight), sub(x, shift));
-    if (halves != nullptr) {
-      if (n == W) {
-        storeBf16(halves + j, ds);
-      } else {
-        storeBf16Partial(halves + j, ds, n);
-      }
-    } else if (n == W) {
-      store(dp + j, ds);
-    } else {
-      storePartial(dp + j, ds, n);
-    }
-  }
-}
-
-float dotRows(const float* a, const float* b, long width) {
-  vf sum = set1(0);
-  long d = 0;
-  for (; d + W <= width; d += W) sum = fma(load(a + d), load(b + d), sum);
-  if (d < width) sum = fma(loadPartial(a + d, width - d), loadPartial(b + d, width - d), sum);
-  return sumOf(sum);
-}
-
-void toHalves(uint16_t* out, const float* x, long count) {
-  long i = 0;
-  for (; i + W <= count; i += W) storeBf16(out + i, load(x + i));
-  if (i < count) storeBf16Partial(out + i, loadPartial(x + i, count - i), count - i);
-}
-
-}  // namespace
-
-// With P = exp(scale · q·k − lse), dP = dout · v, D_i = dout_i · out_i:
-// dS = scale · P ∘ (dP − D), dq = dS k, dk = dSᵀ q, dv = Pᵀ dout. Query blocks add to dk and dv in ascending order.
-void attentionBackward(Args args) {
-  const View dq = args.view();
-  const View dk = args.view();
-  const View dv = args.view();
-  const View dout = args.view();
-  const View q = args.view();
-  const View k = args.view();
-  const View v = args.view();
-  const View out = args.view();
-  const View lse = args.view();
-  const Shape s = readShape(args, q.dtype);
-  const bool low = s.dtype == DType::bf16;
-  const long block = minOf(queryBlock, s.queries);
-  if (s.queries == 0 || s.keys == 0) return;
-  parallelFor(s.batch * s.heads, [&](long task) {
-    const long b = task / s.heads;
-    const long h = task % s.heads;
-    const long kScores = packedBytes(s.keys, rowsB, s.queryWidth, s.dtype);
-    const long vScores = packedBytes(s.keys, rowsB, s.valueWidth, s.dtype);
-    const long kSums = packedBytes(s.queryWidth, rowsB, s.keys, s.dtype);
-    const long qSums = packedBytes(s.queryWidth, rowsB, block, s.dtype);
-    const long gSums = packedBytes(s.valueWidth, rowsB, block, s.dtype);
-    char* packedK = static_cast<char*>(
-        scratch(Scratch::packedB, static_cast<size_t>(kScores + vScores + kSums + qSums + gSums)));
-    char* packedV = packedK + kScores;
-    char* packedKSums = packedV + vScores;
-    char* packedQSums = packedKSums + kSums;
-    char* packedGSums = packedQSums + qSums;
-    packRowsB(packedK, headRows(k.data, s, b * s.keys, h, s.queryWidth, false), s.keys, s.queryWidth);
-    packRowsB(packedV, headRows(v.data, s, b * s.keys, h, s.valueWidth, false), s.keys, s.valueWidth);
-    packRowsB(packedKSums, headRows(k.data, s, b * s.keys, h, s.queryWidth, true), s.queryWidth, s.keys);
-
-    const long widest = maxOf(s.queryWidth, s.valueWidth);
-    char* packed = static_cast<char*>(scratch(Scratch::packedA, static_cast<size_t>(
-        maxOf(packedBytes(block, rowsA, maxOf(widest, s.keys), s.dtype),
-              packedBytes(s.keys, rowsA, block, s.dtype)))));
-    const size_t scoreCount = static_cast<size_t>(block * s.keys);
-    float* p = static_cast<float*>(scratch(Scratch::first, scoreCount * 4));
-    float* ds = static_cast<float*>(scratch(Scratch::second, scoreCount * 4));
-    uint16_t* pHalves = low ? static_cast<uint16_t*>(scratch(Scratch::third, scoreCount * 2)) : nullptr;
-    uint16_t* dsHalves = low ? static_cast<uint16_t*>(scratch(Scratch::fourth, scoreCount * 2)) : nullptr;
-    uint16_t* grads =
-        low ? static_cast<uint16_t*>(scratch(Scratch::fifth, static_cast<size_t>(block * s.valueWidth) * 2)) : nullptr;
-
-    const long keyStride = s.heads * s.queryWidth;
-    const long valueStride = s.heads * s.valueWidth;
-    float* dkHead = dk.f32() + (b * s.keys * s.heads + h) * s.queryWidth;
-    float* dvHead = dv.f32() + (b * s.keys * s.heads + h) * s.valueWidth;
-    for (long j = 0; j < s.keys; j += 1) {
-      memset(dkHead + j * keyStride, 0, static_cast<size_t>(s.queryWidth) * 4);
-      memset(dvHead + j * valueStride, 0, static_cast<size_t>(s.valueWidth) * 4);
-    }
-    for (long i0 = 0; i0 < s.queries; i0 += block) {
-      const long rows = minOf(block, s.queries - i0);
-      const long width = s.seen(i0 + rows - 1);
-      const Source queries = headRows(q.data, s, b * s.queries + i0, h, s.queryWidth, false);
-      const float* grad = dout.f32() + ((b * s.queries + i0) * s.heads + h) * s.valueWidth;
-      const float* result = out.f32() + ((b * s.queries + i0) * s.heads + h) * s.valueWidth;
-      Source gradients = plainSource(grad, DType::f32, valueStride, false);
-      if (low) {
-        for (long r = 0; r < rows; r += 1) toHalves(grads + r * s.valueWidth, grad + r * valueStride, s.valueWidth);
-        gradients = plainSource(grads, DType::bf16, s.valueWidth, false);
-      }
-      packA(packed, queries, 0, rows, 0, s.queryWidth);
-      multiplyPanels({packed, rows, s.queryWidth, queries, packedK, s.queryWidth, 0, 0, ceilDiv(width, rowsB), width, {p, s.keys, false}});
-      packA(packed, gradients, 0, rows, 0, s.valueWidth);
-      multiplyPanels({packed, rows, s.valueWidth, gradients, packedV, s.valueWidth, 0, 0, ceilDiv(width, rowsB), width, {ds, s.keys, false}});
-      for (long r = 0; r < rows; r += 1) {
-        float* pr = p + r * s.keys;
-        float* dsr = ds + r * s.keys;
-        uint16_t* ph = low ? pHalves + r * s.keys : nullptr;
-        uint16_t* dh = low ? dsHalves + r * s.keys : nullptr;
-        const long seen = s.seen(i0 + r);
-        expRow(pr, pr, nullptr, seen, s.scale, lse.f32()[(b * s.heads + h) * s.queries + i0 + r]);
-        gradientRow(dsr, pr, dh, seen, s.scale, dotRows(grad + r * valueStride, result + r * valueStride, s.valueWidth));
-        if (low) toHalves(ph, pr, seen);
-        clearUnseen(pr, ph, seen, width);
-        clearUnseen(dsr, dh, seen, width);
-      }
-      const void* dsData = low ? static_cast<void*>(dsHalves) : static_cast<void*>(ds);
-      const void* pData = low ? static_cast<void*>(pHalves) : static_cast<void*>(p);
-      // dq = dS · k
-      const Source dsRows = plainSource(dsData, s.dtype, s.keys, false);
-      packA(packed, dsRows, 0, rows, 0, width);
-      multiplyPanels({packed, rows, width, dsRows, packedKSums, s.keys, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dq.f32() + ((b * s.queries + i0) * s.heads + h) * s.queryWidth, keyStride, false}});
-      // dk += dSᵀ · q, dv += Pᵀ · dout: sums over the block's rows.
-      Source across = plainSource(dsData, s.dtype, s.keys, true);
-      Source ownQueries = queries;
-      ownQueries.transposed = true;
-      packRowsB(packedQSums, ownQueries, s.queryWidth, rows);
-      packA(packed, across, 0, width, 0, rows);
-      multiplyPanels({packed, width, rows, across, packedQSums, rows, 0, 0, ceilDiv(s.queryWidth, rowsB), s.queryWidth, {dkHead, keyStride, true}});
-      across.data = pData;
-      gradients.transposed = true;
-      packRowsB(packedGSums, gradients, s.valueWidth, rows);
-      packA(packed, across, 0, width, 0, rows);
-      multiplyPanels({packed, width, rows, across, packedGSums, rows, 0, 0, ceilDiv(s.valueWidth, rowsB), s.valueWidth, {dvHead, valueStride, true}});
-    }
+#endif
+    attendChunk<false>(in, out.f32(), lse.f32(), task / chunks, first, count);
   });
 }
 

@@ -1,0 +1,142 @@
+// Packing for attention (see attention.h): rows of words first, then transposed or interleaved from there.
+#include "attention.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+namespace {
+
+#if defined(BALEEN_AVX512)
+/** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
+inline void transpose16(const float* in, long inStride, float* out, long outStride) {
+  __m512 r[16];
+  __m512 t[16];
+  // Quarters of four rows meet in one register as they are loaded, which leaves two rounds of shuffles inside quarters.
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; q += 1)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i += 1) {
+      const float* at = in + i * inStride + 4 * q;
+      __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(at));
+      x = _mm512_insertf32x4(x, _mm_loadu_ps(at + 4 * inStride), 1);
+      x = _mm512_insertf32x4(x, _mm_loadu_ps(at + 8 * inStride), 2);
+      r[4 * q + i] = _mm512_insertf32x4(x, _mm_loadu_ps(at + 12 * inStride), 3);
+    }
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; q += 1) {
+    t[4 * q] = _mm512_unpacklo_ps(r[4 * q], r[4 * q + 1]);
+    t[4 * q + 1] = _mm512_unpackhi_ps(r[4 * q], r[4 * q + 1]);
+    t[4 * q + 2] = _mm512_unpacklo_ps(r[4 * q + 2], r[4 * q + 3]);
+    t[4 * q + 3] = _mm512_unpackhi_ps(r[4 * q + 2], r[4 * q + 3]);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; q += 1) {
+    float* to = out + 4 * q * outStride;
+    _mm512_storeu_ps(to, _mm512_shuffle_ps(t[4 * q], t[4 * q + 2], 0x44));
+    _mm512_storeu_ps(to + outStride, _mm512_shuffle_ps(t[4 * q], t[4 * q + 2], 0xee));
+    _mm512_storeu_ps(to + 2 * outStride, _mm512_shuffle_ps(t[4 * q + 1], t[4 * q + 3], 0x44));
+    _mm512_storeu_ps(to + 3 * outStride, _mm512_shuffle_ps(t[4 * q + 1], t[4 * q + 3], 0xee));
+  }
+}
+#endif
+
+#if defined(BALEEN_AVX512BF16)
+/** A row of BF16 or FP32 values as pairs of BF16, zeros up to a multiple of 32. */
+void packPairs(const void* data, DType dtype, long at, long width, float* out) {
+  for (long c = 0; c < width; c += 32, out += W) {
+    const long n = minOf(32, width - c);
+    const __mmask32 mask = n == 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1;
+    if (dtype == DType::bf16) {
+      const uint16_t* x = static_cast<const uint16_t*>(data) + at + c;
+      _mm512_storeu_si512(out, _mm512_maskz_loadu_epi16(mask, x));
+    } else {
+      const float* x = static_cast<const float*>(data) + at + c;
+      store(out, pairsOf(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x),
+                         _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + W)));
+    }
+  }
+}
+#endif
+
+/** A row of values as FP32, rounded to BF16 where all operands are. */
+template <class Element>
+void packFloats(const Element* x, long width, long pitch, bool rounded, float* out) {
+  forRange(0, width, [&](auto at, long c) {
+    const vf value = at.load(x + c);
+    store(out + c, rounded ? roundedBf16(value) : value);
+  });
+  for (long c = roundUp(width, W); c < pitch; c += W) store(out + c, set1(0));
+}
+
+}  // namespace
+
+template <bool Pairs>
+void packRows(const HeadRows& s, long first, long count, long padded, bool low, float* out) {
+  const long pitch = pitchOf<Pairs>(s.width);
+  for (long i = 0; i < count; i += 1) {
+    const long at = (first + i) * s.stride;
+    float* row = out + i * pitch;
+#if defined(BALEEN_AVX512BF16)
+    if constexpr (Pairs) {
+      packPairs(s.data, s.dtype, at, s.width, row);
+      continue;
+    }
+#endif
+    if (s.dtype == DType::bf16) {
+      packFloats(static_cast<const uint16_t*>(s.data) + at, s.width, pitch, false, row);
+    } else {
+      packFloats(static_cast<const float*>(s.data) + at, s.width, pitch, low, row);
+    }
+  }
+  memset(out + count * pitch, 0, static_cast<size_t>((padded - count) * pitch) * 4);
+}
+
+void packColumns(const float* rows, long count, long pitch, float* out) {
+  for (long panel = 0; panel < count; panel += panelCols) {
+    const float* in = rows + panel * pitch;
+    float* to = out + panel * pitch;
+#if defined(BALEEN_AVX512)
+    for (long c = 0; c < pitch; c += 16)
+      for (long i = 0; i < panelCols; i += 16) transpose16(in + i * pitch + c, pitch, to + c * panelCols + i, panelCols);
+#else
+    for (long c = 0; c < pitch; c += 1)
+      for (long i = 0; i < panelCols; i += 1) to[c * panelCols + i] = in[i * pitch + c];
+#endif
+  }
+}
+
+template <bool Pairs>
+void packSums(const float* rows, long count, long pitch, float* out, long stride) {
+#if defined(BALEEN_AVX512BF16)
+  if constexpr (Pairs) {
+    alignas(64) uint16_t lanes[64];
+    for (int i = 0; i < 32; i += 1) {
+      lanes[2 * i] = static_cast<uint16_t>(i);
+      lanes[2 * i + 1] = static_cast<uint16_t>(32 + i);
+    }
+    const vi first = _mm512_load_si512(lanes);
+    const vi second = _mm512_load_si512(lanes + 32);
+    for (long c = 0; c < pitch; c += W, out += stride)
+      for (long t = 0; t < count / 2; t += 1) {
+        const vi even = asInt(load(rows + 2 * t * pitch + c));
+        const vi odd = asInt(load(rows + (2 * t + 1) * pitch + c));
+        store(out + t * panelCols, asFloat(_mm512_permutex2var_epi16(even, first, odd)));
+        store(out + t * panelCols + W, asFloat(_mm512_permutex2var_epi16(even, second, odd)));
+      }
+    return;
+  }
+#endif
+  for (long c = 0; c < pitch; c += W)
+    for (long i = 0; i < count; i += 1)
+      store(out + c / panelCols * stride + i * panelCols + c % panelCols, load(rows + i * pitch + c));
+}
+
+template void packRows<false>(const HeadRows&, long, long, long, bool, float*);
+template void packSums<false>(const float*, long, long, float*, long);
+#if defined(BALEEN_AVX512BF16)
+template void packRows<true>(const HeadRows&, long, long, long, bool, float*);
+template void packSums<true>(const float*, long, long, float*, long);
+#endif
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen

@@ -1,0 +1,211 @@
+// What attention's forward and backward pass share: sizes, the layouts its products read, one product's inner tile, and
+// a cheap exponential.
+//
+// Products here are short (a head's width, or a block of keys), so they have a tile of their own: `stripRows` rows of a
+// whose elements are broadcast from wherever they lie, times two vectors of columns of b. The unit along the summed
+// dimension is a word: a pair of BF16 values on the BF16 dot unit (`Pairs`), one FP32 value elsewhere.
+#pragma once
+#include "../elements.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+/** Rows of a tile: with two vectors of columns, enough sums to hide an instruction's latency and few enough for the set's registers. */
+#if defined(BALEEN_AVX512)
+constexpr long stripRows = 8;
+#else
+constexpr long stripRows = 4;
+#endif
+/** Columns of a tile, and of a panel of b. */
+constexpr long panelCols = 2 * W;
+
+inline long roundUp(long n, long unit) { return ceilDiv(n, unit) * unit; }
+
+struct AttentionShape {
+  long batch, queries, keys, heads, queryWidth, valueWidth;
+  float scale;
+  /** q, k and v are BF16: so are the operands of all products. */
+  bool low;
+
+  /** Keys that query row i sees. */
+  long seen(long i) const { return keys - queries + i + 1; }
+};
+
+inline AttentionShape readAttentionShape(Args& args, DType dtype) {
+  AttentionShape s;
+  s.batch = args.integer();
+  s.queries = args.integer();
+  s.keys = args.integer();
+  s.heads = args.integer();
+  s.queryWidth = args.integer();
+  s.valueWidth = args.integer();
+  s.scale = static_cast<float>(args.number());
+  s.low = dtype == DType::bf16;
+  return s;
+}
+
+/** One head's rows of a tensor [sequences, rows, heads, width]. */
+struct HeadRows {
+  const void* data;
+  DType dtype;
+  /** Elements between rows. */
+  long stride;
+  long width;
+};
+
+inline HeadRows headRows(const View& x, const AttentionShape& s, long rows, long head, long width) {
+  const long offset = (head / s.heads * rows * s.heads + head % s.heads) * width;
+  return {static_cast<const char*>(x.data) + offset * (x.dtype == DType::bf16 ? 2 : 4), x.dtype, s.heads * width, width};
+}
+
+/** Words that n values along a summed dimension take. */
+template <bool Pairs>
+constexpr long wordsOf(long n) {
+  return Pairs ? (n + 1) / 2 : n;
+}
+/** Words of a packed row of `width` values: whole vectors of any set. */
+template <bool Pairs>
+constexpr long pitchOf(long width) {
+  return (wordsOf<Pairs>(width) + 15) / 16 * 16;
+}
+
+/** Rows [first, first + count) as rows of words, zeros behind the width and in rows from `count` to `padded`. */
+template <bool Pairs>
+void packRows(const HeadRows& rows, long first, long count, long padded, bool low, float* out);
+
+/** `count` packed rows (a multiple of panelCols) as b's columns, summed along the width: [panel][word of width][column]. */
+void packColumns(const float* rows, long count, long pitch, float* out);
+
+/** `count` packed rows (even) summed along the rows: [panel of width][word of rows][column], panels `stride` words apart. */
+template <bool Pairs>
+void packSums(const float* rows, long count, long pitch, float* out, long stride);
+/** Words from one such panel to the next over `count` rows, and of all of them. */
+template <bool Pairs>
+constexpr long sumsStride(long count) {
+  return wordsOf<Pairs>(count) * panelCols;
+}
+template <bool Pairs>
+constexpr long sumsWords(long count, long width) {
+  return ceilDiv(roundUp(width, Pairs ? 32 : 16), panelCols) * sumsStride<Pairs>(count);
+}
+
+/** Words of a: of tile row r at step s, at[r · row + s · step]. */
+struct TileRows {
+  const float* at;
+  long row;
+  long step;
+};
+
+/**
+ * stripRows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words a
+ * step. Steps are added in ascending order, so a sum does not depend on what else the tile holds.
+ */
+template <int N, bool Pairs, class Begin, class End>
+inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end) {
+  vf acc[stripRows][N];
+#pragma GCC unroll 8
+  for (int r = 0; r < stripRows; r += 1)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; n += 1) acc[r][n] = begin(r, n);
+  const float* at = a.at;
+  for (long step = 0; step < steps; step += 1) {
+    vf columns[N];
+#pragma GCC unroll 2
+    for (int n = 0; n < N; n += 1) columns[n] = load(b + n * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < stripRows; r += 1) {
+      const vf x = set1(at[r * a.row]);
+#pragma GCC unroll 2
+      for (int n = 0; n < N; n += 1) {
+#if defined(BALEEN_AVX512BF16)
+        if constexpr (Pairs) {
+          acc[r][n] = _mm512_dpbf16_ps(acc[r][n], (__m512bh)x, (__m512bh)columns[n]);
+          continue;
+        }
+#endif
+        acc[r][n] = fma(x, columns[n], acc[r][n]);
+      }
+    }
+    at += a.step;
+    b += panelCols;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < stripRows; r += 1)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; n += 1) end(r, n, acc[r][n]);
+}
+
+/** Sums in memory: out = a · b, or with `onto` out += a · b, for `width` columns rounded up to vectors. */
+template <bool Pairs>
+inline void addProduct(TileRows a, const float* b, long panelStride, long steps, float* out, long pitch, long width,
+                       bool onto) {
+  for (long c = 0; c < width; c += panelCols, b += panelStride) {
+    float* at = out + c;
+    const auto begin = [&](int r, int n) { return onto ? load(at + r * pitch + n * W) : set1(0); };
+    const auto end = [&](int r, int n, vf x) { store(at + r * pitch + n * W, x); };
+    if (width - c > W) {
+      tile<2, Pairs>(a, b, steps, begin, end);
+    } else {
+      tile<1, Pairs>(a, b, steps, begin, end);
+    }
+  }
+}
+
+constexpr float log2e = 1.44269504f;
+constexpr double ln2 = 0.69314718055994530942;
+
+/**
+ * 2^x within 2e-7 of itself, for x < 127: 2^n · 2^r, n = round(x) by adding 1.5 · 2²³ (whose last bits then hold n),
+ * 2^r = 1 + r · q(r) by the polynomial of least relative error on [−½, ½]. Zero from −127 down, where exponent fields
+ * end: there r = 0, and 1 less 127 in the exponent is +0. NaN stays NaN: max returns its second argument then.
+ */
+inline vf exp2(vf x) {
+  const vf shift = set1(12582912.0f);
+  const vf bounded = max(set1(-127.0f), x);
+  const vf shifted = add(bounded, shift);
+  const vf r = sub(bounded, sub(shifted, shift));
+  vf p = set1(0.00132647273f);
+  p = fma(p, r, set1(0.00967151299f));
+  p = fma(p, r, set1(0.0555073359f));
+  p = fma(p, r, set1(0.240222424f));
+  p = fma(p, r, set1(0.693147004f));
+  p = fma(p, r, set1(1.0f));
+  return asFloat(addi(asInt(p), shiftLeft<23>(asInt(shifted))));
+}
+
+/** Rounded to BF16 and back. */
+inline vf roundedBf16(vf x) { return fromBf16(toBf16(x)); }
+
+/** 0, 1, 2, … */
+inline vi laneNumbers() {
+  alignas(64) static constexpr float numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return roundToInt(load(numbers));
+}
+/** x in lanes below `count`, else `other`. */
+inline vf firstOr(vf x, long count, vf other) {
+  return asFloat(selectGreater(set1i(static_cast<int>(count)), laneNumbers(), asInt(x), asInt(other)));
+}
+
+#if defined(BALEEN_AVX512BF16)
+/** Two vectors as 2W neighbouring BF16 values: W pairs. */
+inline vf pairsOf(vf low, vf high) { return (vf)_mm512_cvtne2ps_pbh(high, low); }
+#endif
+
+/** Cuts one scratch buffer into arrays of floats; first called without memory, to count. */
+class Carver {
+ public:
+  explicit Carver(float* at) : base_(at), used_(0) {}
+  float* take(long words) {
+    float* result = base_ + used_;
+    used_ += roundUp(words, 16);
+    return result;
+  }
+  long used() const { return used_; }
+
+ private:
+  float* base_;
+  long used_;
+};
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen
