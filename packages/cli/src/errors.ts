@@ -44,6 +44,17 @@ export function configError(what: string, message: string, hint: string, path?: 
   });
 }
 
+const report = 'this is a fault of Baleen: please report it';
+
+/**
+ * An error that no use should bring about; it is shown with its stack.
+ * @param message - what was found, and where
+ * @returns an error to throw
+ */
+export function internalError(message: string): Error {
+  return Object.assign(new Error(message), { code: 'ERR_BALEEN_INTERNAL', hint: report });
+}
+
 /** Remedies for what the operating system refuses. */
 const systemHints: Readonly<Partial<Record<string, string>>> = {
   ENOSPC: 'the disk is full: make room, or choose another folder with --out, and resume the run',
@@ -73,7 +84,7 @@ export function failureOf(error: unknown): Failure {
     code: known,
     message: error.message,
     path: typeof path === 'string' ? path : null,
-    hint: remedy ?? (isExpected(known) ? null : 'this is a fault of Baleen: please report it'),
+    hint: remedy ?? (isExpected(known) ? null : report),
   };
 }
 

@@ -9,6 +9,7 @@ import {
   type TrainResult,
 } from '@baleen/trainer';
 
+import { internalError } from './errors';
 import { balance, bytes, clock, count, whole } from './format';
 import type { Voice } from './io';
 import { kernelLines } from './kernel-report';
@@ -67,7 +68,7 @@ export async function watch(
     for (;;) {
       const next = await events.next();
       if (next.done) {
-        if (start === null) throw new Error('the run ended before it began');
+        if (start === null) throw internalError('the run ended before its event "start"');
         return { result: next.value, start, stopped };
       }
       const event = next.value;

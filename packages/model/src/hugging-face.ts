@@ -235,12 +235,13 @@ export type CheckpointNames = string | ((expert: number) => string);
  * @param name - as the model's modules name it
  * @param layers - number of decoder layers; depths of multi-token prediction follow as further layers
  * @returns its name, or a function from expert to name where the model stacks experts
+ * @throws `ERR_BALEEN_CHECKPOINT_NAME` where checkpoints have no such parameter
  */
 export function checkpointNames(name: string, layers: number): CheckpointNames {
   const top = topNames[name];
   if (top !== undefined) return top;
   const match = /^(layers|mtp)\.(\d+)\.(.+)$/.exec(name);
-  if (!match) throw new Error(`no checkpoint name for parameter ${name}`);
+  if (!match) throw nameless(name);
   const [, kind, number, rest = ''] = match;
   const prefix = `model.layers.${Number(number) + (kind === 'mtp' ? layers : 0)}.`;
   const depth = depthNames[rest];
@@ -249,8 +250,16 @@ export function checkpointNames(name: string, layers: number): CheckpointNames {
   const expert = /^feedForward\.experts\.(gate|up|down)\.weight$/.exec(part);
   if (expert) return (e) => `${prefix}mlp.experts.${e}.${expert[1]}_proj.weight`;
   const plain = layerNames[part];
-  if (plain === undefined) throw new Error(`no checkpoint name for parameter ${name}`);
+  if (plain === undefined) throw nameless(name);
   return prefix + plain;
+}
+
+function nameless(name: string): Error {
+  return Object.assign(new Error(`checkpoints have no name for the parameter ${name}`), {
+    code: 'ERR_BALEEN_CHECKPOINT_NAME',
+    path: name,
+    hint: 'give a name as `parameters()` and `states()` of a Decoder list them',
+  });
 }
 
 /**

@@ -44,16 +44,7 @@ export class Tensor implements View {
   /** The storage it lies in. Throws `ERR_BALEEN_TENSOR_RELEASED` once its memory was given back. */
   get storage(): Storage {
     const { storage } = this.block.current;
-    if (storage === null)
-      throw Object.assign(
-        new Error(
-          `${this.dtype} tensor [${this.shape.join(', ')}] of region ${this.block.current.region.name} was used after its memory was given back`,
-        ),
-        {
-          code: 'ERR_BALEEN_TENSOR_RELEASED',
-          hint: 'return it from the scope or frame that made it, hold it with block.retain(), or read() it before',
-        },
-      );
+    if (storage === null) throw releasedError(this);
     return storage;
   }
 
@@ -224,6 +215,19 @@ export function writeTensor(tensor: Tensor, values: Float32Array | Int32Array): 
   if (tensor.storage.backend === 'null') return;
   tensor.block.region.kernels.flush();
   tensor.readSync().set(values);
+}
+
+function releasedError({ dtype, shape, block }: Tensor): Error {
+  const { region } = block.current;
+  return Object.assign(
+    new Error(
+      `${dtype} tensor [${shape.join(', ')}] of region ${region.name} was used after its memory was given back`,
+    ),
+    {
+      code: 'ERR_BALEEN_TENSOR_RELEASED',
+      hint: 'return it from the scope or frame that made it, hold it with block.retain(), or read() it before',
+    },
+  );
 }
 
 /** A shape error with its code.
