@@ -1,4 +1,4 @@
-// The contract (src/kernels.ts) a second time, as literally as it can be read: plain functions of numbers, one element at a
+// The contract (src/kernels.ts, src/contract/) a second time, as literally as it can be read: plain functions of numbers, one element at a
 // time, in double precision except where the contract itself rounds. Nothing here is shared with the reference.
 
 /** Shapes of a strided read. */

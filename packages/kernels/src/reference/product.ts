@@ -1,4 +1,4 @@
-// The product of two decoded matrices, in the one order that the contract fixes (kernels.ts, `gemm`; paper §3.3.2).
+// The product of two decoded matrices, in the one order that the contract fixes (contract/matrix.ts, `gemm`; paper §3.3.2).
 //
 // Storing to a Float32Array rounds to FP32, and so does Math.fround; a product of two BF16 or E4M3 values is exact before
 // that.

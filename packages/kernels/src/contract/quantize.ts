@@ -1,0 +1,43 @@
+// FP8: values to codes and scales, and back.
+// What holds for all kernels stands in kernels.ts.
+import type { ScaledView, View } from '../storage';
+
+/** How blocks are quantised. */
+export interface QuantizeSizes {
+  /** Rows of the matrix. */
+  rows: number;
+  /** Columns of the matrix. */
+  cols: number;
+  /** Round scales up to powers of two. */
+  powerOfTwo?: boolean;
+  /**
+   * Row groups [groups + 1]: blocks of 128 rows start anew at every group's first row (128×1 only). Group g's scale
+   * rows then follow those of the groups before it: g's first is Σ_{h<g} ⌈rows of h / 128⌉.
+   */
+  offsets?: View;
+  /** Number of groups in `offsets`. */
+  groups?: number;
+  /**
+   * Matrices of `rows` rows on top of each other (default 1): blocks start anew at each. Not with `offsets`,
+   * and not for `requantize` and `quantizeBoth`.
+   */
+  stack?: number;
+}
+
+/** FP8 quantisation. */
+export interface QuantizeKernels {
+  /**
+   * Quantises FP32 x block by block: scale = fl(max(amax, 1e-4) / 448) (rounded up to a power of two on request), code =
+   * nearest-even E4M3 of fl(x / scale), saturated at ±448. NaN gives NaN codes. Blocks as `out` says.
+   */
+  quantize(out: ScaledView, x: View, sizes: QuantizeSizes): void;
+  /**
+   * `quantize` into rowwise (1×128) and columnwise (128×1) in one reading of x, to the bit as two calls would: what the
+   * two products of a gradient need. Row groups in `sizes` concern columnwise alone.
+   */
+  quantizeBoth(rowwise: ScaledView, columnwise: ScaledView, x: View, sizes: QuantizeSizes): void;
+  /** Decodes x to FP32, fl(value · scale) each, and quantises that into `out`: 1×128 → 128×1 for weight gradients. */
+  requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void;
+  /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16. */
+  dequantize(out: View, x: ScaledView, sizes: { rows: number; cols: number }): void;
+}
