@@ -1,4 +1,7 @@
 // `bench step`: the fields that comparisons read, and the words that people do.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { expect, test } from 'vitest';
 
 import { cli, json, smallFile, temporaryFolder } from './helpers';
@@ -32,4 +35,50 @@ test('bench step says where the time goes and why there is no bound', async () =
   const { stdout } = await cli('bench', 'step', '--config', config, '--steps', '3');
   for (const part of ['tokens/s', 'Where the time goes', 'gemm', 'only the native kernels'])
     expect(stdout).toContain(part);
+});
+
+test('bench step --profile writes a trace: phases, kernels inside them, gaps between', async () => {
+  const folder = temporaryFolder();
+  const trace = join(folder, 'trace.json');
+  const { code } = await json(
+    ...['bench', 'step', '--config', smallFile(folder), '--steps', '3', '--profile', trace],
+  );
+  expect(code).toBe(0);
+  const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as {
+    traceEvents: { name: string; ph: string; tid: number; ts: number; dur: number }[];
+  };
+  const [phases, kernels] = [0, 1].map((tid) =>
+    traceEvents.filter((event) => event.ph === 'X' && event.tid === tid),
+  );
+  const named = (name: string) => phases.filter((phase) => phase.name === name);
+  expect(named('layers.0.attention forward')).toHaveLength(3);
+  expect(named('layers.0.attention backward')).toHaveLength(3);
+  const [attention] = named('layers.0.attention forward');
+  const inside = kernels.filter(
+    ({ ts, dur }) => ts >= attention.ts && ts + dur <= attention.ts + attention.dur,
+  );
+  expect(inside.map(({ name }) => name)).toContain('attention');
+  expect(readdirSync(folder)).not.toContain('trace.json.tmp');
+});
+
+test('bench step says where a trace cannot go', async () => {
+  const folder = temporaryFolder();
+  const { code, stderr } = await cli(
+    ...['bench', 'step', '--config', smallFile(folder), '--steps', '3'],
+    ...['--profile', join(folder, 'missing', 'trace.json')],
+  );
+  expect(code).toBe(1);
+  expect(stderr).toContain('missing/trace.json');
+});
+
+test('bench kernels on the reference says that only native kernels are measured', async () => {
+  const { code, value } = await json('bench', 'kernels');
+  expect(code).toBe(1);
+  expect(value).toMatchObject({ error: { code: 'ERR_BALEEN_KERNELS_NATIVE' } });
+});
+
+test('bench kernels refuses a number of threads that is none', async () => {
+  const { code, stderr } = await cli('bench', 'kernels', '--threads', 'two');
+  expect(code).toBe(2);
+  expect(stderr).toContain('--threads (two)');
 });

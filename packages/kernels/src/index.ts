@@ -19,10 +19,10 @@ export {
   measurePeaks,
   nativeKernels,
   setThreads,
-  timedKernels,
 } from './load';
 export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
+export { type KernelProfile, type KernelSpan, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';
 export {

@@ -1,9 +1,7 @@
 // Chooses the kernels for this process: native where the addon loads, the reference elsewhere.
-import { wrapKernels } from './checks';
 import type { Kernels } from './kernels';
 import { loadNative, type NativeKernels, type Peaks } from './native';
 import { referenceKernels } from './reference';
-import type { KernelName } from './signatures';
 
 /** What `loadKernels` took, and why not the better one. */
 export interface KernelsReport {
@@ -125,21 +123,4 @@ export function setThreads(threads: number): void {
  */
 export function measurePeaks(): Peaks | null {
   return nativeKernels()?.peaks() ?? null;
-}
-
-/**
- * Wraps kernels so that the time of every call is reported.
- * @param kernels - an implementation
- * @param onCall - told the kernel and its seconds
- * @returns the same, timed
- */
-export function timedKernels(
-  kernels: Kernels,
-  onCall: (kernel: KernelName, seconds: number) => void,
-): Kernels {
-  return wrapKernels(kernels, (name, call) => (...args) => {
-    const begin = performance.now();
-    call(...args);
-    onCall(name, (performance.now() - begin) / 1000);
-  });
 }

@@ -1,5 +1,11 @@
 // Recordings: calls made again do what they did, on whatever their memory holds by then.
-import { type Kernels, nativeKernels, timedKernels, viewOf } from '@baleen/kernels';
+import {
+  type Kernels,
+  nativeKernels,
+  profileKernels,
+  referenceKernels,
+  viewOf,
+} from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
 const native = nativeKernels();
@@ -66,7 +72,39 @@ describe.skipIf(native === null)('recordings', () => {
     expect([...out]).toEqual([2, 2]);
   });
 
-  test('are not to be had where calls are listened to: they would pass by unheard', () => {
-    expect(timedKernels(kernels, () => undefined).record).toBeUndefined();
+  test('are seen call by call by a profile', () => {
+    const out = new Float32Array(2);
+    const recording = record(() => {
+      kernels.fill(viewOf(out), 2);
+      kernels.scale(viewOf(out), viewOf(out), 2);
+    });
+    const profile = profileKernels(kernels);
+    profile.start();
+    recording.replay();
+    profile.kernels.fill(viewOf(out), 1);
+    const spans = profile.stop();
+    recording.replay();
+    expect(spans.map(({ kernel }) => kernel)).toEqual(['fill', 'scale', 'fill']);
+    const moments = spans.flatMap(({ begin, end }) => [begin, end]);
+    expect(moments).toEqual([...moments].sort((a, b) => a - b));
+    profile.start();
+    expect(profile.stop()).toEqual([]);
   });
+});
+
+test('a profile of the reference notes calls while it is on', () => {
+  const profile = profileKernels(referenceKernels());
+  const { kernels } = profile;
+  const out = new Float32Array(3);
+  kernels.fill(viewOf(out), 1);
+  profile.start();
+  kernels.scale(viewOf(out), viewOf(out), 5);
+  const [span, ...others] = profile.stop();
+  kernels.fill(viewOf(out), 1);
+  expect(others).toEqual([]);
+  expect(span.kernel).toBe('scale');
+  expect(span.end).toBeGreaterThanOrEqual(span.begin);
+  // A recording would pass by the wrapper unheard.
+  expect(kernels.record).toBeUndefined();
+  expect(profile.stop()).toEqual([]);
 });

@@ -1,6 +1,6 @@
 // Measures single kernels against what the processor reaches with nothing but registers and streams. Peaks are measured
 // in the same process, before and after every kernel's turn at a number of threads: machines drift.
-import { measurePeaks, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
+import { type Kernels, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
 
 import { type KernelCase, kernelCases, type PeakName } from './bench-kernel-cases';
 import { median } from './bench-step';
@@ -89,15 +89,15 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
   try {
     for (const turn of turns) {
       setThreads(turn.count);
-      const readings = [measurePeaks() as Peaks];
+      const readings = [kernels.peaks()];
       const rates: number[] = [];
       for (const each of turn.cases) {
-        rates.push(each.work / measure(each, seconds) / 1e9);
+        rates.push(each.work / measure(kernels, each, seconds) / 1e9);
         onProgress?.((done += 1) / total);
         // Kernels block this thread: let signals and timers through.
         await new Promise(setImmediate);
       }
-      readings.push(measurePeaks() as Peaks);
+      readings.push(kernels.peaks());
       const peak = best(readings);
       peaks.push({ threads: turn.count, ...peak });
       turn.cases.forEach(({ kernel, shape, of }, index) => {
@@ -116,21 +116,21 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
   }
   const [{ fp32, bf16Dot, copy }] = peaks;
   return { peak: { fp32, bf16Dot, copy }, peaks, cases: results };
+}
 
-  /** Median seconds of one run. */
-  function measure(each: KernelCase, least: number): number {
-    const run = each.prepare(kernels as NonNullable<typeof kernels>);
+/** Median seconds of one run, repeated for at least so long. */
+function measure(kernels: Kernels, each: KernelCase, least: number): number {
+  const run = each.prepare(kernels);
+  run();
+  run();
+  const times: number[] = [];
+  const begin = performance.now();
+  do {
+    const start = performance.now();
     run();
-    run();
-    const times: number[] = [];
-    const begin = performance.now();
-    do {
-      const start = performance.now();
-      run();
-      times.push((performance.now() - start) / 1000);
-    } while (times.length < 5 || performance.now() - begin < least * 1000);
-    return median(times);
-  }
+    times.push((performance.now() - start) / 1000);
+  } while (times.length < 5 || performance.now() - begin < least * 1000);
+  return median(times);
 }
 
 /** The most of each. */

@@ -1,8 +1,9 @@
 // Measures training steps on made-up tokens: how fast, how close to what the machine could do, and where the time goes.
-import { type Kernels, loadKernels, measurePeaks, timedKernels } from '@baleen/kernels';
+import { type Kernels, loadKernels, measurePeaks, profileKernels } from '@baleen/kernels';
 import { Decoder } from '@baleen/model';
 import { initialize, mulberry32 } from '@baleen/tensor';
 
+import { type ChromeTrace, chromeTrace, type Span } from './chrome-trace';
 import type { TrainConfig } from './config';
 import { boundSeconds, stepCosts } from './estimate';
 import { checkTrainConfig, modelConfigOf } from './resolve';
@@ -43,6 +44,8 @@ export interface StepBenchmarkOptions {
   kernels?: Kernels;
   /** Told the share of all steps that are done, after each. */
   onProgress?: (share: number) => void;
+  /** Given the trace of the steps that the breakdown is made of. */
+  onProfile?: (trace: ChromeTrace) => void;
 }
 
 /**
@@ -63,22 +66,24 @@ export async function benchStep(
       hint: 'the first two steps only warm up: measure 3 or more',
     });
   const { batch } = config;
-  // Times are told to whoever listens: nobody while whole steps are measured.
-  let listen: ((kernel: string, seconds: number) => void) | null = null;
-  const timed = timedKernels(kernels, (kernel, seconds) => listen?.(kernel, seconds));
-  const breakdown = new Map<string, number>();
   const parts = 3;
   let done = 0;
   const told = (): void => {
     options.onProgress?.((done += 1) / (steps + parts + 2));
   };
   const times = await measure(kernels, config, steps, told);
-  await measure(timed, config, parts + 2, told, (step) => {
-    if (step === 2)
-      listen = (kernel, seconds) => {
-        breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + seconds / parts);
-      };
+  const profile = profileKernels(kernels);
+  const phases: Span[] = [];
+  await measure(profile.kernels, config, parts + 2, told, (step) => {
+    if (step < 2) return null;
+    if (step === 2) profile.start();
+    return phases;
   });
+  const spans = profile.stop();
+  const breakdown = new Map<string, number>();
+  for (const { kernel, begin, end } of spans)
+    breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + (end - begin) / parts);
+  options.onProfile?.(chromeTrace(`baleen bench step ${preset ?? ''}`.trim(), phases, spans));
   const medianStepSeconds = median(times.slice(2));
   const peaks = kernels.implementation === 'native' ? measurePeaks() : null;
   const bound = peaks && { seconds: boundSeconds(stepCosts(config), peaks) };
@@ -96,13 +101,13 @@ export async function benchStep(
   };
 }
 
-/** Seconds of each of some steps of a new model. */
+/** Seconds of each of some steps of a new model; `phasesOf` says where a step's phases are to be noted, if anywhere. */
 async function measure(
   kernels: Kernels,
   config: TrainConfig,
   steps: number,
   after: () => void,
-  before: (step: number) => void = () => undefined,
+  phasesOf: (step: number) => Span[] | null = () => null,
 ): Promise<number[]> {
   const { batch, optimizer, schedule } = config;
   const model = new Decoder(kernels, modelConfigOf(config), config.precision);
@@ -121,11 +126,20 @@ async function measure(
   };
   const times: number[] = [];
   for (let index = 0; index < steps; index += 1) {
-    before(index);
+    const phases = phasesOf(index);
     const begin = performance.now();
+    let last = begin;
+    const passed = (name: string): void => {
+      const now = performance.now();
+      phases?.push({ name, begin: last / 1000, end: now / 1000 });
+      last = now;
+    };
     step.load(tokens, plan.mtpWeight);
-    step.run(plan);
+    passed('load');
+    for (const name of step.pieces(plan)) passed(name);
+    passed('optimizer');
     await step.finish(plan.biasSpeed);
+    passed('finish');
     times.push((performance.now() - begin) / 1000);
     after();
     // Kernels block this thread: let signals and timers through.

@@ -1,5 +1,12 @@
 // The package's door.
 
+export {
+  benchKernels,
+  type KernelBenchmark,
+  type KernelBenchmarkOptions,
+  type KernelResult,
+  type ThreadPeaks,
+} from './bench-kernels';
 export { benchStep, type StepBenchmark, type StepBenchmarkOptions } from './bench-step';
 export type { TrainerState } from './checkpoint';
 export { type CheckpointFolder, listCheckpoints } from './checkpoint-files';
@@ -50,3 +57,4 @@ export {
 } from './schedule';
 export type { TrainOptions } from './session';
 export { train } from './train';
+export { writeWhole } from './write-whole';

@@ -195,11 +195,11 @@ export class TrainingStep {
   }
 
   /**
-   * {@link run} piece by piece, each a phase's forward or backward: kernels block the thread, and a caller may let signals
-   * through in between.
+   * {@link run} piece by piece, each a phase's forward or backward, whose name it says when it is done: kernels block the
+   * thread, and a caller may let signals through in between. After the last one comes the update.
    * @param plan - see {@link StepPlan}
    */
-  *pieces(plan: StepPlan): Generator<void, void, void> {
+  *pieces(plan: StepPlan): Generator<string, void, void> {
     const { model, settings } = this;
     const { kernels } = model;
     const { microBatch } = settings.batch;
@@ -219,7 +219,7 @@ export class TrainingStep {
     drain(this.microBatchPieces(index, sequences));
   }
 
-  private *microBatchPieces(index: number, sequences: number): Generator<void, void, void> {
+  private *microBatchPieces(index: number, sequences: number): Generator<string, void, void> {
     const { model, micro, rows } = this;
     const { kernels } = model;
     const { microBatch } = this.settings.batch;
@@ -230,10 +230,14 @@ export class TrainingStep {
     // The first micro-batch also makes the forms of the new weights.
     const which = index === 0 ? 'first' : 'others';
     const recorded = chain.recordings[which];
+    const names = [
+      ...chain.phases.map(({ name }) => `${name} forward`),
+      ...chain.phases.map(({ name }) => `${name} backward`).reverse(),
+    ];
     if (recorded) {
-      for (const piece of recorded) {
+      for (const [p, piece] of recorded.entries()) {
         piece.replay();
-        yield;
+        yield names[p];
       }
       return;
     }
@@ -253,17 +257,15 @@ export class TrainingStep {
           // The last phase's: held until the way back begins.
           if ('losses' in output) this.addLosses(output.losses as Tensor);
         });
-        yield;
+        yield names[p];
       }
       for (const p of chain.phases.keys()) {
         piece(() => {
           run.backwardInput(p === 0 ? { losses: this.one } : undefined);
         });
-        yield;
+        yield names[chain.phases.length + p];
       }
-      piece(() => {
-        run.finish();
-      });
+      run.finish();
     } catch (error) {
       run.abandon();
       throw error;
@@ -323,7 +325,7 @@ export class TrainingStep {
 }
 
 /** Runs all pieces. */
-function drain(pieces: Generator<void, void, void>): void {
+function drain(pieces: Generator<string, void, void>): void {
   while (!pieces.next().done);
 }
 

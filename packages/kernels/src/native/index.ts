@@ -2,7 +2,8 @@
 // included, so nothing is allocated or copied at the border.
 import { checkOperands } from '../checks';
 import type { Kernels, Recording } from '../kernels';
-import { kernelNames, signatures, splitCall } from '../signatures';
+import type { KernelSpan } from '../profile';
+import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
 
 /** What the addon exports (native/addon.cc). */
@@ -13,6 +14,8 @@ interface Addon {
   run(op: number): void;
   /** Runs recorded calls: of each its kernel's number, the number of arguments, the arguments. */
   replay(calls: Float64Array): void;
+  /** Begins to watch calls, or ends it and returns what was seen: of each its number, its begin and its end. */
+  watch(on: boolean): Float64Array | undefined;
   /** The kernels' names, by number. */
   ops(): string[];
   /** Address of an array's first byte. */
@@ -50,6 +53,10 @@ export interface NativeKernels extends Kernels {
   /** See `measurePeaks`. */
   peaks(): Peaks;
   record(body: () => void): Recording;
+  /** See `profileKernels`: begins to note when calls run. */
+  watch(): void;
+  /** Ends it. */
+  watched(): KernelSpan[];
 }
 
 const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
@@ -148,10 +155,12 @@ class NativeRecording implements Recording {
 function bindAddon(addon: Addon): NativeKernels {
   const slots = new Slots(addon);
   addon.bind(slots.array);
-  const numbers = new Map(addon.ops().map((name, index) => [name, index]));
+  const names = addon.ops() as KernelName[];
+  const numbers = new Map(names.map((name, index) => [name as string, index]));
   const isas = addon.isas();
   const state = { isa: isas[0] ?? 'baseline' };
   let recorded: number[] | null = null;
+  let origin = 0;
   const record = (body: () => void): Recording => {
     if (recorded)
       throw Object.assign(new Error('a recording is under way, and recordings do not nest'), {
@@ -187,6 +196,18 @@ function bindAddon(addon: Addon): NativeKernels {
         );
       addon.setIsa(name);
       state.isa = name;
+    },
+    watch: () => {
+      // The addon reads the clock of process.hrtime, which began before performance.now() did.
+      origin = Number(process.hrtime.bigint()) / 1e9 - performance.now() / 1000;
+      addon.watch(true);
+    },
+    watched: (): KernelSpan[] => {
+      const seen = addon.watch(false) ?? new Float64Array(0);
+      return Array.from({ length: seen.length / 3 }, (_, i) => {
+        const [op, begin, end] = seen.subarray(3 * i, 3 * i + 3);
+        return { kernel: names[op], begin: begin - origin, end: end - origin };
+      });
     },
     setThreads: (threads: number) => {
       addon.setThreads(threads);

@@ -1,17 +1,8 @@
 // tokenizer.json on disk: saved beside a checkpoint, and loaded from any checkpoint with a byte-level BPE.
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
+import { writeWhole } from '../write-whole';
 import { BpeEncoder } from './bpe';
 import { byteCharacters } from './byte-level';
 import { dataError } from './errors';
@@ -32,8 +23,8 @@ const knownEnds = ['<|endoftext|>', '<｜end▁of▁sentence｜>', '<|end_of_tex
  * @param folder - a folder that exists
  */
 export function saveTokenizer(tokenizer: Tokenizer, folder: string): void {
-  writeWhole(join(folder, tokenizerName), tokenizer.toJSON());
-  writeWhole(join(folder, configName), tokenizer.configJSON());
+  writeWhole(join(folder, tokenizerName), indented(tokenizer.toJSON()));
+  writeWhole(join(folder, configName), indented(tokenizer.configJSON()));
 }
 
 /**
@@ -151,20 +142,6 @@ function readJson(path: string): unknown {
   }
 }
 
-/** Complete or absent: under a temporary name, flushed, renamed. */
-function writeWhole(path: string, value: object): void {
-  const temporary = `${path}.tmp`;
-  try {
-    const fd = openSync(temporary, 'w');
-    try {
-      writeFileSync(fd, `${JSON.stringify(value, null, 1)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
+function indented(value: object): string {
+  return `${JSON.stringify(value, null, 1)}\n`;
 }

@@ -1,0 +1,140 @@
+// `baleen bench step`: a training step against the bound that this machine's peaks set.
+import { describeKernels, setThreads } from '@baleen/kernels';
+import { benchStep, writeWhole } from '@baleen/trainer';
+import type { Command } from 'commander';
+
+import { addConfigFlags } from './flags';
+import { block, duration, table, whole } from './format';
+import type { Formatter, Voice } from './io';
+import { kernelLines } from './kernel-report';
+import { openProgress, paced } from './progress';
+import { fact } from './report';
+import { resolveSettings, type Settings, type SettingsOptions } from './settings';
+import { addCommonFlags, examplesText, shaped } from './shape';
+
+interface StepOptions extends SettingsOptions {
+  /** Where the trace goes. */
+  profile?: string;
+}
+
+/** Adds the subcommand. */
+export function defineStep(command: Command, voice: Voice): void {
+  const step = shaped(command.command('step'), voice)
+    .summary('time a training step on made-up tokens')
+    .description(
+      'Time a training step on made-up tokens, against the bound Σ max(FLOPs / peak, bytes / copy)\n' +
+        'whose peaks are measured in the same process. Every configuration key is a flag.',
+    );
+  addConfigFlags(step);
+  step.option(
+    '--profile <file>',
+    "write when each phase and kernel ran, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",
+  );
+  step.addHelpText(
+    'after',
+    examplesText([
+      ['baleen bench step --preset small', 'the median step, its bound, and where the time goes'],
+      ['baleen bench step --preset small --precision bf16 --json', 'for programs'],
+      ['baleen bench step --preset tiny --profile trace.json', 'every kernel on a time line'],
+    ]),
+  );
+  addCommonFlags(step);
+  step.action(async (options: StepOptions & Readonly<Record<string, unknown>>) => {
+    await measure(
+      await resolveSettings(options, 'small'),
+      typeof options.steps === 'number' ? options.steps : undefined,
+      options.profile,
+      voice,
+    );
+  });
+}
+
+async function measure(
+  settings: Settings,
+  steps: number | undefined,
+  profile: string | undefined,
+  voice: Voice,
+): Promise<void> {
+  const { config, preset, name } = settings;
+  const { threads } = config;
+  setThreads(threads);
+  voice.say(`Timing steps of ${preset ?? name} in ${config.precision} on made-up tokens …`);
+  const progress = await openProgress(voice);
+  let result;
+  try {
+    result = await benchStep(config, {
+      onProgress: paced(progress, 'timing'),
+      onProfile: (trace) => {
+        if (profile !== undefined) writeWhole(profile, JSON.stringify(trace));
+      },
+      ...(steps === undefined ? {} : { steps }),
+      ...(preset === null ? {} : { preset }),
+    });
+  } finally {
+    progress.stop();
+  }
+  voice.result(result);
+  if (voice.json) return;
+  const { bold, cyan, dim } = voice.out;
+  const { bound, ofBound, medianStepSeconds: median } = result;
+  voice.print(
+    '',
+    bold(`Step of ${preset ?? name} · ${result.precision}`),
+    '',
+    fact(
+      'step',
+      `${duration(median)} (median) for ${whole(result.tokensPerStep)} tokens`,
+      voice.out,
+    ),
+    fact('speed', `${whole(result.tokensPerSecond)} tokens/s`, voice.out),
+    fact(
+      'bound',
+      bound === null || ofBound === null
+        ? 'unknown: only the native kernels measure this machine’s peaks'
+        : `${duration(bound.seconds)}: the step reaches ${(ofBound * 100).toFixed(0)} % of what this machine could do`,
+      voice.out,
+    ),
+  );
+  kernelLines(describeKernels()).forEach((text, index) => {
+    voice.print(fact(index === 0 ? 'kernels' : '', text, voice.out));
+  });
+  voice.print(
+    '',
+    `  ${bold('Where the time goes')}`,
+    ...breakdown(result.breakdown, median, cyan, dim),
+    '',
+  );
+}
+
+/** Kernels as bars of their share of a step, the small ones together. */
+function breakdown(
+  seconds: Readonly<Record<string, number>>,
+  step: number,
+  bar: Formatter,
+  small: Formatter,
+): string[] {
+  const entries = Object.entries(seconds);
+  const sum = entries.reduce((total, [, value]) => total + value, 0);
+  const shown = entries.filter(([, value]) => value >= 0.01 * sum);
+  const rest = entries.slice(shown.length);
+  const rows: [string, number][] = [...shown];
+  if (rest.length > 0)
+    rows.push([`${rest.length} others`, rest.reduce((total, [, value]) => total + value, 0)]);
+  if (step > sum) rows.push(['between them', step - sum]);
+  const everything = Math.max(step, sum);
+  const most = Math.max(...rows.map(([, value]) => value));
+  const lines = table(
+    rows.map(([kernel, value]) => [
+      kernel,
+      duration(value),
+      `${((100 * value) / everything).toFixed(1)} %`,
+    ]),
+    [1, 2],
+  );
+  const width = Math.max(...lines.map((line) => line.length));
+  return rows.map(([kernel, value], index) => {
+    const line = lines[index].padEnd(width);
+    const own = kernel === 'between them' || kernel.endsWith(' others');
+    return `    ${own ? small(line) : line}  ${bar(block(value / most, 24))}`;
+  });
+}

@@ -1,0 +1,69 @@
+// `benchKernels`: peaks, shares and the cases of the contract; and every case runs.
+import { nativeKernels } from '@baleen/kernels';
+import { describe, expect, test } from 'vitest';
+
+import { kernelCases } from '../src/bench-kernel-cases';
+import { benchKernels } from '../src/index';
+
+const native = nativeKernels();
+
+test('the cases count the work of what they run', () => {
+  const find = (kernel: string) => kernelCases().filter((one) => one.kernel === kernel);
+  expect(find('gemm-fp8').map(({ shape, work }) => [shape, work])).toEqual([
+    [[1024, 1024, 1024], 2 * 1024 ** 3],
+  ]);
+  // Pairs that see each other: 8 sequences × 8 heads × 256 · 257 / 2, over 64 + 32 columns.
+  expect(find('attention-forward')[0]).toMatchObject({
+    shape: [8, 256, 8, 64, 32],
+    work: 2 * 64 * ((256 * 257) / 2) * 96,
+    of: 'bf16Dot',
+  });
+  expect(find('adamw')[0]).toMatchObject({ shape: [2 ** 24], work: 20 * 2 ** 24, of: 'copy' });
+  const shapes = new Set(kernelCases().map(({ kernel, shape }) => `${kernel} ${shape.join('×')}`));
+  expect(shapes.size).toBe(kernelCases().length);
+});
+
+describe.skipIf(native === null)('measured', () => {
+  if (!native) return;
+  test('rates and shares hold together, on one thread and on several', async () => {
+    const threads = native.threads;
+    const shares: number[] = [];
+    const { peak, peaks, cases } = await benchKernels({
+      only: 'grouped-gemm-fp8',
+      threads: 2,
+      seconds: 0,
+      onProgress: (share) => shares.push(share),
+    });
+    expect(peaks.map((each) => each.threads)).toEqual([1, 2]);
+    expect(peak).toEqual({ fp32: peaks[0].fp32, bf16Dot: peaks[0].bf16Dot, copy: peaks[0].copy });
+    expect(cases.map((one) => [one.kernel, one.threads])).toEqual([
+      ['grouped-gemm-fp8', 1],
+      ['grouped-gemm-fp8-weight-gradient', 1],
+      ['grouped-gemm-fp8', 2],
+      ['grouped-gemm-fp8-weight-gradient', 2],
+    ]);
+    for (const one of cases) {
+      const own = peaks.find((each) => each.threads === one.threads);
+      expect(one.gbps).toBeUndefined();
+      expect(one.ofPeak).toBeCloseTo((one.gflops ?? 0) / (own?.bf16Dot ?? 1), 10);
+      expect(one.ofPeak).toBeGreaterThan(0);
+    }
+    expect(shares).toEqual([0.25, 0.5, 0.75, 1]);
+    expect(native.threads).toBe(threads);
+  });
+
+  test('a name that no kernel has is refused, with the names there are', async () => {
+    await expect(benchKernels({ only: 'gemv' })).rejects.toMatchObject({
+      code: 'ERR_BALEEN_USAGE_ONLY',
+      hint: expect.stringContaining('gemm-fp8') as string,
+    });
+  });
+
+  test('every case runs', () => {
+    for (const one of kernelCases()) {
+      if (one.of === 'copy' || one.shape.includes(4096)) continue; // large ones: `baleen bench kernels`
+      const run = one.prepare(native);
+      expect(run, one.kernel).not.toThrow();
+    }
+  });
+});
