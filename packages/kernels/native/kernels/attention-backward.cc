@@ -18,7 +18,7 @@ namespace {
 
 /** Keys and queries a block: a block's scores never exist at once, only a strip's. */
 constexpr long keyBlock = 128;
-constexpr long queryBlock = 64;
+constexpr long queryBlock = 128;
 
 struct Inputs {
   AttentionShape shape;
@@ -206,8 +206,8 @@ struct Wanted {
 };
 
 /**
- * Keys [k0, k0 + keyCount) with queries [i0, i0 + count): adds to the keys' dk and dv, and to dq unless these are the
- * first keys.
+ * Keys [k0, k0 + keyCount) with queries [i0, i0 + count): adds to the keys' dk and dv, and to dq, or begins them where
+ * nothing has been added yet.
  */
 template <bool Pairs>
 void block(const Work& w, const Queries& q, const AttentionShape& s, long k0, long keyCount, long i0, long count, float* dq, Wanted wanted) {
@@ -225,12 +225,14 @@ void block(const Work& w, const Queries& q, const AttentionShape& s, long k0, lo
       strip<Pairs, false>(w, q, s, row, from, to, unseen);
     }
     if (!wanted.dkv) continue;
+    // The block before these queries, if there is one, may not see these keys.
+    const bool onto = i0 > 0 && unseen < 0;
     const long first = wordsOf<Pairs>(from);
     const long steps = wordsOf<Pairs>(to) - first;
     const long pitch = wordsOf<Pairs>(queryBlock);
     const float* ds = Pairs ? w.ds : w.dsWords + row * queryBlock;
-    addProduct<Pairs>({w.p + first, pitch, 1}, q.gradSums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dv + row * w.dvPitch, w.dvPitch, s.valueWidth, true);
-    addProduct<Pairs>({ds + first, pitch, 1}, q.sums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dk + row * w.dqPitch, w.dqPitch, s.queryWidth, true);
+    addProduct<Pairs>({w.p + first, pitch, 1}, q.gradSums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dv + row * w.dvPitch, w.dvPitch, s.valueWidth, onto);
+    addProduct<Pairs>({ds + first, pitch, 1}, q.sums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dk + row * w.dqPitch, w.dqPitch, s.queryWidth, onto);
   }
   if (!wanted.dq) return;
   for (long i = 0; i < count; i += stripRows) {
@@ -264,8 +266,6 @@ void runKeys(const Work& w, const Inputs& in, long head, long k0, bool packed) {
   const AttentionShape& s = in.shape;
   const long keyCount = minOf(keyBlock, s.keys - k0);
   packKeys<Pairs>(w, in, head, k0, keyCount);
-  memset(w.keys.dk, 0, static_cast<size_t>(keyBlock * w.dqPitch) * 4);
-  memset(w.keys.dv, 0, static_cast<size_t>(keyBlock * w.dvPitch) * 4);
   const long begin = maxOf(0, k0 + 1 - s.seen(0)) / queryBlock * queryBlock;
   for (long i0 = begin; i0 < s.queries; i0 += queryBlock) {
     const long count = minOf(queryBlock, s.queries - i0);

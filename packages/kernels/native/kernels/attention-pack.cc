@@ -41,18 +41,26 @@ inline void transpose16(const float* in, long inStride, float* out, long outStri
 #endif
 
 #if defined(BALEEN_AVX512BF16)
-/** A row of BF16 or FP32 values as pairs of BF16, zeros up to a multiple of 32. */
-void packPairs(const void* data, DType dtype, long at, long width, float* out) {
-  for (long c = 0; c < width; c += 32, out += W) {
-    const long n = minOf(32, width - c);
-    const __mmask32 mask = n == 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1;
-    if (dtype == DType::bf16) {
-      const uint16_t* x = static_cast<const uint16_t*>(data) + at + c;
-      _mm512_storeu_si512(out, _mm512_maskz_loadu_epi16(mask, x));
-    } else {
-      const float* x = static_cast<const float*>(data) + at + c;
-      store(out, pairsOf(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x),
-                         _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + W)));
+/** 32 BF16 values, those that `mask` names, as pairs. */
+inline vf loadPairs(const uint16_t* x, __mmask32 mask) { return (vf)_mm512_maskz_loadu_epi16(mask, x); }
+inline vf loadPairs(const float* x, __mmask32 mask) {
+  return pairsOf(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x),
+                 _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + W));
+}
+
+/**
+ * Rows as pairs of BF16, zeros up to a multiple of 32. Few instructions a row: so many rows' loads are under way at
+ * once, which lie too far apart for prefetching.
+ */
+template <class Element>
+void packPairs(const Element* x, long stride, long count, long width, float* out) {
+  const long whole = width / 32 * 32;
+  const __mmask32 tail = (__mmask32{1} << (width - whole)) - 1;
+  for (long i = 0; i < count; i += 1, x += stride) {
+    for (long c = 0; c < whole; c += 32, out += W) store(out, loadPairs(x + c, ~__mmask32{0}));
+    if (tail != 0) {
+      store(out, loadPairs(x + whole, tail));
+      out += W;
     }
   }
 }
@@ -73,21 +81,25 @@ void packFloats(const Element* x, long width, long pitch, bool rounded, float* o
 template <bool Pairs>
 void packRows(const HeadRows& s, long first, long count, long padded, bool low, float* out) {
   const long pitch = pitchOf<Pairs>(s.width);
-  for (long i = 0; i < count; i += 1) {
-    const long at = (first + i) * s.stride;
-    float* row = out + i * pitch;
+  const uint16_t* halves = static_cast<const uint16_t*>(s.data) + first * s.stride;
+  const float* floats = static_cast<const float*>(s.data) + first * s.stride;
 #if defined(BALEEN_AVX512BF16)
-    if constexpr (Pairs) {
-      packPairs(s.data, s.dtype, at, s.width, row);
-      continue;
-    }
-#endif
+  if constexpr (Pairs) {
     if (s.dtype == DType::bf16) {
-      packFloats(static_cast<const uint16_t*>(s.data) + at, s.width, pitch, false, row);
+      packPairs(halves, s.stride, count, s.width, out);
     } else {
-      packFloats(static_cast<const float*>(s.data) + at, s.width, pitch, low, row);
+      packPairs(floats, s.stride, count, s.width, out);
     }
   }
+#endif
+  if constexpr (!Pairs)
+    for (long i = 0; i < count; i += 1) {
+      if (s.dtype == DType::bf16) {
+        packFloats(halves + i * s.stride, s.width, pitch, false, out + i * pitch);
+      } else {
+        packFloats(floats + i * s.stride, s.width, pitch, low, out + i * pitch);
+      }
+    }
   memset(out + count * pitch, 0, static_cast<size_t>((padded - count) * pitch) * 4);
 }
 

@@ -19,7 +19,7 @@ constexpr long longestChunk = 512;
 
 struct Inputs {
   AttentionShape shape;
-  View q, k, v;
+  View out, lse, q, k, v;
 };
 
 /** One chunk's memory; pitches and strides in words. */
@@ -125,28 +125,31 @@ vf exponentials(Strip& strip, long row, long count, vf factor, vf top, vf total,
   return total;
 }
 
-/** What a block of keys adds to rows [row, row + stripRows) of the chunk. */
+/** What a block of keys adds to rows [row, row + stripRows) of the chunk, or begins there. */
 template <bool Pairs>
-void attendStrip(Strip& strip, const Chunk& c, const AttentionShape& s, long row, long count, long seen) {
+void attendStrip(Strip& strip, const Chunk& c, const AttentionShape& s, long row, long count, long seen, bool onto) {
   scoreStrip<Pairs>(strip, c.queries + row * c.queryPitch, c, s.queryWidth, count, seen);
   const float factor = s.scale * log2e;
   alignas(64) float highest[16] = {};
   alignas(64) float shrink[16];
   for (long r = 0; r < stripRows; r += 1) highest[r] = maxOfVector(strip.tops[r]);
-  const vf before = load(c.tops + row);
+  const vf before = onto ? load(c.tops + row) : set1(-INFINITY);
   const vf tops = max(before, mul(load(highest), set1(factor)));
   store(shrink, exp2(sub(before, tops)));
   store(highest, tops);
   for (long r = 0; r < stripRows; r += 1) c.tops[row + r] = highest[r];
   for (long r = 0; r < stripRows; r += 1) {
     float* total = c.totals + (row + r) * W;
-    store(total, exponentials<Pairs>(strip, r, count, set1(factor), set1(highest[r]), mul(load(total), set1(shrink[r])), s.low));
+    const vf begin = onto ? mul(load(total), set1(shrink[r])) : set1(0);
+    store(total, exponentials<Pairs>(strip, r, count, set1(factor), set1(highest[r]), begin, s.low));
   }
   const TileRows a = Pairs ? TileRows{strip.pairs, keyBlock / 2, 1} : TileRows{strip.scores, keyBlock, 1};
   const float* values = c.valueSums;
   for (long d = 0; d < s.valueWidth; d += panelCols, values += sumsStride<Pairs>(keyBlock)) {
     float* at = c.sums + row * c.sumsPitch + d;
-    const auto begin = [&](int r, int n) { return mul(load(at + r * c.sumsPitch + n * W), set1(shrink[r])); };
+    const auto begin = [&](int r, int n) {
+      return onto ? mul(load(at + r * c.sumsPitch + n * W), set1(shrink[r])) : set1(0);
+    };
     const auto end = [&](int r, int n, vf x) { store(at + r * c.sumsPitch + n * W, x); };
     if (s.valueWidth - d > W) {
       tile<2, Pairs>(a, values, wordsOf<Pairs>(count), begin, end);
@@ -156,39 +159,46 @@ void attendStrip(Strip& strip, const Chunk& c, const AttentionShape& s, long row
   }
 }
 
+/** The first strip, of queries from `first` on, of which a row sees key k0. */
+long firstStrip(const AttentionShape& s, long first, long k0) {
+  return maxOf(0, k0 + 1 - s.seen(first)) / stripRows * stripRows;
+}
+
 template <bool Pairs>
-void attendChunk(const Inputs& in, float* out, float* lse, long head, long first, long count) {
+void attendChunk(const Inputs& in, long head, long first, long count) {
   const AttentionShape& s = in.shape;
   Chunk c;
   const size_t bytes = static_cast<size_t>(layOut<Pairs>(c, nullptr, s, count)) * 4;
   layOut<Pairs>(c, static_cast<float*>(scratch(Scratch::packedA, bytes)), s, count);
   const long rows = roundUp(count, stripRows);
   packRows<Pairs>(headRows(in.q, s, s.queries, head, s.queryWidth), first, count, rows, s.low, c.queries);
-  memset(c.sums, 0, static_cast<size_t>(rows * c.sumsPitch) * 4);
-  memset(c.totals, 0, static_cast<size_t>(rows * W) * 4);
-  for (long r = 0; r < rows + 16; r += 1) c.tops[r] = -INFINITY;
   Strip strip;
   const long width = s.seen(first + count - 1);
   for (long k0 = 0; k0 < width; k0 += keyBlock) {
     packBlock<Pairs>(c, in, head, k0, minOf(keyBlock, width - k0));
-    // The first strip of which a row sees a key of this block.
-    const long begin = maxOf(0, k0 + 1 - s.seen(first)) / stripRows * stripRows;
-    for (long row = begin; row < count; row += stripRows) {
+    for (long row = firstStrip(s, first, k0); row < count; row += stripRows) {
       const long last = minOf(row + stripRows, count) - 1;
       const long keys = minOf(keyBlock, s.seen(first + last) - k0);
-      attendStrip<Pairs>(strip, c, s, row, keys, s.seen(first + row) - k0);
+      attendStrip<Pairs>(strip, c, s, row, keys, s.seen(first + row) - k0, k0 > 0);
     }
   }
-  const long sequence = head / s.heads;
-  for (long r = 0; r < count; r += 1) {
-    const float total = sumOf(load(c.totals + r * W));
-    lse[head * s.queries + first + r] =
-        static_cast<float>(c.tops[r] * ln2 + ::log(static_cast<double>(total)));
-    float* to = out + ((sequence * s.queries + first + r) * s.heads + head % s.heads) * s.valueWidth;
-    const float* sums = c.sums + r * c.sumsPitch;
-    const vf divisor = set1(total);
-    forRange(0, s.valueWidth, [&](auto at, long d) { at.store(to + d, div(load(sums + d), divisor)); });
-  }
+  const HeadRows results = headRows(in.out, s, s.queries, head, s.valueWidth);
+  float* out = in.out.f32() + (static_cast<const float*>(results.data) - in.out.f32());
+  float* lse = in.lse.f32() + head * s.queries + first;
+  forRange(0, count, [&](auto lanes, long begin) {
+    alignas(64) float totals[W] = {};
+    alignas(64) float factors[W];
+    const long end = minOf(begin + W, count);
+    for (long r = begin; r < end; r += 1) totals[r - begin] = sumOf(load(c.totals + r * W));
+    store(factors, div(set1(1), load(totals)));
+    for (long r = begin; r < end; r += 1) {
+      const vf factor = set1(factors[r - begin]);
+      const float* sums = c.sums + r * c.sumsPitch;
+      float* to = out + (first + r) * results.stride;
+      forRange(0, s.valueWidth, [&](auto at, long d) { at.store(to + d, mul(load(sums + d), factor)); });
+    }
+    lanes.store(lse + begin, fma(load(c.tops + begin), set1(static_cast<float>(ln2)), naturalLog(load(totals))));
+  });
 }
 
 /** Queries a chunk: fewer where there would not be a few chunks a thread. */
@@ -201,9 +211,9 @@ long chunkLength(const AttentionShape& s) {
 }  // namespace
 
 void attention(Args args) {
-  const View out = args.view();
-  const View lse = args.view();
   Inputs in;
+  in.out = args.view();
+  in.lse = args.view();
   in.q = args.view();
   in.k = args.view();
   in.v = args.view();
@@ -217,11 +227,11 @@ void attention(Args args) {
     const long count = minOf(chunk, s.queries - first);
 #if defined(BALEEN_AVX512BF16)
     if (s.low) {
-      attendChunk<true>(in, out.f32(), lse.f32(), task / chunks, first, count);
+      attendChunk<true>(in, task / chunks, first, count);
       return;
     }
 #endif
-    attendChunk<false>(in, out.f32(), lse.f32(), task / chunks, first, count);
+    attendChunk<false>(in, task / chunks, first, count);
   });
 }
 

@@ -155,22 +155,53 @@ constexpr float log2e = 1.44269504f;
 constexpr double ln2 = 0.69314718055994530942;
 
 /**
- * 2^x within 2e-7 of itself, for x < 127: 2^n · 2^r, n = round(x) by adding 1.5 · 2²³ (whose last bits then hold n),
- * 2^r = 1 + r · q(r) by the polynomial of least relative error on [−½, ½]. Zero from −127 down, where exponent fields
- * end: there r = 0, and 1 less 127 in the exponent is +0. NaN stays NaN: max returns its second argument then.
+ * 2^x within 2e-7 of itself, for x < 127: 2^n · 2^r with n = round(x), 2^r = 1 + r · q(r) by the polynomial of least
+ * relative error on [−½, ½]. −∞ gives zero, NaN NaN.
  */
 inline vf exp2(vf x) {
+#if defined(BALEEN_AVX512)
+  const vf n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const vf r = sub(x, n);
+#else
+  // Adding 1.5 · 2²³ rounds, and leaves n in the sum's last bits. From −127 down r is 0 and the result 1 with 127 less
+  // in its exponent's field, which is +0. max returns its second argument for NaN.
   const vf shift = set1(12582912.0f);
   const vf bounded = max(set1(-127.0f), x);
   const vf shifted = add(bounded, shift);
   const vf r = sub(bounded, sub(shifted, shift));
+#endif
   vf p = set1(0.00132647273f);
   p = fma(p, r, set1(0.00967151299f));
   p = fma(p, r, set1(0.0555073359f));
   p = fma(p, r, set1(0.240222424f));
   p = fma(p, r, set1(0.693147004f));
   p = fma(p, r, set1(1.0f));
+#if defined(BALEEN_AVX512)
+  // Of −∞, r and so p are NaN, but 2^−∞ times a NaN is defined as zero here.
+  return _mm512_scalef_ps(p, n);
+#else
   return asFloat(addi(asInt(p), shiftLeft<23>(asInt(shifted))));
+#endif
+}
+
+/**
+ * ln x for x ≥ 1 within 2e-7: x = 2^n · m with m around 1, ln m = 2 · artanh f = 2 (f + f³/3 + …), f = (m − 1)/(m + 1).
+ * What is no number stays none.
+ */
+inline vf naturalLog(vf x) {
+  // Exponents are counted from √½, whose pattern this is: m is in [√½, √2).
+  const vi above = subi(asInt(x), set1i(0x3f3504f3));
+  const vi n = subi(shiftRight<23>(addi(above, set1i(128 << 23))), set1i(128));
+  const vf m = asFloat(subi(asInt(x), shiftLeft<23>(n)));
+  const vf f = div(sub(m, set1(1)), add(m, set1(1)));
+  const vf ff = mul(f, f);
+  vf p = set1(2.0f / 9);
+  p = fma(p, ff, set1(2.0f / 7));
+  p = fma(p, ff, set1(2.0f / 5));
+  p = fma(p, ff, set1(2.0f / 3));
+  p = fma(p, ff, set1(2.0f));
+  const vf sum = fma(toFloat(n), set1(static_cast<float>(ln2)), mul(p, f));
+  return asFloat(selectGreater(asInt(x), set1i(0x7f7fffff), asInt(x), asInt(sum)));
 }
 
 /** Rounded to BF16 and back. */
