@@ -1,9 +1,10 @@
 // One call of every kernel in many shapes, for comparing implementations: odd sizes, single rows, no rows, empty groups.
 import type { KernelName, Kernels, ViewArray } from '@baleen/kernels';
 
-import { denseCases } from './cases-dense';
 import { fp8Cases } from './cases-fp8';
 import { layerCases } from './cases-layers';
+import { memoryCases } from './cases-memory';
+import { productCases } from './cases-product';
 import { routingCases } from './cases-routing';
 import type { Arena } from './compare';
 
@@ -19,7 +20,8 @@ export interface Case {
 
 /** All cases. */
 export const cases: readonly Case[] = [
-  ...denseCases(),
+  ...memoryCases(),
+  ...productCases(),
   ...fp8Cases(),
   ...layerCases(),
   ...routingCases(),

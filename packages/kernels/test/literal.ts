@@ -1,5 +1,6 @@
-// The contract (src/kernels.ts, src/contract/) a second time, as literally as it can be read: plain functions of numbers, one element at a
-// time, in double precision except where the contract itself rounds. Nothing here is shared with the reference.
+// The contract (src/kernels.ts, src/contract/) a second time, as literally as it can be read: plain functions of numbers,
+// one element at a time, in double precision except where the contract itself rounds. Nothing here is shared with the
+// reference.
 
 /** Shapes of a strided read. */
 type Read = (row: number, col: number) => number;
