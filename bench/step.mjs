@@ -6,69 +6,22 @@
 //
 // Needs a build (`npx -y pnpm@12 build`) and a Python with torch and transformers. Prints the median of the rounds'
 // medians, and Baleen's speed over the best peer's; the last line is JSON.
-import { spawnSync } from 'node:child_process';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { alternate, baleen, peer, rounds, threads } from './alternate.mjs';
 
-const here = dirname(fileURLToPath(import.meta.url));
-const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, threads: { type: 'string', default: '2' } },
-});
-const rounds = Number(values.rounds);
-const { threads } = values;
-const python = process.env.BALEEN_PYTHON ?? 'python3';
-
-const baleen = (precision) => [
-  process.execPath,
-  join(here, '../packages/cli/bin/baleen.js'),
-  ...['bench', 'step', '--preset', 'small', '--precision', precision],
-  ...['--threads', threads, '--json'],
-];
-const torch = (...options) => [
-  python,
-  join(here, 'torch_v3_step.py'),
-  ...['--threads', threads],
-  ...options,
-];
-const runners = {
-  'baleen fp8': baleen('fp8'),
-  'baleen bf16': baleen('bf16'),
-  'torch bf16': torch('--precision', 'bf16'),
-  'torch bf16, compiled': torch('--precision', 'bf16', '--compile'),
-  'torch fp32': torch('--precision', 'fp32'),
-};
-
-/** @param {string[]} command */
-function secondsOf([program, ...args]) {
-  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed:\n${stderr}`);
-  return JSON.parse(stdout.trim().split('\n').at(-1)).medianStepSeconds;
-}
-
-/** @param {number[]} list */
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
-
-const measured = Object.fromEntries(Object.keys(runners).map((name) => [name, []]));
-for (let round = 0; round < rounds; round += 1)
-  for (const [name, command] of Object.entries(runners)) {
-    const seconds = secondsOf(command);
-    measured[name].push(seconds);
-    console.error(`round ${round + 1}: ${name.padEnd(22)} ${seconds.toFixed(3)} s`);
-  }
-const medians = Object.fromEntries(
-  Object.entries(measured).map(([name, list]) => [name, median(list)]),
+const step = (precision) => baleen('bench', 'step', '--preset', 'small', '--precision', precision);
+const torch = (...options) => peer('torch_v3_step.py', ...options);
+const seconds = alternate(
+  {
+    'baleen fp8': step('fp8'),
+    'baleen bf16': step('bf16'),
+    'torch bf16': torch('--precision', 'bf16'),
+    'torch bf16, compiled': torch('--precision', 'bf16', '--compile'),
+    'torch fp32': torch('--precision', 'fp32'),
+  },
+  (name, { medianStepSeconds }) => ({ [name]: medianStepSeconds }),
 );
 const best = Math.min(
-  ...Object.entries(medians).flatMap(([name, seconds]) =>
-    name.startsWith('torch') ? [seconds] : [],
-  ),
+  ...Object.entries(seconds).flatMap(([name, value]) => (name.startsWith('torch') ? [value] : [])),
 );
-console.log(
-  JSON.stringify({
-    threads: Number(threads),
-    rounds,
-    seconds: medians,
-    ratio: Number((best / medians['baleen fp8']).toFixed(2)),
-  }),
-);
+const ratio = Number((best / seconds['baleen fp8']).toFixed(2));
+console.log(JSON.stringify({ threads: Number(threads), rounds, seconds, ratio }));

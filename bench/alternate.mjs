@@ -1,0 +1,57 @@
+// Runs commands in turn, so that all see the same machine, and takes medians over the rounds.
+import { spawnSync } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const python = process.env.BALEEN_PYTHON ?? 'python3';
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '3' }, threads: { type: 'string', default: '2' } },
+});
+
+/** Rounds, and threads of every command. */
+export const rounds = Number(values.rounds);
+export const { threads } = values;
+
+/** @param {string[]} args a command line of the build */
+export const baleen = (...args) => [
+  process.execPath,
+  join(here, '../packages/cli/bin/baleen.js'),
+  ...args,
+  ...['--threads', threads, '--json'],
+];
+
+/** @param {string[]} args a script beside this file, and its options */
+export const peer = (script, ...args) => [
+  python,
+  join(here, script),
+  ...['--threads', threads],
+  ...args,
+];
+
+/** @param {string[]} command prints JSON on its last line */
+function output([program, ...args]) {
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed:\n${stderr}`);
+  return JSON.parse(stdout.trim().split('\n').at(-1));
+}
+
+/** @param {number[]} list */
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+/**
+ * The medians of what the commands report, by name.
+ * @param {Record<string, string[]>} commands
+ * @param {(name: string, report: any) => Record<string, number>} figuresOf figures of one report, by name
+ */
+export function alternate(commands, figuresOf) {
+  const measured = {};
+  for (let round = 0; round < rounds; round += 1)
+    for (const [name, command] of Object.entries(commands))
+      for (const [figure, value] of Object.entries(figuresOf(name, output(command)))) {
+        (measured[figure] ??= []).push(value);
+        console.error(`round ${round + 1}: ${figure.padEnd(22)} ${value.toPrecision(4)}`);
+      }
+  return Object.fromEntries(Object.entries(measured).map(([name, list]) => [name, median(list)]));
+}
