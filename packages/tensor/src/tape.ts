@@ -11,7 +11,7 @@
 //   frames, operands of a weight gradient by the queue;
 // - a block that nobody holds goes back to the region at once.
 import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
-
+import { GradientSums } from './gradient-sums';
 import type { Block, Rebuildable, Region } from './region';
 import { holdAll, type RecordedNode, type TapeNode, TapeNodes } from './tape-node';
 import { blocksOf, ScaledTensor, type Shape, sizeOf, Tensor, type Value } from './tensor';
@@ -34,9 +34,6 @@ export interface TapeOptions {
   /** Keep weight gradients in the queue until `drainWeightGrads` instead of running them at once. */
   deferWeightGrads?: boolean;
 }
-
-/** Gradients by value. */
-type Gradients = Map<number, Tensor>;
 
 /** One micro-batch on one stage: its region, its frames, its queue of weight gradients. */
 export class Tape {
@@ -270,21 +267,18 @@ export class Tape {
   ): (Tensor | undefined)[] {
     const frame = this.frames.pop();
     if (!frame) throw new Error('backward was called more often than forward');
-    const grads: Gradients = new Map();
-    outputs.forEach((output, index) => {
-      const grad = outputGrads[index];
-      if (grad) this.addGradient(grads, output, grad);
-    });
-    this.backNodes(frame.nodes, grads);
-    // A value under two names gets its gradient under the first: the sum must not count twice further back.
-    const result = inputs.map((input, index) => {
-      if (firstOf(inputs, input) !== index) return undefined;
-      const grad = grads.get(input.id);
-      grad?.block.retain();
-      return grad;
-    });
-    for (const grad of grads.values()) grad.block.release();
-    return result;
+    const grads = new GradientSums(this.region);
+    try {
+      grads.addAll(outputs, outputGrads);
+      this.backNodes(frame.nodes, grads);
+      const result = grads.of(inputs);
+      holdAll(result);
+      return result;
+    } finally {
+      grads.release();
+      // None, unless a gradient could not be computed.
+      new TapeNodes(frame.nodes).drop();
+    }
   }
 
   /** Drops all frames and queued work of an abandoned step, giving their memory back. */
@@ -339,92 +333,56 @@ export class Tape {
     outputGrads: readonly (Tensor | undefined)[],
     inputs: readonly Value[],
   ): (Tensor | undefined)[] {
-    const grads: Gradients = new Map();
-    outputs.forEach((output, index) => {
-      const grad = outputGrads[index];
-      if (grad) this.addGradient(grads, output, grad);
-    });
-    this.backNodes(collected.take(), grads);
-    const result = inputs.map((input, index) => {
-      const grad = firstOf(inputs, input) === index ? grads.get(input.id) : undefined;
-      if (grad) {
-        grad.block.retain();
-        this.scope.push(grad.block);
-      }
-      return grad;
-    });
-    for (const grad of grads.values()) grad.block.release();
-    return result;
+    const grads = new GradientSums(this.region);
+    const nodes = collected.take();
+    try {
+      grads.addAll(outputs, outputGrads);
+      this.backNodes(nodes, grads);
+      const result = grads.of(inputs);
+      holdAll(result);
+      for (const grad of result) if (grad) this.scope.push(grad.block);
+      return result;
+    } finally {
+      grads.release();
+      new TapeNodes(nodes).drop();
+    }
   }
 
   // — backward —
 
-  private backNodes(nodes: RecordedNode[], grads: Gradients): void {
+  private backNodes(nodes: RecordedNode[], grads: GradientSums): void {
     for (let recorded = nodes.pop(); recorded; recorded = nodes.pop()) {
-      const { node, held, rebuilds } = recorded;
-      // A value that is returned twice gets its gradient once.
-      const outputGrads = node.outputs.map((output, index) =>
-        firstOf(node.outputs, output) === index ? grads.get(output.id) : undefined,
-      );
-      if (outputGrads.some((grad) => grad !== undefined)) {
-        for (const source of rebuilds) source.rebuild();
-        const outer = this.scope;
-        this.scope = [];
-        const inputGrads = node.backward(outputGrads);
-        // Gradients of outputs are spent, unless an output is an input as well (then the sum goes on below).
-        node.outputs.forEach((output, index) => {
-          const grad = outputGrads[index];
-          if (grad) {
-            grads.delete(output.id);
-            this.scope.push(grad.block);
-          }
-        });
-        node.inputs.forEach((input, index) => {
-          const grad = inputGrads[index];
-          if (grad) this.addGradient(grads, input, grad);
-        });
+      const { node, held } = recorded;
+      const outer = this.scope;
+      this.scope = [];
+      try {
+        const outputGrads = grads.of(node.outputs);
+        if (outputGrads.some((grad) => grad !== undefined))
+          this.backNode(recorded, outputGrads, grads);
+        else node.discard?.();
+      } finally {
         const inner = this.scope;
         this.scope = outer;
         for (const block of inner) block.release();
-      } else node.discard?.();
-      for (const block of held) block.release();
+        for (const block of held) block.release();
+      }
     }
   }
 
-  /** Holds `grad` as (part of) the value's gradient. */
-  private addGradient(grads: Gradients, value: Value, grad: Tensor): void {
-    const present = grads.get(value.id);
-    if (!present) {
-      grad.block.retain();
-      grads.set(value.id, grad);
-      return;
-    }
-    // In place only if nobody else sees the sum so far.
-    const target =
-      present.block.current.refs === 1
-        ? present
-        : emptyLike(this.region.allocate.bind(this.region), present);
-    this.kernels.add(target, present, grad);
-    if (target !== present) {
-      present.block.release();
-      grads.set(value.id, target);
-    }
+  private backNode(
+    { node, rebuilds }: RecordedNode,
+    outputGrads: readonly (Tensor | undefined)[],
+    grads: GradientSums,
+  ): void {
+    for (const source of rebuilds) source.rebuild();
+    const inputGrads = node.backward(outputGrads);
+    // Gradients of outputs are spent, unless an output is an input as well (then the sum goes on below).
+    for (const output of node.outputs) this.scope.push(...grads.take(output));
+    grads.addAll(node.inputs, inputGrads);
   }
 }
 
 function isPermutation(order: readonly number[], length: number): boolean {
   const ascending = [...order].sort((a, b) => a - b);
   return order.length === length && ascending.every((index, place) => index === place);
-}
-
-function firstOf(values: readonly Value[], value: Value): number {
-  return values.findIndex(({ id }) => id === value.id);
-}
-
-function emptyLike(allocate: (bytes: number) => Block, tensor: Tensor): Tensor {
-  return new Tensor(
-    allocate(tensor.size * bytesPerElement[tensor.dtype]),
-    tensor.shape,
-    tensor.dtype,
-  );
 }

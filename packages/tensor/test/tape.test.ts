@@ -156,4 +156,45 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     run.abandon();
     expect(region.liveBytes).toBe(0);
   });
+
+  test.each([0, 1, 2])(
+    'a gradient that cannot be computed leaves no memory behind (operation %i of 3)',
+    (failing) => {
+      const region = new Region(kernels, 'test');
+      const x = tensorFrom(new Region(kernels, 'inputs'), [2, 8], values(16, 3));
+      const run = new Run(region);
+      const scaled = (tape: Tape, input: Tensor, index: number): Tensor => {
+        const out = tape.empty(input.shape);
+        kernels.scale(out, input, 2);
+        tape.record({
+          name: `scale ${index}`,
+          inputs: [input],
+          outputs: [out],
+          saved: [input],
+          backward: ([grad]) => {
+            const dx = tape.empty(input.shape);
+            if (index === failing) throw new Error('from within');
+            if (grad) kernels.scale(dx, grad, 2);
+            return [dx];
+          },
+        });
+        return out;
+      };
+      run.forward(
+        {
+          kind: 'compute',
+          name: 'phase',
+          forward: (tape, input) => {
+            const first = scaled(tape, input.x as Tensor, 0);
+            const [second] = recompute(tape, [first], () => [scaled(tape, first, 1)]);
+            return { x: scaled(tape, add(tape, second, first), 2) };
+          },
+        },
+        { x },
+      );
+      expect(() => run.backwardInput({ x })).toThrow('from within');
+      run.abandon();
+      expect(region.liveBytes).toBe(0);
+    },
+  );
 });
