@@ -21,6 +21,7 @@ interface State {
   kernels: Kernels;
   native: NativeKernels | null;
   reason?: string;
+  hint?: string;
 }
 
 const stateKey = Symbol.for('baleen.kernels');
@@ -28,8 +29,21 @@ const stateKey = Symbol.for('baleen.kernels');
 /** Process state, so that two copies of this package share one thread pool. */
 const globals = globalThis as unknown as Record<symbol, State | undefined>;
 
-const buildHint =
-  'install a C++20 compiler, make and Python, then run `node native/build.mjs` in @baleen/kernels';
+/** How to get the addon, with the path of its build as it is typed here. */
+function buildHint(): string {
+  let build = '';
+  if (typeof process !== 'undefined' && 'getBuiltinModule' in process) {
+    const builtin = process.getBuiltinModule.bind(process);
+    // The same from src/ in the sources and from dist/ in the build; a bundle lies anywhere.
+    const path = builtin('node:url').fileURLToPath(new URL('../native/build.mjs', import.meta.url));
+    if (builtin('node:fs').existsSync(path)) {
+      const near = builtin('node:path').relative(process.cwd(), path);
+      build = near.startsWith('..') ? path : near;
+    }
+  }
+  const where = build === '' ? 'native/build.mjs` in @baleen/kernels' : `${build}\``;
+  return `install a C++20 compiler, make and Python, then run \`node ${where}`;
+}
 
 const environment = (name: string): string | undefined =>
   typeof process === 'undefined' ? undefined : process.env[name];
@@ -60,7 +74,12 @@ function choose(): State {
       hint: 'unset it to let Baleen choose',
     });
   if (forced === 'reference')
-    return { kernels: referenceKernels(), native: null, reason: 'BALEEN_KERNELS is reference' };
+    return {
+      kernels: referenceKernels(),
+      native: null,
+      reason: 'BALEEN_KERNELS is reference',
+      hint: 'unset BALEEN_KERNELS to use the native kernels',
+    };
   const loaded = loadNative();
   if (loaded.kernels) {
     const isa = environment('BALEEN_ISA');
@@ -69,17 +88,18 @@ function choose(): State {
     return { kernels: loaded.kernels, native: loaded.kernels };
   }
   const { reason } = loaded;
+  const hint = buildHint();
   if (forced === 'native' || isSet('BALEEN_REQUIRE_NATIVE'))
     throw Object.assign(new Error(`the native kernels did not load: ${reason}`), {
       code: 'ERR_BALEEN_KERNELS_NATIVE',
-      hint: buildHint,
+      hint,
     });
   const stderr = typeof process === 'undefined' ? undefined : process.stderr;
   if (typeof stderr?.write === 'function')
     stderr.write(
-      `baleen: running on the reference kernels, some hundred times slower (${reason}); ${buildHint}\n`,
+      `baleen: running on the reference kernels, some hundred times slower (${reason}); ${hint}\n`,
     );
-  return { kernels: referenceKernels(), native: null, reason };
+  return { kernels: referenceKernels(), native: null, reason, hint };
 }
 
 /**
@@ -88,9 +108,14 @@ function choose(): State {
  */
 export function describeKernels(): KernelsReport {
   const { implementation, isa, threads } = loadKernels();
-  const reason = globals[stateKey]?.reason;
-  if (reason === undefined) return { implementation, isa, threads };
-  return { implementation, isa, threads, reason, hint: buildHint };
+  const { reason, hint } = globals[stateKey] ?? {};
+  return {
+    implementation,
+    isa,
+    threads,
+    ...(reason === undefined ? {} : { reason }),
+    ...(hint === undefined ? {} : { hint }),
+  };
 }
 
 /**
