@@ -19,9 +19,9 @@ export interface KernelProfile {
   /** Make the calls on these. */
   readonly kernels: Kernels;
   /** Notes calls from now on. */
-  start(): void;
+  readonly start: () => void;
   /** Ends it and returns what was noted, in order. */
-  stop(): KernelSpan[];
+  readonly stop: () => KernelSpan[];
 }
 
 /**
