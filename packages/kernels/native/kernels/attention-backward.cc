@@ -1,8 +1,8 @@
 // Causal attention, backward. With P = exp(scale · q·k − lse), dP = dout · v, D_i = dout_i · out_i:
 // dS = scale · P ∘ (dP − D), dq = dS k, dk = dSᵀ q, dv = Pᵀ dout.
 //
-// Everything is made transposed, strips of keys by vectors of queries: so Pᵀ and dSᵀ come out as rows along the queries
-// that dk and dv sum over, and the same registers give dS as words along the keys that dq sums over. For each block of
+// Scores are made transposed, strips of keys by vectors of queries: so Pᵀ and dSᵀ come out as rows along the queries,
+// which dk and dv sum over, and the same registers give dS as words along the keys, which dq sums over. For each block of
 // keys, blocks of queries follow in ascending order; so do blocks of keys for each block of queries. The factor `scale`
 // of dS is applied to finished sums.
 //
@@ -16,7 +16,7 @@ namespace BALEEN_ISA {
 
 namespace {
 
-/** Keys and queries a block: a block's scores never exist at once, only a strip's. */
+/** Keys and queries a block: what of it a strip reads again stays near; its scores exist a strip at a time. */
 constexpr long keyBlock = 128;
 constexpr long queryBlock = 128;
 
@@ -33,7 +33,7 @@ struct Queries {
   /** The same summed along the rows. */
   float* sums;
   float* gradSums;
-  /** lse, +∞ behind the last query, and D. */
+  /** lse (times −log₂ e for pairs), where it makes P zero behind the last query, and D. */
   float* logs;
   float* deltas;
 };
@@ -57,7 +57,10 @@ struct Work {
   float* dq;
   /** Rows being packed. */
   float* packing;
-  /** A strip's scores and dP [key][query], then P and dS as rows of words; dS of the whole block by words of keys. */
+  /**
+   * A strip's scores and dP [key][query], then P and dS as rows of words; and dS of the whole block by words of keys,
+   * which pairs keep as [vector of queries][word][query], near each other, others as [key][query], rows like those of P.
+   */
   float* scores;
   float* slopes;
   float* p;
@@ -99,7 +102,8 @@ long layOut(Work& w, float* memory, const AttentionShape& s, long queryBlocks) {
 Queries queriesAt(const Work& w, long index) {
   const long offset = index * w.queriesStride;
   const Queries& q = w.queries;
-  return {q.columns + offset, q.gradColumns + offset, q.sums + offset, q.gradSums + offset, q.logs + offset, q.deltas + offset};
+  return {q.columns + offset,  q.gradColumns + offset, q.sums + offset,
+          q.gradSums + offset, q.logs + offset,        q.deltas + offset};
 }
 
 template <bool Pairs>
@@ -122,13 +126,14 @@ void packQueries(const Work& w, const Queries& to, const Inputs& in, long head, 
   packRows<Pairs>(grads, first, count, padded, s.low, w.packing);
   packColumns(w.packing, padded, w.valuePitch, to.gradColumns);
   packSums<Pairs>(w.packing, padded, w.valuePitch, to.gradSums, sumsStride<Pairs>(queryBlock));
-  const HeadRows results = headRows(in.out, s, s.queries, head, s.valueWidth);
   for (long r = 0; r < padded; r += 1) {
-    const long at = (first + r) * grads.stride;
-    const float* grad = static_cast<const float*>(grads.data) + at;
-    const float* result = static_cast<const float*>(results.data) + at;
-    to.logs[r] = r < count ? in.lse.f32()[head * s.queries + first + r] : INFINITY;
-    to.deltas[r] = r < count ? sumRow(s.valueWidth, [&](auto m, long d) { return mul(m.load(grad + d), m.load(result + d)); }) : 0;
+    const long at = grads.offset + (first + r) * grads.stride;
+    const float* grad = in.dout.f32() + at;
+    const float* result = in.out.f32() + at;
+    const float log = r < count ? in.lse.f32()[head * s.queries + first + r] : INFINITY;
+    to.logs[r] = Pairs ? -log2e * log : log;
+    const auto product = [&](auto m, long d) { return mul(m.load(grad + d), m.load(result + d)); };
+    to.deltas[r] = r < count ? sumRow(s.valueWidth, product) : 0;
   }
 }
 
@@ -151,19 +156,27 @@ void stripProduct(const float* rows, long pitch, const float* columns, long widt
   }
 }
 
-/** A vector of P and dS / scale: `unseen` is how many of its queries, the first, do not see the key. */
+/** A vector of P and dS / scale at `at` of the strip: for queries from i on, of which `unseen` do not see the key. */
 struct Slope {
   vf p;
   vf ds;
 };
-template <bool Low, bool Diagonal>
-Slope slopeOf(const float* scores, const float* slopes, const float* logs, const float* deltas, float scale, long unseen) {
-  // Two roundings fewer in FP32: factors on the exponent are no part of what the logarithms cancel.
-  vf p = Low ? exp2(fma(load(scores), set1(scale * log2e), mul(load(logs), set1(-log2e))))
-             : exp2(mul(sub(mul(load(scores), set1(scale)), load(logs)), set1(log2e)));
+template <bool Pairs, bool Diagonal>
+inline Slope slopeOf(const Work& w, const Queries& q, float scale, long at, long i, long unseen) {
+  // FP32 takes the difference first: what is left of large numbers must not be their rounding.
+  const vf z = load(w.scores + at);
+  const vf log = load(q.logs + i);
+  vf p = exp2(Pairs ? fma(z, set1(scale * log2e), log) : mul(sub(mul(z, set1(scale)), log), set1(log2e)));
   if constexpr (Diagonal) p = firstOr(set1(0), unseen, p);
-  return {p, mul(p, sub(load(slopes), load(deltas)))};
+  return {p, mul(p, sub(load(w.slopes + at), load(q.deltas + i)))};
 }
+
+#if defined(BALEEN_AVX512BF16)
+inline void storeHalves(float* low, float* high, vi x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_castsi512_si256(x));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(x, 1));
+}
+#endif
 
 /** P and dS of a strip: `unseen` first queries do not see its first key, one more each key after. */
 template <bool Pairs, bool Diagonal>
@@ -176,16 +189,14 @@ void strip(const Work& w, const Queries& q, const AttentionShape& s, long row, l
     for (long r = 0; r < stripRows; r += 2)
       for (long i = from; i < to; i += W) {
         const long at = r * queryBlock + i;
-        const Slope even = slopeOf<true, Diagonal>(w.scores + at, w.slopes + at, q.logs + i, q.deltas + i, s.scale, unseen + r - i);
-        const Slope odd = slopeOf<true, Diagonal>(w.scores + at + queryBlock, w.slopes + at + queryBlock, q.logs + i, q.deltas + i, s.scale, unseen + r + 1 - i);
+        const Slope even = slopeOf<true, Diagonal>(w, q, s.scale, at, i, unseen + r - i);
+        const Slope odd = slopeOf<true, Diagonal>(w, q, s.scale, at + queryBlock, i, unseen + r + 1 - i);
         const vi ps = asInt(pairsOf(even.p, odd.p));
         const vi ds = asInt(pairsOf(even.ds, odd.ds));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.p + at / 2), _mm512_castsi512_si256(ps));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.p + (at + queryBlock) / 2), _mm512_extracti64x4_epi64(ps, 1));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.ds + at / 2), _mm512_castsi512_si256(ds));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.ds + (at + queryBlock) / 2), _mm512_extracti64x4_epi64(ds, 1));
+        storeHalves(w.p + at / 2, w.p + (at + queryBlock) / 2, ps);
+        storeHalves(w.ds + at / 2, w.ds + (at + queryBlock) / 2, ds);
         // Query i's even key, then its odd one: the unit sums over both.
-        store(w.dsWords + (row + r) / 2 * queryBlock + i, asFloat(_mm512_permutexvar_epi16(together, ds)));
+        store(w.dsWords + i * (keyBlock / 2) + (row + r) / 2 * W, asFloat(_mm512_permutexvar_epi16(together, ds)));
       }
     return;
   }
@@ -193,7 +204,7 @@ void strip(const Work& w, const Queries& q, const AttentionShape& s, long row, l
   for (long r = 0; r < stripRows; r += 1)
     for (long i = from; i < to; i += W) {
       const long at = r * queryBlock + i;
-      const Slope x = slopeOf<false, Diagonal>(w.scores + at, w.slopes + at, q.logs + i, q.deltas + i, s.scale, unseen + r - i);
+      const Slope x = slopeOf<false, Diagonal>(w, q, s.scale, at, i, unseen + r - i);
       store(w.p + at, s.low ? roundedBf16(x.p) : x.p);
       store(w.dsWords + row * queryBlock + at, s.low ? roundedBf16(x.ds) : x.ds);
     }
@@ -210,15 +221,19 @@ struct Wanted {
  * nothing has been added yet.
  */
 template <bool Pairs>
-void block(const Work& w, const Queries& q, const AttentionShape& s, long k0, long keyCount, long i0, long count, float* dq, Wanted wanted) {
+void block(const Work& w, const Queries& q, const AttentionShape& s, long k0, long keyCount, long i0, long count,
+           float* dq, Wanted wanted) {
   const long to = roundUp(count, W);
+  const long queryStride = sumsStride<Pairs>(queryBlock);
   for (long row = 0; row < keyCount; row += stripRows) {
     // Queries of this block before the one that sees key k0 + row do not see it.
     const long unseen = k0 + row + 1 - s.seen(i0);
     const long from = maxOf(0, unseen) / W * W;
     if (from >= to) break;
-    stripProduct<Pairs>(w.keys.rows + row * w.queryPitch, w.queryPitch, q.columns, s.queryWidth, from, to, w.scores);
-    stripProduct<Pairs>(w.keys.values + row * w.valuePitch, w.valuePitch, q.gradColumns, s.valueWidth, from, to, w.slopes);
+    const float* keys = w.keys.rows + row * w.queryPitch;
+    const float* values = w.keys.values + row * w.valuePitch;
+    stripProduct<Pairs>(keys, w.queryPitch, q.columns, s.queryWidth, from, to, w.scores);
+    stripProduct<Pairs>(values, w.valuePitch, q.gradColumns, s.valueWidth, from, to, w.slopes);
     if (unseen + stripRows > from + 1) {
       strip<Pairs, true>(w, q, s, row, from, to, unseen);
     } else {
@@ -231,24 +246,29 @@ void block(const Work& w, const Queries& q, const AttentionShape& s, long k0, lo
     const long steps = wordsOf<Pairs>(to) - first;
     const long pitch = wordsOf<Pairs>(queryBlock);
     const float* ds = Pairs ? w.ds : w.dsWords + row * queryBlock;
-    addProduct<Pairs>({w.p + first, pitch, 1}, q.gradSums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dv + row * w.dvPitch, w.dvPitch, s.valueWidth, onto);
-    addProduct<Pairs>({ds + first, pitch, 1}, q.sums + first * panelCols, sumsStride<Pairs>(queryBlock), steps, w.keys.dk + row * w.dqPitch, w.dqPitch, s.queryWidth, onto);
+    addProduct<Pairs>({w.p + first, pitch, 1}, q.gradSums + first * panelCols, queryStride, steps,
+                      w.keys.dv + row * w.dvPitch, w.dvPitch, s.valueWidth, onto);
+    addProduct<Pairs>({ds + first, pitch, 1}, q.sums + first * panelCols, queryStride, steps,
+                      w.keys.dk + row * w.dqPitch, w.dqPitch, s.queryWidth, onto);
   }
   if (!wanted.dq) return;
   for (long i = 0; i < count; i += stripRows) {
     const long keys = minOf(keyCount, s.seen(i0 + i + stripRows - 1) - k0);
     if (keys <= 0) continue;
-    addProduct<Pairs>({w.dsWords + i, 1, queryBlock}, w.keys.sums, sumsStride<Pairs>(keyBlock), wordsOf<Pairs>(keys), dq + i * w.dqPitch, w.dqPitch, s.queryWidth, k0 > 0);
+    const TileRows ds = Pairs ? TileRows{w.dsWords + i / W * W * (keyBlock / 2) + i % W, 1, W}
+                              : TileRows{w.dsWords + i, 1, queryBlock};
+    addProduct<Pairs>(ds, w.keys.sums, sumsStride<Pairs>(keyBlock), wordsOf<Pairs>(keys), dq + i * w.dqPitch, w.dqPitch,
+                      s.queryWidth, k0 > 0);
   }
 }
 
-/** Finished sums · factor to one head's rows. */
-void writeRows(const View& to, const AttentionShape& s, long rows, long head, long first, long count, long width, const float* sums, long pitch, float factor) {
-  const HeadRows out = headRows(to, s, rows, head, width);
+/** Finished sums · factor to rows [first, first + count) of one head of a tensor. */
+void writeRows(const View& to, const HeadRows& rows, long first, long count, const float* sums, long pitch,
+               float factor) {
   const vf scale = set1(factor);
   for (long r = 0; r < count; r += 1) {
-    float* at = to.f32() + (static_cast<const float*>(out.data) - to.f32()) + (first + r) * out.stride;
-    forRange(0, width, [&](auto m, long c) { m.store(at + c, mul(load(sums + r * pitch + c), scale)); });
+    float* at = to.f32() + rows.offset + (first + r) * rows.stride;
+    forRange(0, rows.width, [&](auto m, long c) { m.store(at + c, mul(load(sums + r * pitch + c), scale)); });
   }
 }
 
@@ -273,8 +293,10 @@ void runKeys(const Work& w, const Inputs& in, long head, long k0, bool packed) {
     if (!packed) packQueries<Pairs>(w, q, in, head, i0, count);
     block<Pairs>(w, q, s, k0, keyCount, i0, count, packed ? w.dq + i0 * w.dqPitch : nullptr, {packed, true});
   }
-  writeRows(in.dk, s, s.keys, head, k0, keyCount, s.queryWidth, w.keys.dk, w.dqPitch, s.scale);
-  writeRows(in.dv, s, s.keys, head, k0, keyCount, s.valueWidth, w.keys.dv, w.dvPitch, 1);
+  const HeadRows dk = headRows(in.dk, s, s.keys, head, s.queryWidth);
+  const HeadRows dv = headRows(in.dv, s, s.keys, head, s.valueWidth);
+  writeRows(in.dk, dk, k0, keyCount, w.keys.dk, w.dqPitch, s.scale);
+  writeRows(in.dv, dv, k0, keyCount, w.keys.dv, w.dvPitch, 1);
 }
 
 template <bool Pairs>
@@ -284,7 +306,8 @@ void runHead(const Inputs& in, long head) {
   for (long i0 = 0; i0 < s.queries; i0 += queryBlock)
     packQueries<Pairs>(w, queriesAt(w, i0 / queryBlock), in, head, i0, minOf(queryBlock, s.queries - i0));
   for (long k0 = 0; k0 < s.keys; k0 += keyBlock) runKeys<Pairs>(w, in, head, k0, true);
-  writeRows(in.dq, s, s.queries, head, 0, s.queries, s.queryWidth, w.dq, w.dqPitch, s.scale);
+  const HeadRows dq = headRows(in.dq, s, s.queries, head, s.queryWidth);
+  writeRows(in.dq, dq, 0, s.queries, w.dq, w.dqPitch, s.scale);
 }
 
 /** dq of one block of queries. */
@@ -300,7 +323,8 @@ void runQueries(const Inputs& in, long head, long i0) {
     packKeys<Pairs>(w, in, head, k0, keyCount);
     block<Pairs>(w, queriesAt(w, 0), s, k0, keyCount, i0, count, w.dq, {true, false});
   }
-  writeRows(in.dq, s, s.queries, head, i0, count, s.queryWidth, w.dq, w.dqPitch, s.scale);
+  const HeadRows dq = headRows(in.dq, s, s.queries, head, s.queryWidth);
+  writeRows(in.dq, dq, i0, count, w.dq, w.dqPitch, s.scale);
 }
 
 template <bool Pairs>

@@ -81,8 +81,9 @@ void packFloats(const Element* x, long width, long pitch, bool rounded, float* o
 template <bool Pairs>
 void packRows(const HeadRows& s, long first, long count, long padded, bool low, float* out) {
   const long pitch = pitchOf<Pairs>(s.width);
-  const uint16_t* halves = static_cast<const uint16_t*>(s.data) + first * s.stride;
-  const float* floats = static_cast<const float*>(s.data) + first * s.stride;
+  const long begin = s.offset + first * s.stride;
+  const uint16_t* halves = static_cast<const uint16_t*>(s.tensor) + begin;
+  const float* floats = static_cast<const float*>(s.tensor) + begin;
 #if defined(BALEEN_AVX512BF16)
   if constexpr (Pairs) {
     if (s.dtype == DType::bf16) {
@@ -109,7 +110,8 @@ void packColumns(const float* rows, long count, long pitch, float* out) {
     float* to = out + panel * pitch;
 #if defined(BALEEN_AVX512)
     for (long c = 0; c < pitch; c += 16)
-      for (long i = 0; i < panelCols; i += 16) transpose16(in + i * pitch + c, pitch, to + c * panelCols + i, panelCols);
+      for (long i = 0; i < panelCols; i += 16)
+        transpose16(in + i * pitch + c, pitch, to + c * panelCols + i, panelCols);
 #else
     for (long c = 0; c < pitch; c += 1)
       for (long i = 0; i < panelCols; i += 1) to[c * panelCols + i] = in[i * pitch + c];

@@ -1,9 +1,11 @@
-// Causal attention, forward (§2.1.1), with the softmax made along the way: a task is a chunk of one head's queries, and
-// goes through the keys they see by blocks, packed once for the chunk. Of each strip of queries it keeps the largest
-// score so far, the sum of exponentials relative to it and their products with v; a larger score scales both down.
+// Causal attention, forward (§2.1.1), with the softmax made along the way. A task is a chunk of one head's queries; it
+// goes through the keys they see by blocks, packed once for the chunk. Of a query with scores z_j = scale · q·k_j and a
+// block J of keys, relative to the largest score m so far:
+//   m' = max(m, max_J z_j), t' = e^(m − m') t + Σ_J e^(z_j − m'), o' = e^(m − m') o + Σ_J e^(z_j − m') v_j;
+// in the end out = o / t and lse = m + ln t.
 //
-// Blocks begin at multiples of keyBlock from key 0 and keys that a row does not see add exact zeros, so a row's result is
-// the same whichever queries come with it.
+// Blocks begin at multiples of keyBlock from key 0 and keys that a row does not see add exact zeros, so a row's result
+// is the same whichever queries come with it.
 #include "attention.h"
 #include "kernels.h"
 
@@ -82,7 +84,9 @@ void scoreStrip(Strip& strip, const float* queries, const Chunk& c, long queryWi
       store(at + r * keyBlock + n * W, x);
       strip.tops[r] = max(strip.tops[r], x);
     };
-    const auto endAtDiagonal = [&](int r, int n, vf x) { end(r, n, firstOr(x, seen + r - j - n * W, set1(-INFINITY))); };
+    const auto endAtDiagonal = [&](int r, int n, vf x) {
+      end(r, n, firstOr(x, seen + r - j - n * W, set1(-INFINITY)));
+    };
     const TileRows a = {queries, c.queryPitch, 1};
     const long steps = wordsOf<Pairs>(queryWidth);
     const bool diagonal = j + panelCols > seen;
@@ -130,14 +134,13 @@ template <bool Pairs>
 void attendStrip(Strip& strip, const Chunk& c, const AttentionShape& s, long row, long count, long seen, bool onto) {
   scoreStrip<Pairs>(strip, c.queries + row * c.queryPitch, c, s.queryWidth, count, seen);
   const float factor = s.scale * log2e;
-  alignas(64) float highest[16] = {};
-  alignas(64) float shrink[16];
-  for (long r = 0; r < stripRows; r += 1) highest[r] = maxOfVector(strip.tops[r]);
+  alignas(64) float highest[W];
+  alignas(64) float shrink[W];
   const vf before = onto ? load(c.tops + row) : set1(-INFINITY);
-  const vf tops = max(before, mul(load(highest), set1(factor)));
+  const vf tops = max(before, mul(foldRows(strip.tops, Largest{}), set1(factor)));
   store(shrink, exp2(sub(before, tops)));
   store(highest, tops);
-  for (long r = 0; r < stripRows; r += 1) c.tops[row + r] = highest[r];
+  storeRows(c.tops + row, tops);
   for (long r = 0; r < stripRows; r += 1) {
     float* total = c.totals + (row + r) * W;
     const vf begin = onto ? mul(load(total), set1(shrink[r])) : set1(0);
@@ -183,22 +186,27 @@ void attendChunk(const Inputs& in, long head, long first, long count) {
     }
   }
   const HeadRows results = headRows(in.out, s, s.queries, head, s.valueWidth);
-  float* out = in.out.f32() + (static_cast<const float*>(results.data) - in.out.f32());
   float* lse = in.lse.f32() + head * s.queries + first;
-  forRange(0, count, [&](auto lanes, long begin) {
-    alignas(64) float totals[W] = {};
+  for (long row = 0; row < count; row += stripRows) {
+    const long rest = minOf(stripRows, count - row);
+    vf totals[stripRows];
+    for (long r = 0; r < stripRows; r += 1) totals[r] = load(c.totals + (row + r) * W);
+    const vf total = foldRows(totals, Sum{});
     alignas(64) float factors[W];
-    const long end = minOf(begin + W, count);
-    for (long r = begin; r < end; r += 1) totals[r - begin] = sumOf(load(c.totals + r * W));
-    store(factors, div(set1(1), load(totals)));
-    for (long r = begin; r < end; r += 1) {
-      const vf factor = set1(factors[r - begin]);
-      const float* sums = c.sums + r * c.sumsPitch;
-      float* to = out + (first + r) * results.stride;
+    store(factors, div(set1(1), total));
+    for (long r = 0; r < rest; r += 1) {
+      const vf factor = set1(factors[r]);
+      const float* sums = c.sums + (row + r) * c.sumsPitch;
+      float* to = in.out.f32() + results.offset + (first + row + r) * results.stride;
       forRange(0, s.valueWidth, [&](auto at, long d) { at.store(to + d, mul(load(sums + d), factor)); });
     }
-    lanes.store(lse + begin, fma(load(c.tops + begin), set1(static_cast<float>(ln2)), naturalLog(load(totals))));
-  });
+    const vf logs = fma(load(c.tops + row), set1(static_cast<float>(ln2)), naturalLog(total));
+    if (rest == stripRows) {
+      storeRows(lse + row, logs);
+    } else {
+      storePartial(lse + row, logs, rest);
+    }
+  }
 }
 
 /** Queries a chunk: fewer where there would not be a few chunks a thread. */

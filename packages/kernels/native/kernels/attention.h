@@ -10,7 +10,10 @@
 namespace baleen {
 namespace BALEEN_ISA {
 
-/** Rows of a tile: with two vectors of columns, enough sums to hide an instruction's latency and few enough for the set's registers. */
+/**
+ * Rows of a tile: with two vectors of columns, enough sums to hide an instruction's latency, and few enough for the
+ * set's registers.
+ */
 #if defined(BALEEN_AVX512)
 constexpr long stripRows = 8;
 #else
@@ -46,16 +49,17 @@ inline AttentionShape readAttentionShape(Args& args, DType dtype) {
 
 /** One head's rows of a tensor [sequences, rows, heads, width]. */
 struct HeadRows {
-  const void* data;
+  const void* tensor;
   DType dtype;
-  /** Elements between rows. */
+  /** Elements to the first row, and from one to the next. */
+  long offset;
   long stride;
   long width;
 };
 
+/** Head `head` of batch · heads, where sequences have `rows` rows. */
 inline HeadRows headRows(const View& x, const AttentionShape& s, long rows, long head, long width) {
-  const long offset = (head / s.heads * rows * s.heads + head % s.heads) * width;
-  return {static_cast<const char*>(x.data) + offset * (x.dtype == DType::bf16 ? 2 : 4), x.dtype, s.heads * width, width};
+  return {x.data, x.dtype, (head / s.heads * rows * s.heads + head % s.heads) * width, s.heads * width, width};
 }
 
 /** Words that n values along a summed dimension take. */
@@ -73,10 +77,10 @@ constexpr long pitchOf(long width) {
 template <bool Pairs>
 void packRows(const HeadRows& rows, long first, long count, long padded, bool low, float* out);
 
-/** `count` packed rows (a multiple of panelCols) as b's columns, summed along the width: [panel][word of width][column]. */
+/** `count` packed rows (a multiple of panelCols) as b's columns, summed along the width: [panel][word][column]. */
 void packColumns(const float* rows, long count, long pitch, float* out);
 
-/** `count` packed rows (even) summed along the rows: [panel of width][word of rows][column], panels `stride` words apart. */
+/** `count` packed rows (even) summed along the rows: [panel of width][word][column], panels `stride` words apart. */
 template <bool Pairs>
 void packSums(const float* rows, long count, long pitch, float* out, long stride);
 /** Words from one such panel to the next over `count` rows, and of all of them. */
@@ -97,8 +101,8 @@ struct TileRows {
 };
 
 /**
- * stripRows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words a
- * step. Steps are added in ascending order, so a sum does not depend on what else the tile holds.
+ * stripRows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words
+ * a step. Steps are added in ascending order, so a sum does not depend on what else the tile holds.
  */
 template <int N, bool Pairs, class Begin, class End>
 inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end) {
@@ -185,7 +189,8 @@ inline vf exp2(vf x) {
 }
 
 /**
- * ln x for x ≥ 1 within 2e-7: x = 2^n · m with m around 1, ln m = 2 · artanh f = 2 (f + f³/3 + …), f = (m − 1)/(m + 1).
+ * ln x for x ≥ 1 within 2e-7: x = 2^n · m with m around 1, ln m = 2 · artanh f = 2 (f + f³/3 + …) with
+ * f = (m − 1)/(m + 1).
  * What is no number stays none.
  */
 inline vf naturalLog(vf x) {
@@ -209,7 +214,7 @@ inline vf roundedBf16(vf x) { return fromBf16(toBf16(x)); }
 
 /** 0, 1, 2, … */
 inline vi laneNumbers() {
-  alignas(64) static constexpr float numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  alignas(64) static constexpr float numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return roundToInt(load(numbers));
 }
 /** x in lanes below `count`, else `other`. */
@@ -222,12 +227,52 @@ inline vf firstOr(vf x, long count, vf other) {
 inline vf pairsOf(vf low, vf high) { return (vf)_mm512_cvtne2ps_pbh(high, low); }
 #endif
 
+struct Sum {
+  vf operator()(vf a, vf b) const { return add(a, b); }
+  float ofOne(vf x) const { return sumOf(x); }
+};
+struct Largest {
+  vf operator()(vf a, vf b) const { return max(a, b); }
+  float ofOne(vf x) const { return maxOfVector(x); }
+};
+/** Each of stripRows vectors folded to one element: in the first lanes, in order. */
+template <class Fold>
+inline vf foldRows(const vf* rows, Fold fold) {
+#if defined(BALEEN_AVX512)
+  // Vectors are halved side by side, so that no lane is idle: a third of the instructions of one after another.
+  vf halves[4];
+  vf quarters[2];
+  for (int i = 0; i < 4; i += 1)
+    halves[i] = fold(_mm512_shuffle_f32x4(rows[2 * i], rows[2 * i + 1], 0x44),
+                     _mm512_shuffle_f32x4(rows[2 * i], rows[2 * i + 1], 0xee));
+  for (int i = 0; i < 2; i += 1)
+    quarters[i] = fold(_mm512_shuffle_f32x4(halves[2 * i], halves[2 * i + 1], 0x88),
+                       _mm512_shuffle_f32x4(halves[2 * i], halves[2 * i + 1], 0xdd));
+  vf x = fold(_mm512_unpacklo_ps(quarters[0], quarters[1]), _mm512_unpackhi_ps(quarters[0], quarters[1]));
+  x = fold(x, _mm512_permute_ps(x, 0x4e));
+  // Now quarter i holds row i, then row 4 + i, twice.
+  return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13), x);
+#else
+  float folded[W] = {};
+  for (long r = 0; r < stripRows; r += 1) folded[r] = fold.ofOne(rows[r]);
+  return load(folded);
+#endif
+}
+/** One number a row of a strip. */
+inline void storeRows(float* out, vf x) {
+  if constexpr (stripRows == W) {
+    store(out, x);
+  } else {
+    storePartial(out, x, stripRows);
+  }
+}
+
 /** Cuts one scratch buffer into arrays of floats; first called without memory, to count. */
 class Carver {
  public:
   explicit Carver(float* at) : base_(at), used_(0) {}
   float* take(long words) {
-    float* result = base_ + used_;
+    float* result = base_ == nullptr ? nullptr : base_ + used_;
     used_ += roundUp(words, 16);
     return result;
   }
