@@ -18,25 +18,72 @@ inline vf fromE4m3(vi codes) {
   return asFloat(ori(bits, shiftLeft<24>(andi(codes, set1i(0x80)))));
 }
 
-#if defined(BALEEN_AVX512)
-/** The values of 2 · W codes: read as FP16 they are 2⁻⁸ of themselves, subnormal ones included, and only NaN is not. */
-inline void loadE4m3Twice(const uint8_t* codes, vf& first, vf& second) {
-  const __m512i wide =
-      _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
-  // The sign moves one place further than the other bits.
-  const __m512i apart = _mm512_add_epi16(wide, _mm512_and_si512(wide, _mm512_set1_epi16(0x80)));
-  const __m512i halves = _mm512_slli_epi16(apart, 7);
-  const __m512i nan = _mm512_set1_epi16(0x3f80);
-  const __mmask32 isNan = _mm512_cmpeq_epi16_mask(_mm512_and_si512(halves, nan), nan);
-  const __m512i all = _mm512_mask_mov_epi16(halves, isNan, _mm512_set1_epi16(0x7e00));
-  const vf up = set1(256.0f);
-  first = mul(_mm512_cvtph_ps(_mm512_castsi512_si256(all)), up);
-  second = mul(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(all, 1)), up);
+#if defined(BALEEN_AVX512BF16)
+/** The upper and lower halves of the BF16 patterns of codes 0 … 127. */
+struct Bf16OfE4m3 {
+  alignas(64) uint8_t upper[128];
+  alignas(64) uint8_t lower[128];
+};
+constexpr Bf16OfE4m3 bf16OfE4m3 = [] {
+  Bf16OfE4m3 table = {};
+  for (int code = 0; code < 128; code += 1) {
+    int exponent = code >> 3;
+    int fraction = (code & 7) << 4;
+    // Below 8 a code counts multiples of 2⁻⁹: its highest bit becomes the one that is not written.
+    if (exponent == 0 && fraction != 0) {
+      exponent = 1;
+      while (fraction < 128) {
+        fraction *= 2;
+        exponent -= 1;
+      }
+      fraction -= 128;
+    }
+    const int pattern = code == 0 ? 0 : code == 127 ? 0x7fc0 : (exponent + 120) << 7 | fraction;
+    table.upper[code] = static_cast<uint8_t>(pattern >> 8);
+    table.lower[code] = static_cast<uint8_t>(pattern);
+  }
+  return table;
+}();
+
+/** The values of 4 · W codes: their BF16 patterns looked up by halves, 64 at a time. */
+inline void loadE4m3Four(const uint8_t* codes, vf* values) {
+  // Every quarter of a register gets four codes of each vector, as unpacking takes them from there.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i x = _mm512_permutexvar_epi32(order, _mm512_loadu_si512(codes));
+  const auto lookup = [&](const uint8_t* table) {
+    return _mm512_permutex2var_epi8(_mm512_load_si512(table), x, _mm512_load_si512(table + 64));
+  };
+  const __m512i upper =
+      _mm512_ternarylogic_epi32(lookup(bf16OfE4m3.upper), x, _mm512_set1_epi8(-128), 0xd8);
+  const __m512i lower = lookup(bf16OfE4m3.lower);
+  const __m512i zero = _mm512_setzero_si512();
+  const __m512i even = _mm512_unpacklo_epi8(lower, upper);
+  const __m512i odd = _mm512_unpackhi_epi8(lower, upper);
+  values[0] = asFloat(_mm512_unpacklo_epi16(zero, even));
+  values[1] = asFloat(_mm512_unpackhi_epi16(zero, even));
+  values[2] = asFloat(_mm512_unpacklo_epi16(zero, odd));
+  values[3] = asFloat(_mm512_unpackhi_epi16(zero, odd));
+}
+#elif defined(BALEEN_AVX512)
+/** The values of 4 · W codes: read as FP16 they are 2⁻⁸ of themselves, subnormal ones included, and only NaN is not. */
+inline void loadE4m3Four(const uint8_t* codes, vf* values) {
+  for (int i = 0; i < 4; i += 2, codes += 2 * W) {
+    const __m512i wide =
+        _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
+    // The sign moves one place further than the other bits.
+    const __m512i apart = _mm512_add_epi16(wide, _mm512_and_si512(wide, _mm512_set1_epi16(0x80)));
+    const __m512i halves = _mm512_slli_epi16(apart, 7);
+    const __m512i nan = _mm512_set1_epi16(0x3f80);
+    const __mmask32 isNan = _mm512_cmpeq_epi16_mask(_mm512_and_si512(halves, nan), nan);
+    const __m512i all = _mm512_mask_mov_epi16(halves, isNan, _mm512_set1_epi16(0x7e00));
+    const vf up = set1(256.0f);
+    values[i] = mul(_mm512_cvtph_ps(_mm512_castsi512_si256(all)), up);
+    values[i + 1] = mul(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(all, 1)), up);
+  }
 }
 #else
-inline void loadE4m3Twice(const uint8_t* codes, vf& first, vf& second) {
-  first = fromE4m3(load8(codes));
-  second = fromE4m3(load8(codes + W));
+inline void loadE4m3Four(const uint8_t* codes, vf* values) {
+  for (int i = 0; i < 4; i += 1) values[i] = fromE4m3(load8(codes + i * W));
 }
 #endif
 
@@ -93,13 +140,13 @@ struct Divisor {
 };
 
 /**
- * toE4m3(x / scale) for finite x no larger than 448 scales of at least 1e-4 / 448. Only the low 8 bits are the code's.
+ * toE4m3(|x| / scale) for finite x no larger than 448 scales of at least 1e-4 / 448. Only the low 7 bits are the code's.
  *
  * Where multiply-adds round once, x · inverse corrected by its remainder is the quotient to nearest, except where
  * remainders are subnormal, and there the code is 0 all the same. So the code is that of a true division, which takes
  * several times as long.
  */
-inline vi quotientToE4m3(vf x, const Divisor& by) {
+inline vi quotientMagnitude(vf x, const Divisor& by) {
 #if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
   const vf size = abs(x);
   const vf rough = mul(size, by.inverse);
@@ -116,12 +163,42 @@ inline vi quotientToE4m3(vf x, const Divisor& by) {
   const vi exponent = andi(higher(asInt(quotient), set1i(121 << 23)), set1i(0x7f800000));
   const vi base = addi(exponent, set1i((20 << 23) + (1 << 22) + 56));
   const vi sum = asInt(add(quotient, asFloat(base)));
-  const vi code = addi(subi(sum, exponent), shiftRight<20>(exponent));
+  return addi(sum, subi(shiftRight<20>(exponent), exponent));
+}
+
+/** The same with its sign; only the low 8 bits are the code's. */
+inline vi quotientToE4m3(vf x, const Divisor& by) {
+  const vi code = quotientMagnitude(x, by);
   const vi sign = shiftRight<24>(asInt(x));
 #if defined(BALEEN_AVX512)
   return _mm512_ternarylogic_epi32(code, sign, set1i(0x80), 0xd8);
 #else
   return ori(andi(code, set1i(0x7f)), andi(sign, set1i(0x80)));
+#endif
+}
+
+/** Codes of four vectors, each by its own divisor. */
+inline void storeE4m3Four(uint8_t* codes, const vf* x, const Divisor* by) {
+#if defined(BALEEN_AVX512BF16)
+  // Bytes 0, 4, 8 … of two registers into the lower half of one, or into the upper.
+  const auto place = [](int byte) {
+    const __m512i quads = _mm512_setr_epi32(0x0c080400, 0x1c181410, 0x2c282420, 0x3c383430, 0x4c484440,
+                                            0x5c585450, 0x6c686460, 0x7c787470, 0x0c080400, 0x1c181410,
+                                            0x2c282420, 0x3c383430, 0x4c484440, 0x5c585450, 0x6c686460,
+                                            0x7c787470);
+    return _mm512_or_si512(quads, _mm512_set1_epi8(static_cast<char>(byte)));
+  };
+  const auto bytes = [](__m512i where, __m512i a, __m512i b, __m512i c, __m512i d) {
+    return _mm512_mask_blend_epi64(0xf0, _mm512_permutex2var_epi8(a, where, b),
+                                   _mm512_permutex2var_epi8(c, where, d));
+  };
+  const __m512i magnitudes =
+      bytes(place(0), quotientMagnitude(x[0], by[0]), quotientMagnitude(x[1], by[1]),
+            quotientMagnitude(x[2], by[2]), quotientMagnitude(x[3], by[3]));
+  const __m512i signs = bytes(place(3), asInt(x[0]), asInt(x[1]), asInt(x[2]), asInt(x[3]));
+  _mm512_storeu_si512(codes, _mm512_ternarylogic_epi32(magnitudes, signs, _mm512_set1_epi8(-128), 0xd8));
+#else
+  for (int v = 0; v < 4; v += 1) store8(codes + v * W, quotientToE4m3(x[v], by[v]));
 #endif
 }
 

@@ -8,6 +8,9 @@ namespace BALEEN_ISA {
 
 // — RMSNorm —
 
+// Rows whose roots are taken together, at most.
+static constexpr long normRows = 16;
+
 void rmsNorm(Args args) {
   const View y = args.view();
   const View rstd = args.view();
@@ -17,20 +20,31 @@ void rmsNorm(Args args) {
   const long cols = args.integer();
   const double epsilon = args.number();
   const float* w = weight.f32();
+  // Short rows take their roots several at a time, while their numbers are in the first-level cache.
+  const long together = maxOf(1, minOf(normRows, 4096 / maxOf(1, cols)));
   parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
-    for (long r = begin; r < end; r += 1) {
-      const float* in = x.f32() + r * cols;
-      float* out = y.f32() + r * cols;
-      const float squares = sumRow(cols, [&](auto at, long c) {
-        const vf v = at.load(in + c);
-        return mul(v, v);
-      });
-      const float s = static_cast<float>(1 / ::sqrt(static_cast<double>(squares) / cols + epsilon));
-      rstd.f32()[r] = s;
-      const vf factor = set1(s);
-      forRange(0, cols, [&](auto at, long c) {
-        at.store(out + c, mul(mul(at.load(in + c), factor), at.load(w + c)));
-      });
+    for (long first = begin; first < end; first += together) {
+      const long count = minOf(together, end - first);
+      const float* in = x.f32() + first * cols;
+      float* out = y.f32() + first * cols;
+      float* roots = rstd.f32() + first;
+      double means[normRows];
+      for (long r = 0; r < count; r += 1) {
+        const float squares = sumRow(cols, [&](auto at, long c) {
+          const vf v = at.load(in + r * cols + c);
+          return mul(v, v);
+        });
+        means[r] = static_cast<double>(squares);
+      }
+      for (long r = 0; r < count; r += 1)
+        roots[r] = static_cast<float>(1 / ::sqrt(means[r] / static_cast<double>(cols) + epsilon));
+      for (long r = 0; r < count; r += 1) {
+        const vf factor = set1(roots[r]);
+        forRange(0, cols, [&](auto at, long c) {
+          at.store(out + r * cols + c,
+                   mul(mul(at.load(in + r * cols + c), factor), at.load(w + c)));
+        });
+      }
     }
   });
 }
@@ -102,29 +116,38 @@ void rmsNormBackward(Args args) {
 
 // — SwiGLU and the sigmoid —
 
+#if defined(BALEEN_AVX512)
+static inline vf nearestInteger(vf x) { return _mm512_roundscale_ps(x, 8); }
+/** x · 2ⁿ for an integer n. */
+static inline vf timesTwoTo(vf x, vf n) { return _mm512_scalef_ps(x, n); }
+#else
+static inline vf nearestInteger(vf x) { return toFloat(roundToInt(x)); }
+static inline vf timesTwoTo(vf x, vf integer) {
+  // −126 ≤ n ≤ 254; ⌊n / 2⌋ and the rest, as exponents. Bits above the nine that remain do not matter.
+  const vi n = roundToInt(integer);
+  const vi low = shiftRight<1>(n);
+  const vi high = subi(n, low);
+  return mul(mul(x, asFloat(shiftLeft<23>(addi(low, set1i(127))))),
+             asFloat(shiftLeft<23>(addi(high, set1i(127)))));
+}
+#endif
+
 /**
- * 1 + e^−x. Unlike `exp` this needs no correction at its ends: far below, the 1 hides e^−x; far above, 2ⁿ is made of two
- * factors that overflow to infinity together. NaN stays NaN.
+ * 1 + e^−x. Unlike `exp` this needs no correction at its ends: far below, the 1 hides e^−x; far above, 2ⁿ is infinity.
+ * NaN stays NaN. The polynomial is taken apart so that its steps need not wait for each other.
  */
 static inline vf onePlusExpMinus(vf x) {
   const vf z = min(set1(176.0f), max(set1(-87.0f), sub(set1(0), x)));
-  const vi n = roundToInt(mul(z, set1(1.44269504f)));
-  const vf nf = toFloat(n);
-  vf r = fma(nf, set1(-0.693359375f), z);
-  r = fma(nf, set1(2.12194440e-4f), r);
-  vf p = set1(1.98412698e-4f);
-  p = fma(p, r, set1(1.38888889e-3f));
-  p = fma(p, r, set1(8.33333333e-3f));
-  p = fma(p, r, set1(4.16666667e-2f));
-  p = fma(p, r, set1(1.66666667e-1f));
-  p = fma(p, r, set1(0.5f));
-  p = fma(mul(p, r), r, add(r, set1(1.0f)));
-  // −126 ≤ n ≤ 254; ⌊n / 2⌋ and the rest, as exponents. Bits above the nine that remain do not matter.
-  const vi low = shiftRight<1>(n);
-  const vi high = subi(n, low);
-  const vf scaled = mul(mul(p, asFloat(shiftLeft<23>(addi(low, set1i(127))))),
-                        asFloat(shiftLeft<23>(addi(high, set1i(127)))));
-  return add(set1(1.0f), scaled);
+  const vf n = nearestInteger(mul(z, set1(1.44269504f)));
+  vf r = fma(n, set1(-0.693359375f), z);
+  r = fma(n, set1(2.12194440e-4f), r);
+  const vf square = mul(r, r);
+  const vf low = fma(r, set1(1.66666667e-1f), set1(0.5f));
+  const vf middle = fma(r, set1(8.33333333e-3f), set1(4.16666667e-2f));
+  const vf high = fma(r, set1(1.98412698e-4f), set1(1.38888889e-3f));
+  const vf upper = fma(fma(high, square, middle), square, low);
+  const vf p = fma(upper, square, add(r, set1(1.0f)));
+  return add(set1(1.0f), timesTwoTo(p, n));
 }
 
 // Elements a thread takes at least: an exponential and a division each.
