@@ -30,8 +30,19 @@ export function slowPath(
   if (preset !== 'tiny' || resumed !== null || chosen || kernels.implementation === 'native')
     return null;
   const tokens = cut.batch.sequences * config.batch.sequence;
+  // What a file or a flag says wins over the cut: only what changes is told.
+  const changed = (key: string): boolean => origins[key].startsWith('preset ');
+  const changes = [
+    `${cut.steps} steps of ${whole(tokens)} tokens instead of ${whole(config.steps)}`,
+    ...(changed('data.heldOutEvery')
+      ? [
+          `every ${cut.data.heldOutEvery}th document held out to measure with instead of every ${config.data.heldOutEvery}th`,
+        ]
+      : []),
+    ...(changed('evaluation.every') ? ['no measurement before the end'] : []),
+  ];
   return {
     layer: { origin: 'reference kernels', values: cut },
-    note: `the ${kernels.implementation} kernels are slow: ${cut.steps} steps of ${whole(tokens)} tokens instead of ${whole(config.steps)}; to choose yourself, say --steps`,
+    note: `the ${kernels.implementation} kernels are slow: ${changes.join(', ')}; to choose yourself, say --steps`,
   };
 }

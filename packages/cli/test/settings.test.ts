@@ -53,10 +53,24 @@ test('without native kernels the bare preset tiny is cut short, and only that', 
   const kernels = { implementation: 'reference', isa: 'none', threads: 1 } as const;
   const bare = await resolveSettings({ preset: 'tiny', seed: 3 }, 'tiny');
   const slow = slowPath(bare, kernels);
-  expect(slow?.note).toContain('32 steps of 512 tokens instead of ');
+  expect(slow?.note).toBe(
+    'the reference kernels are slow: 32 steps of 512 tokens instead of 2,000, ' +
+      'every 100th document held out to measure with instead of every 10th, ' +
+      'no measurement before the end; to choose yourself, say --steps',
+  );
   const { config, origins } = await resolveSettings({ seed: 3 }, 'tiny', slow?.layer);
-  expect(config).toMatchObject({ steps: 32, seed: 3, batch: { sequences: 4 } });
+  expect(config).toMatchObject({
+    steps: 32,
+    seed: 3,
+    batch: { sequences: 4 },
+    data: { heldOutEvery: 100 },
+    evaluation: { every: 0 },
+  });
   expect(origins).toMatchObject({ steps: 'reference kernels', seed: 'flag' });
+  const split = await resolveSettings({ 'data.heldOutEvery': 5 }, 'tiny');
+  expect(slowPath(split, kernels)?.note).not.toContain('held out');
+  const cut = await resolveSettings({ 'data.heldOutEvery': 5 }, 'tiny', slow?.layer);
+  expect(cut.config).toMatchObject({ steps: 32, data: { heldOutEvery: 5 } });
   expect(slowPath(bare, { ...kernels, implementation: 'native' })).toBeNull();
   for (const options of [{ steps: 400 }, { 'batch.microBatch': 8 }, { preset: 'small' }])
     expect(slowPath(await resolveSettings(options, 'tiny'), kernels)).toBeNull();
