@@ -225,8 +225,10 @@ static void ropeRows(To* out, const Rope& p, long begin, long end) {
   float signs[W];
   for (int i = 0; i < W; i += 1) signs[i] = (i % 2 == 0) == p.inverse ? 1.0f : -1.0f;
   const vf sign = load(signs);
+  long position = begin % p.sequence;
   for (long r = begin; r < end; r += 1) {
-    const long tables = (p.start + r % p.sequence) * half;
+    const long tables = (p.start + position) * half;
+    position = position + 1 == p.sequence ? 0 : position + 1;
     forRange(0, p.width, [&](auto at, long i) {
       const vf c = twice(at, p.cos + tables + i / 2);
       const vf s = mul(twice(at, p.sin + tables + i / 2), sign);
