@@ -256,6 +256,12 @@ function v3Run(model: TrainModelConfig, sequences: { from: number; to: number })
   return config;
 }
 
+/**
+ * The sizes of the 16B configuration that DeepSeek publishes beside V3's. Its gate is a softmax (route scale 1, weights
+ * not normalised); here it is V3's sigmoid gate with normalised weights, the only one there is. Trained
+ * parameters and products are the same; weights trained with that gate are another model, which `configFromHuggingFace`
+ * refuses.
+ */
 function v316b(): TrainConfig {
   return v3Run(
     {
@@ -327,6 +333,7 @@ export const presetDescriptions: Readonly<Record<PresetName, string>> = {
   tiny: 'about 1 M parameters on Moby-Dick’s bytes, FP8; a minute or two on two cores with AVX-512',
   small: 'about 13 M parameters on speeches and Moby-Dick, BPE of 4,096',
   base: 'about 65 M parameters on your own text (folder ./data), BPE of 8,192',
-  'v3-16b': 'the published 16B shapes: to plan, inspect and convert',
+  'v3-16b':
+    'the published 16B shapes with V3’s sigmoid gate (theirs is a softmax): to plan and inspect',
   'v3-671b': 'DeepSeek-V3 itself: to plan, inspect and convert',
 };
