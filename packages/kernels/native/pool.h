@@ -54,7 +54,7 @@ inline void parallelRanges(long count, long grain, long unit, Work&& work) {
 }
 
 /** Which buffer of a thread: nested users need different ones. */
-enum class Scratch : int { packedA, packedB, sums, plans, first, second, third, fourth, fifth, sixth, count };
+enum class Scratch : int { packedA, packedB, ownB, sums, plans, first, second, third, fourth, fifth, sixth, count };
 
 /** Memory of the calling thread, 64-byte aligned, at least this big, kept for the next call; contents undefined. */
 void* scratch(Scratch which, size_t bytes);

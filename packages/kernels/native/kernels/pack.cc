@@ -131,16 +131,25 @@ void packScales(float* out, const Source& s, long first, long count, long rows, 
   }
 }
 
-float* scalesOf(void* panel, DType dtype, long rows, long k) {
-  return reinterpret_cast<float*>(static_cast<char*>(panel) + ceilDiv(k, depth) * blockBytes(rows, dtype));
+float* scalesOf(float* panel, DType dtype, long rows, const PanelsOut& panels) {
+  return panel + ceilDiv(panels.k, depth) * (blockBytes(rows, dtype) / 4) + panels.firstBlock * rows;
+}
+
+template <long R>
+void packAllScales(const PanelsOut& panels, const Source& s, long first, long count, long k0, long k) {
+  if (s.scales == nullptr) return;
+  const long stride = panelBytes(R, panels.k, s.dtype) / 4;
+  float* panel = reinterpret_cast<float*>(panels.data);
+  for (long row = 0; row < count; row += R, panel += stride)
+    packScales(scalesOf(panel, s.dtype, R, panels), s, first + row, minOf(R, count - row), R, k0, k);
 }
 
 }  // namespace
 
-void packA(void* panels, const Source& s, long first, long count, long k0, long k) {
+void packA(const PanelsOut& panels, const Source& s, long first, long count, long k0, long k) {
   const long words = blockBytes(rowsA, s.dtype) / 4;
-  const long stride = panelBytes(rowsA, k, s.dtype) / 4;
-  float* out = static_cast<float*>(panels);
+  const long stride = panelBytes(rowsA, panels.k, s.dtype) / 4;
+  float* out = reinterpret_cast<float*>(panels.data) + panels.firstBlock * words;
   for (long kk = 0; kk < k; kk += depth, out += words) {
     const long length = minOf(depth, k - kk);
     if (s.transposed) {
@@ -151,29 +160,29 @@ void packA(void* panels, const Source& s, long first, long count, long k0, long 
     for (long i = 0; i < count; i += 1)
       rowWords(out + i / rowsA * stride + i % rowsA * (words / rowsA), s, first + i, k0 + kk, length);
   }
-  if (s.scales == nullptr) return;
-  for (long row = 0; row < count; row += rowsA)
-    packScales(scalesOf(static_cast<float*>(panels) + row / rowsA * stride, s.dtype, rowsA, k), s, first + row,
-               minOf(rowsA, count - row), rowsA, k0, k);
+  packAllScales<rowsA>(panels, s, first, count, k0, k);
 }
 
-void packB(void* panel, const Source& s, long first, long count, long k) {
+void packB(const PanelsOut& panels, const Source& s, long first, long count, long k0, long k) {
   const long words = blockBytes(rowsB, s.dtype) / 4;
-  float* out = static_cast<float*>(panel);
+  const long stride = panelBytes(rowsB, panels.k, s.dtype) / 4;
+  float* out = reinterpret_cast<float*>(panels.data) + panels.firstBlock * words;
   alignas(64) float rows[rowsB * depth];
   for (long kk = 0; kk < k; kk += depth, out += words) {
     const long length = minOf(depth, k - kk);
     if (s.transposed) {
-      columnWords<rowsB>(out, 0, s, first, count, kk, length);
-    } else {
-      const long stride = words / rowsB;
+      columnWords<rowsB>(out, stride, s, first, count, k0 + kk, length);
+      continue;
+    }
+    const long width = words / rowsB;
+    const long used = ceilDiv(length, 32) * 32 * width / depth;
+    for (long row = 0; row < count; row += rowsB) {
       for (long i = 0; i < rowsB; i += 1)
-        rowWords(rows + i * stride, s, first + (i < count ? i : 0), kk, length);
-      const long used = ceilDiv(length, 32) * 32 * stride / depth;
-      transposeWords(rows, stride, used, out, rowsB);
+        rowWords(rows + i * width, s, first + (row + i < count ? row + i : 0), k0 + kk, length);
+      transposeWords(rows, width, used, out + row / rowsB * stride, rowsB);
     }
   }
-  if (s.scales != nullptr) packScales(scalesOf(panel, s.dtype, rowsB, k), s, first, count, rowsB, 0, k);
+  packAllScales<rowsB>(panels, s, first, count, k0, k);
 }
 
 }  // namespace BALEEN_ISA

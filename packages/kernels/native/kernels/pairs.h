@@ -134,7 +134,7 @@ void pairsOfColumns(float* out, long stride, const Source& s, long first, long c
       pairsAcrossRows<half>(s, at + column, odd, minOf(2 * half, count - column), a, b);
       _mm512_mask_storeu_epi32(words, stored, a);
       if (wide || column + half < count) _mm512_mask_storeu_epi32(words + next, stored, b);
-      words += 2 * next;
+      words += wide ? stride : 2 * stride;
     }
   }
 }

@@ -54,13 +54,23 @@ inline long panelBytes(long rows, long k, DType dtype) {
   return ceilDiv(k, depth) * (blockBytes(rows, dtype) + rows * 4);
 }
 
+/** Packed panels: where they lie, over how much of k they were packed, and the block of it that is meant. */
+template <class Byte>
+struct PanelsOf {
+  Byte* data;
+  long k;
+  long firstBlock;
+};
+using Panels = PanelsOf<const char>;
+using PanelsOut = PanelsOf<char>;
+
 /**
- * Packs rows [first, first + count) of a over [k0, k0 + k) as panels, one behind the other, each its blocks and then its
- * scales; k0 is a multiple of `depth`.
+ * Packs rows [first, first + count) of a over [k0, k0 + k) into panels, one behind the other, each its blocks and then its
+ * scales; k0 is a multiple of `depth`, and its block becomes `firstBlock`.
  */
-void packA(void* panels, const Source& source, long first, long count, long k0, long k);
-/** Packs rows [first, first + count) of b, at most a panel's, over all of k as one panel. */
-void packB(void* panel, const Source& source, long first, long count, long k);
+void packA(const PanelsOut& panels, const Source& source, long first, long count, long k0, long k);
+/** The same for b. */
+void packB(const PanelsOut& panels, const Source& source, long first, long count, long k0, long k);
 
 /** Where a product of packed panels goes. */
 struct Output {
@@ -71,25 +81,23 @@ struct Output {
 
 /** Packed panels to multiply. */
 struct PanelProduct {
-  /** a's panels: m rows, over k. */
-  const void* packedA;
-  long m;
-  long k;
   /** How a was stored and of which type. */
-  const Source& a;
-  /** b's panels, packed over packedK; block `firstBlock` of them stands across a's first. */
-  const void* packedB;
-  long packedK;
-  long firstBlock;
-  /** Panels [panel0, panel1) of b are wanted; the n columns count from panel 0, and so do the output's. */
+  const Source& source;
+  /** a's m rows, b's panels [panel0, panel1), over k from each one's block on. */
+  Panels a;
+  long m;
+  Panels b;
   long panel0;
   long panel1;
+  long k;
+  /** Columns, which count from panel 0, and so do the output's. */
   long n;
   Output out;
-  /** Sums of the blocks before, whole tiles one behind the other in the order they are made; or null. */
-  float* sums = nullptr;
-  /** After these blocks the sums go out. */
-  bool last = true;
+  /** Sums between parts of k, whole tiles one behind the other in the order they are made; or null. */
+  float* sums;
+  /** The first part begins the sums, the last one lets them go out. */
+  bool first;
+  bool last;
 };
 
 void multiplyPanels(const PanelProduct& product);
@@ -106,8 +114,6 @@ struct Problem {
 
 /** Runs products on all threads. */
 void multiply(const Problem* problems, long count);
-/** Runs one product on the calling thread. */
-void multiplyHere(const Problem& problem);
 
 /** E4M3 codes (in integers) to FP32. */
 inline vf fromE4m3(vi codes) {
