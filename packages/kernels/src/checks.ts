@@ -42,7 +42,11 @@ export function wrapKernels(
   const wrapped = Object.create(kernels) as Kernels & Methods;
   for (const name of kernelNames) {
     const method = (kernels as unknown as Methods)[name];
-    if (!method) throw new Error(`kernel ${name} is missing`);
+    if (!method)
+      throw Object.assign(new Error(`the implementation has no kernel ${name}`), {
+        code: 'ERR_BALEEN_KERNELS_MISSING',
+        hint: 'an implementation has every kernel of `Kernels`',
+      });
     (wrapped as Methods)[name] = wrap(name, method.bind(kernels));
   }
   // Calls made again from a recording would pass by their wrappers.

@@ -22,9 +22,10 @@ export {
 } from './load';
 export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
-export { type KernelProfile, type KernelSpan, profileKernels } from './profile';
+export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';
+export type { KernelSpan } from './span';
 export {
   bf16,
   bytesPerElement,

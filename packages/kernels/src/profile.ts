@@ -2,17 +2,7 @@
 import { wrapKernels } from './checks';
 import type { Kernels } from './kernels';
 import type { NativeKernels } from './native';
-import type { KernelName } from './signatures';
-
-/** One call of a kernel. */
-export interface KernelSpan {
-  /** Which. */
-  readonly kernel: KernelName;
-  /** When it began, in seconds on the clock of `performance.now()`. */
-  readonly begin: number;
-  /** When it ended. */
-  readonly end: number;
-}
+import type { KernelSpan } from './span';
 
 /** Kernels whose calls can be noted. */
 export interface KernelProfile {

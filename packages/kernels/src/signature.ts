@@ -132,6 +132,11 @@ export function alike(...names: string[]): Signature['needs'] {
     names.map((name, i) => view(name, operands[i], i === 0 ? null : sizeOf(operands[0])));
 }
 
+/** One past the last element of a strided matrix; 0 if it is empty. */
+export function reach(offset: number, stride: number, rows: number, inner: number): number {
+  return rows === 0 || inner === 0 ? 0 : offset + (rows - 1) * stride + inner;
+}
+
 /**
  * Rows of scales that 128×1 blocks need when they start anew at the borders of row groups, whatever the borders are:
  * every group may end with a ragged block.

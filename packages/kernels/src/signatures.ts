@@ -3,6 +3,7 @@
 import type { Kernels } from './kernels';
 import type { Signature } from './signature';
 import { denseSignatures } from './signatures-dense';
+import { layerSignatures } from './signatures-layers';
 import { routingSignatures } from './signatures-routing';
 
 export { type Signature, splitCall } from './signature';
@@ -16,6 +17,7 @@ export type KernelName = Exclude<
 /** All signatures by kernel. */
 export const signatures: Readonly<Record<KernelName, Signature>> = {
   ...denseSignatures,
+  ...layerSignatures,
   ...routingSignatures,
 };
 

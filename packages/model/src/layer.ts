@@ -215,7 +215,11 @@ export class DecoderLayer extends Module {
         attention,
         compute('feedForward', (tape, input) => this.denseForward(tape, input, dense)),
       ];
-    if (!router || !experts) throw new Error('a layer has neither dense nor routed feed-forward');
+    if (!router || !experts)
+      throw Object.assign(new Error(`${name} has neither a dense nor a routed feed-forward`), {
+        code: 'ERR_BALEEN_INTERNAL',
+        hint: 'this is a fault of Baleen: please report it',
+      });
     return [
       attention,
       compute('dispatch', (tape, input) => this.dispatch(tape, input, router, experts, options)),

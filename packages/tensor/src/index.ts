@@ -1,16 +1,14 @@
 // The package's door.
 export { AdamW, type AdamWSettings, type Moments } from './adamw';
+export { castTo, dequantize } from './cast';
 export { checkGradients, type GradientCheck, type GradientCheckResult } from './gradient-check';
 export {
-  castTo,
-  dequantize,
   type GroupedLinear,
   type GroupedLinearSpec,
   type Linear,
   type LinearFactory,
   type LinearRecipe,
   type LinearSpec,
-  plainLinears,
   type RowGroups,
 } from './linear';
 export { linearFactory } from './linear-layer';
@@ -44,9 +42,11 @@ export {
   type Phase,
   Run,
 } from './phase';
+export { plainLinears } from './plain-linears';
 export { mulberry32 } from './random';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
+export { RepeatedCalls } from './repeat';
 export { Tape, type TapeOptions } from './tape';
 export { holdAll, releaseAll, type TapeNode } from './tape-node';
 export {

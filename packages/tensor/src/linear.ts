@@ -1,10 +1,8 @@
 // Linear layers as a factory: a layer is given the linears it uses, so attention or experts run on FP32, BF16 or FP8
-// alike (`@baleen/fp8` has the FP8 factory). Here is what they are, and the plain ones; linear-layer.ts has the layers.
-import { linearFactory } from './linear-layer';
-import { matrixShape } from './ops';
-import { type Module, type Parameter, type Pools, weightView } from './parameter';
+// alike (`@baleen/fp8` has the FP8 factory). Here is what they are; linear-layer.ts has the layers, plain-linears.ts the plain recipe.
+import type { Module, Parameter, Pools } from './parameter';
 import type { Tape } from './tape';
-import { type ScaledTensor, shapeError, type Tensor, type Value } from './tensor';
+import type { Tensor, Value } from './tensor';
 
 /** What a linear layer is made of. */
 export interface LinearSpec<Name extends string = string> {
@@ -91,74 +89,4 @@ export interface LinearRecipe {
   };
   /** The prepared input for the weight gradient. */
   columnwise(tape: Tape, x: Value, groups?: RowGroups): Value;
-}
-
-/**
- * The plain factory.
- * @param precision - inputs of the products: FP32 as they are, or rounded to BF16 (sums are FP32 in both)
- * @returns the factory
- */
-export function plainLinears(precision: 'fp32' | 'bf16'): LinearFactory {
-  return linearFactory({
-    precision,
-    prepare: (tape, x) => castTo(tape, plain(x), precision),
-    weight: (_, weight) => weightView(weight, precision),
-    gradient: (tape, grad) => {
-      const dy = inPrecision(tape, grad, precision);
-      return { rowwise: dy, columnwise: dy };
-    },
-    columnwise: (_, x) => x,
-  });
-}
-
-function plain(x: Value): Tensor {
-  if (!('codes' in x)) return x;
-  throw shapeError('a plain linear layer was given an FP8 tensor: dequantise it first');
-}
-
-function inPrecision(tape: Tape, x: Tensor, precision: 'fp32' | 'bf16'): Tensor {
-  if (precision === 'fp32' || x.dtype === 'bf16') return x;
-  const out = tape.empty(x.shape, 'bf16');
-  tape.kernels.cast(out, x);
-  return out;
-}
-
-/**
- * The value in a product's precision; its gradient passes unchanged.
- * @param tape - the tape
- * @param x - FP32 (or BF16 already)
- * @param precision - FP32 leaves it as it is
- * @returns x or its BF16 form
- */
-export function castTo(tape: Tape, x: Tensor, precision: 'fp32' | 'bf16'): Tensor {
-  const out = inPrecision(tape, x, precision);
-  if (out !== x)
-    tape.record({
-      name: 'cast',
-      inputs: [x],
-      outputs: [out],
-      saved: [],
-      backward: ([grad]) => [grad],
-    });
-  return out;
-}
-
-/**
- * Decodes a scaled tensor; its gradient passes unchanged.
- * @param tape - the tape
- * @param x - [rows, cols] in FP8
- * @returns FP32
- */
-export function dequantize(tape: Tape, x: ScaledTensor): Tensor {
-  const [rows, cols] = matrixShape(x);
-  const out = tape.empty([rows, cols]);
-  tape.kernels.dequantize(out, x, { rows, cols });
-  tape.record({
-    name: 'dequantize',
-    inputs: [x],
-    outputs: [out],
-    saved: [],
-    backward: ([grad]) => [grad],
-  });
-  return out;
 }

@@ -2,6 +2,7 @@
 // each with its own boundary on the tape, so that an executor can put one micro-batch's forward beside another's
 // backward, and communication beside both (§3.2.1).
 
+import { beyondForward, orderError } from './errors';
 import type { Block, Region } from './region';
 import { Tape, type TapeOptions } from './tape';
 import { holdAll, releaseAll } from './tape-node';
@@ -134,7 +135,10 @@ export class Run {
   startBackward(phase: CommunicationPhase, outputGrad?: BundleGrad): Handle<BundleGrad> {
     const last = this.boundaries.at(-1)?.phase;
     if (last && last !== phase)
-      throw new Error(`backward of ${phase.name} while ${last.name} is next`);
+      throw orderError(
+        `backward of ${phase.name} while ${last.name} is next`,
+        'phases go back in the reverse of their order',
+      );
     this.departing();
     return this.begun(
       phase.name,
@@ -164,7 +168,7 @@ export class Run {
   finish(): void {
     const left = this.boundaries.map(({ phase }) => phase.name);
     if (left.length > 0)
-      throw new Error(`a run ended before ${left.join(', ')} went back: abandon it instead`);
+      throw orderError(`a run ended before ${left.join(', ')} went back`, 'call `abandon` instead');
     this.letGo();
   }
 
@@ -210,7 +214,7 @@ export class Run {
 
   private idle(): void {
     if (this.underWay)
-      throw new Error(`${this.underWay.name} is under way: wait for it before the next phase`);
+      throw orderError(`${this.underWay.name} is under way`, 'wait for it before the next phase');
   }
 
   private given(input: Bundle | undefined): Bundle {
@@ -220,7 +224,11 @@ export class Run {
       if (this.current) releaseAll(Object.values(this.current));
       this.current = input;
     }
-    if (!this.current) throw new Error('the first phase of a run needs its input');
+    if (!this.current)
+      throw orderError(
+        'the first phase of a run was given no input',
+        'hand it the input of the chain',
+      );
     return this.current;
   }
 
@@ -236,7 +244,7 @@ export class Run {
     if (this.current) releaseAll(Object.values(this.current));
     this.current = null;
     const boundary = this.boundaries.pop();
-    if (!boundary) throw new Error('backward was called more often than forward');
+    if (!boundary) throw beyondForward();
     return boundary;
   }
 
@@ -252,7 +260,11 @@ type Named = readonly Value[] & { names?: string[] };
 
 function asTuple(bundle: Bundle): Named {
   for (const [name, value] of Object.entries(bundle))
-    if (!isTensor(value)) throw new TypeError(`a phase returned no tensor under "${name}"`);
+    if (!isTensor(value))
+      throw orderError(
+        `a phase returned no tensor under "${name}"`,
+        'a phase returns tensors by name',
+      );
   const list: Named = Object.values(bundle);
   list.names = Object.keys(bundle);
   return list;

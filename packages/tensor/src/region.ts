@@ -3,6 +3,8 @@
 // step that repeats the same calls lands on the same addresses and, once warm, never asks the backend for memory.
 import type { Kernels, Storage } from '@baleen/kernels';
 
+import { internalError } from './errors';
+
 const alignment = 64;
 /** Smallest buffer a region asks for; a larger block gets a buffer of its own size. */
 const defaultBufferBytes = 1 << 22;
@@ -59,7 +61,7 @@ export class Block {
       return;
     }
     this.refs -= 1;
-    if (this.refs < 0) throw new Error('a block was released more often than it was held');
+    if (this.refs < 0) throw internalError('a block was released more often than it was held');
     if (this.refs === 0 && this.storage !== null) {
       this.region.giveBack(this);
       this.storage = null;
@@ -74,7 +76,7 @@ export class Block {
    * Holders of either name count together.
    */
   alias(target: Block): void {
-    if (this.refs !== 0) throw new Error('only a block without holders can move');
+    if (this.refs !== 0) throw internalError('only a block without holders can move');
     this.target = target;
   }
 
@@ -170,7 +172,8 @@ export class Region implements RegionCounters {
   /** Puts a block's memory back on the free list. Called by the block itself. */
   giveBack(block: Block): void {
     const buffer = this.list.find((candidate) => candidate.storage === block.storage);
-    if (!buffer) throw new Error(`a block was given back to ${this.name}, which does not own it`);
+    if (!buffer)
+      throw internalError(`a block was given back to ${this.name}, which does not own it`);
     const bytes = roundUp(block.bytes);
     this.liveBytes -= bytes;
     const { free } = buffer;

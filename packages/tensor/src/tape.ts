@@ -11,6 +11,7 @@
 //   frames, operands of a weight gradient by the queue;
 // - a block that nobody holds goes back to the region at once.
 import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
+import { beyondForward, orderError } from './errors';
 import { GradientSums } from './gradient-sums';
 import type { Block, Rebuildable, Region } from './region';
 import { holdAll, type RecordedNode, type TapeNode, TapeNodes } from './tape-node';
@@ -212,8 +213,9 @@ export class Tape {
   drainWeightGrads(order?: readonly number[]): void {
     // Refused before anything runs: a task left out or run twice would be a wrong gradient without a sign of it.
     if (order && !isPermutation(order, this.queue.length))
-      throw new RangeError(
+      throw orderError(
         `[${order.join(', ')}] is no order of the ${this.queue.length} weight gradients waiting`,
+        'name every index from 0 up once, or leave the order out',
       );
     const tasks = this.queue.splice(0);
     for (const index of order ?? tasks.keys()) {
@@ -266,7 +268,7 @@ export class Tape {
     inputs: readonly Value[],
   ): (Tensor | undefined)[] {
     const frame = this.frames.pop();
-    if (!frame) throw new Error('backward was called more often than forward');
+    if (!frame) throw beyondForward();
     const grads = new GradientSums(this.region);
     try {
       grads.addAll(outputs, outputGrads);

@@ -213,7 +213,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     for (const order of [[0, 1], [0, 0, 1, 2], [0, 1, 3], [0, 0, 1], [1.5, 0, 2], []])
       expect(() => {
         run.tape.drainWeightGrads(order);
-      }).toThrow(RangeError);
+      }).toThrow(/is no order of the/);
     expect(second.weight.grad.readSync()).toEqual(new Float32Array(6));
     run.tape.drainWeightGrads([2, 0, 1]);
     const expected = Float32Array.from(
@@ -228,7 +228,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   test('calls in the wrong order are refused', () => {
     const link = echo([]);
     const { region, first, last, run } = setup();
-    expect(() => run.forward(first)).toThrow('needs its input');
+    expect(() => run.forward(first)).toThrow('was given no input');
     expect(() => run.backwardInput({ x: g })).toThrow('more often than forward');
     run.forward(first, { x });
     expect(() => run.startBackward(link, { x: g })).toThrow('while first is next');

@@ -4,7 +4,9 @@
 // Legend: m, n, k of a product [m, k] · [k, n]; R rows (tokens), B sequences, L tokens of a sequence, H heads, Dq width of
 // queries and keys, Dv of values, E experts.
 import type { Kernels, Operand } from '@baleen/kernels';
-import { emptyTensor, Region, ScaledTensor, type Tensor, writeTensor } from '@baleen/tensor';
+import { type ScaledTensor, type Tensor, writeTensor } from '@baleen/tensor';
+
+import { block, Operands } from './bench-operands';
 
 /** The peak a case is held against. */
 export type PeakName = 'fp32' | 'bf16Dot' | 'copy';
@@ -25,8 +27,6 @@ export interface KernelCase {
   prepare(kernels: Kernels): () => void;
 }
 
-const block = 128;
-
 /** Rows of a micro-batch of `small`: 8 sequences of 256 tokens. */
 const rows = 2048;
 /** `small`'s linear layers: [in, out]. */
@@ -39,67 +39,6 @@ const linears: readonly (readonly [number, number])[] = [
   [768, 256],
   [128, 256],
 ];
-
-/** Makes operands in a region of their own. */
-class Operands {
-  private readonly region: Region;
-  private seed = 1;
-
-  constructor(private readonly kernels: Kernels) {
-    this.region = new Region(kernels, 'bench');
-  }
-
-  /** FP32 values spread evenly over (−1, 1), from a linear congruential sequence. */
-  f32(...shape: number[]): Tensor {
-    const tensor = emptyTensor(this.region, shape);
-    const values = new Float32Array(tensor.size);
-    let state = (this.seed += 1);
-    for (let i = 0; i < values.length; i += 1) {
-      state = (Math.imul(state, 1664525) + 1013904223) | 0;
-      values[i] = state / 2 ** 31;
-    }
-    writeTensor(tensor, values);
-    return tensor;
-  }
-
-  bf16(...shape: number[]): Tensor {
-    const out = emptyTensor(this.region, shape, 'bf16');
-    this.kernels.cast(out, this.f32(...shape));
-    return out;
-  }
-
-  i32(values: readonly number[]): Tensor {
-    const out = emptyTensor(this.region, [values.length], 'i32');
-    writeTensor(out, Int32Array.from(values));
-    return out;
-  }
-
-  /** An FP8 tensor with room for its scales, not written yet. */
-  scaled(
-    shape: readonly number[],
-    blockRows: number,
-    blockCols: number,
-    scaleRows?: number,
-  ): ScaledTensor {
-    const [stack, r, c] = shape.length === 3 ? shape : [1, ...shape];
-    return new ScaledTensor(
-      emptyTensor(this.region, shape, 'e4m3'),
-      emptyTensor(this.region, [
-        stack * (scaleRows ?? Math.ceil(r / blockRows)),
-        Math.ceil(c / blockCols),
-      ]),
-      blockRows,
-      blockCols,
-    );
-  }
-
-  fp8(shape: readonly number[], blockRows: number, blockCols: number): ScaledTensor {
-    const out = this.scaled(shape, blockRows, blockCols);
-    const [stack, r, c] = shape.length === 3 ? shape : [1, ...shape];
-    this.kernels.quantize(out, this.f32(...shape), { rows: r, cols: c, stack });
-    return out;
-  }
-}
 
 /**
  * The cases, small ones for a first look or all of them.

@@ -13,13 +13,20 @@ export interface Span {
 }
 
 /** One event of the trace; times in microseconds. */
-interface TraceEvent {
+export interface TraceEvent {
+  /** What ran, or what the event names. */
   name: string;
+  /** A stretch of time (X), or a name of a row (M). */
   ph: 'X' | 'M';
+  /** Process. */
   pid: number;
+  /** Row. */
   tid: number;
+  /** Begin. */
   ts?: number;
+  /** Length. */
   dur?: number;
+  /** A row's name. */
   args?: Readonly<Record<string, unknown>>;
 }
 

@@ -1,5 +1,6 @@
 // The package's door.
 
+export type { PeakName } from './bench-kernel-cases';
 export {
   benchKernels,
   type KernelBenchmark,
@@ -10,6 +11,7 @@ export {
 export { benchStep, type StepBenchmark, type StepBenchmarkOptions } from './bench-step';
 export type { TrainerState } from './checkpoint';
 export { type CheckpointFolder, listCheckpoints } from './checkpoint-files';
+export type { ChromeTrace, Span, TraceEvent } from './chrome-trace';
 export {
   type FinalRate,
   type ScheduleConfig,

@@ -2,8 +2,9 @@
 // included, so nothing is allocated or copied at the border.
 import { checkOperands } from '../checks';
 import type { Kernels, Recording } from '../kernels';
-import type { KernelSpan } from '../profile';
+
 import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
+import type { KernelSpan } from '../span';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
 
 /** What the addon exports (native/addon.cc). */
@@ -222,7 +223,11 @@ function bindAddon(addon: Addon): NativeKernels {
   for (const name of kernelNames) {
     const signature = signatures[name];
     const op = numbers.get(name);
-    if (op === undefined) throw new Error(`the addon has no kernel ${name}: build it anew`);
+    if (op === undefined)
+      throw Object.assign(new Error(`the addon has no kernel ${name}`), {
+        code: 'ERR_BALEEN_KERNELS_ADDON',
+        hint: 'it is of another version: build it anew',
+      });
     kernels[name] = (...args: unknown[]): void => {
       const { operands, sizes, value } = splitCall(signature, args);
       checkOperands(name, operands, sizes);
