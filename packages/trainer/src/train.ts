@@ -3,7 +3,7 @@ import { countParameters } from '@baleen/model';
 
 import { median } from './bench-step';
 import type { TrainConfig } from './config';
-import { ngramBaselines, someWindows } from './data/index';
+import { ngramBaselines, someWindows, type TokenBatch } from './data/index';
 import { type Evaluation, runWindows } from './evaluate';
 import type {
   Baseline,
@@ -120,6 +120,7 @@ class Trainer {
   private tokensTimed = 0;
   private score: Evaluation | null = null;
   private lastSeconds = 0;
+  private batch: TokenBatch | undefined;
 
   constructor(
     private readonly session: Session,
@@ -132,7 +133,9 @@ class Trainer {
     const { plan, packer, step, config } = session;
     const begin = performance.now();
     const settings = plan.at(session.done);
-    step.load(packer.next(settings.sequences, config.batch.sequence), settings.mtpWeight);
+    // Into the same arrays every time: the collector would let many batches wait before it took one.
+    this.batch = packer.next(settings.sequences, config.batch.sequence, this.batch);
+    step.load(this.batch, settings.mtpWeight);
     let paused = begin;
     const pieces = step.pieces(settings);
     while (!pieces.next().done) {

@@ -27,6 +27,24 @@ describe('Packer', () => {
     }
   });
 
+  test('a batch of the same size is written over, and is the batch that would have been made', () => {
+    const [fresh, again] = [new Packer(documents, options), new Packer(documents, options)];
+    let held: TokenBatch | undefined;
+    for (const [sequences, sequence] of [
+      [2, 3],
+      [2, 3],
+      [3, 2],
+      [3, 2],
+      [1, 2],
+    ] as const) {
+      const before = held;
+      held = again.next(sequences, sequence, held);
+      expect(held).toEqual(fresh.next(sequences, sequence));
+      const same = before?.sequences === sequences && before.sequence === sequence;
+      expect(held === before).toBe(same);
+    }
+  });
+
   test('the order changes from epoch to epoch and with the seed', () => {
     const epochOf = (packer: Packer) => packer.next(packer.tokensPerEpoch, 1).ids.join(' ');
     const one = new Packer(documents, options);

@@ -122,19 +122,15 @@ export class Packer {
    * predicted once.
    * @param sequences - B
    * @param sequence - S
+   * @param out - an earlier batch to write into, if it has this size
    * @returns the batch
    * @throws `ERR_BALEEN_DATA_SHORT` where all the text is shorter than a sequence
    */
-  next(sequences: number, sequence: number): TokenBatch {
+  next(sequences: number, sequence: number, out?: TokenBatch): TokenBatch {
     this.checkSequence(sequence);
     const size = sequences * sequence;
-    const batch: TokenBatch = {
-      sequences,
-      sequence,
-      ids: new Int32Array(size),
-      targets: new Int32Array(size),
-      documents: { inputs: new Int32Array(size), targets: new Int32Array(size) },
-    };
+    const fits = out?.sequences === sequences && out.sequence === sequence;
+    const batch = fits ? out : emptyBatch(sequences, sequence);
     const { inputs, targets } = batch.documents;
     for (let i = 0; i < size; i += 1) {
       batch.ids[i] = this.token();
@@ -244,4 +240,15 @@ function checksum(documents: readonly Int32Array[]): number {
     hash = Math.imul(hash ^ -1, 0x01000193);
   }
   return hash >>> 0;
+}
+
+function emptyBatch(sequences: number, sequence: number): TokenBatch {
+  const list = (): Int32Array => new Int32Array(sequences * sequence);
+  return {
+    sequences,
+    sequence,
+    ids: list(),
+    targets: list(),
+    documents: { inputs: list(), targets: list() },
+  };
 }
