@@ -88,8 +88,7 @@ for (const [implementation, kernels] of implementations)
               mtpTargets(
                 next,
                 { inputs: documents, targets: nextDocuments },
-                { batch, length },
-                depth,
+                { batch, length, depth },
               ),
             );
           const counted = targets.map((list) => list.filter((target) => target >= 0).length);

@@ -121,7 +121,9 @@ export function targetsOf(
   const sizes = { batch: ids.length / length, length };
   return [
     next,
-    ...Array.from({ length: depth }, (_, k) => mtpTargets(next, documents, sizes, k + 1)),
+    ...Array.from({ length: depth }, (_, k) =>
+      mtpTargets(next, documents, { ...sizes, depth: k + 1 }),
+    ),
   ];
 }
 

@@ -46,8 +46,8 @@ function inputOf(pool: Region, seed: number): { ids: Tensor; targets: Tensor; ro
   const ids = Int32Array.from({ length: batch * length }, (_, i) => token(i));
   const next = Int32Array.from(ids, (_, i) => token(i + 1));
   const documents = new Int32Array(ids.length);
-  const sizes = { batch, length };
-  const later = mtpTargets(next, { inputs: documents, targets: documents }, sizes, 1);
+  const sizes = { batch, length, depth: 1 };
+  const later = mtpTargets(next, { inputs: documents, targets: documents }, sizes);
   const targets = Int32Array.from([...next, ...later]);
   return {
     ids: tensorFrom(pool, [batch, length], ids),

@@ -1,11 +1,13 @@
 // What each depth predicts, and which positions count.
 
-/** Sizes of a batch. */
+/** Sizes of a batch, and which depth is meant. */
 export interface TargetSizes {
   /** Sequences. */
   batch: number;
   /** Tokens of each. */
   length: number;
+  /** k, from 1 to length − 1. */
+  depth: number;
 }
 
 /**
@@ -13,28 +15,54 @@ export interface TargetSizes {
  * token i.
  * @param targets - next tokens [batch × length], that is token i + 1 at position i; −1 where unknown or ignored
  * @param documents - document of every input token, and of the token after it, each [batch × length]
- * @param sizes - batch and length
- * @param depth - k ≥ 1
- * @param out - [batch × (length − k)]; made if absent
+ * @param sizes - batch, length and depth
+ * @param options - where the targets go [batch × (length − k)]; nothing is allocated then
  * @returns targets of the depth, −1 where a position does not count
+ * @throws ERR_BALEEN_MTP_SIZES where no position of a sequence has a target at the depth, or a list or `out` is of
+ * another length than the sizes say
  *
  * @example
  * ```ts
  * import { mtpTargets } from '@baleen/mtp';
- * const documents = Int32Array.of(0, 0, 1, 1);
+ * const documents = { inputs: Int32Array.of(0, 0, 1, 1), targets: Int32Array.of(0, 1, 1, 1) };
  * const next = Int32Array.of(11, 12, 13, 14);
- * console.log([...mtpTargets(next, { inputs: documents, targets: Int32Array.of(0, 1, 1, 1) }, { batch: 1, length: 4 }, 1)].join(' ')); // => -1 -1 14
+ * console.log([...mtpTargets(next, documents, { batch: 1, length: 4, depth: 1 })].join(' ')); // => -1 -1 14
  * ```
  */
 export function mtpTargets(
   targets: Int32Array,
   documents: { inputs: Int32Array; targets: Int32Array },
   sizes: TargetSizes,
-  depth: number,
-  out: Int32Array = new Int32Array(sizes.batch * (sizes.length - depth)),
+  options: { out?: Int32Array } = {},
 ): Int32Array {
-  const { batch, length } = sizes;
+  const { batch, length, depth } = sizes;
+  if (!(Number.isInteger(depth) && depth >= 1 && depth < length))
+    throw sizeError(
+      'depth',
+      `depth ${depth} of sequences of ${length} tokens`,
+      'name a whole number from 1 to the length less 1, or make the sequences longer',
+    );
+  const tokens = batch * length;
+  const lists = {
+    targets,
+    'documents.inputs': documents.inputs,
+    'documents.targets': documents.targets,
+  };
+  for (const [path, list] of Object.entries(lists))
+    if (list.length !== tokens)
+      throw sizeError(
+        path,
+        `${path} holds ${list.length} values, expected ${tokens}: ${batch} sequences of ${length} tokens`,
+        'give one value to each token of the batch; a subarray serves',
+      );
   const count = length - depth;
+  const out = options.out ?? new Int32Array(batch * count);
+  if (out.length !== batch * count)
+    throw sizeError(
+      'out',
+      `out holds ${out.length} values, expected ${batch * count}`,
+      'give one place to each position that has a target; a subarray serves',
+    );
   for (let b = 0; b < batch; b += 1)
     for (let i = 0; i < count; i += 1) {
       const own = b * length + i;

@@ -147,8 +147,7 @@ test('positions weigh by the micro-batch instead of the batch', () => {
     mtpTargets(
       list,
       { inputs: documents[m].slice(0, 5), targets: documents[m].slice(1) },
-      { batch: 1, length: 5 },
-      1,
+      { batch: 1, length: 5, depth: 1 },
     ),
   );
   const counts = depths.map((list) => list.filter((target) => target >= 0).length);
@@ -166,6 +165,6 @@ test('depths predict across the ends of documents', () => {
   const documents = { inputs: Int32Array.of(0, 0, 0, 1, 1), targets: Int32Array.of(0, 0, 1, 1, 1) };
   const next = Int32Array.of(11, 12, 13, 14, 15);
   const sizes = { batch: 1, length: 5 };
-  expect([...mtpTargets(next, documents, sizes, 1)]).toEqual([12, -1, -1, 15]);
-  expect([...mtpTargets(next, documents, sizes, 2)]).toEqual([-1, -1, -1]);
+  expect([...mtpTargets(next, documents, { ...sizes, depth: 1 })]).toEqual([12, -1, -1, 15]);
+  expect([...mtpTargets(next, documents, { ...sizes, depth: 2 })]).toEqual([-1, -1, -1]);
 });

@@ -31,7 +31,7 @@ describe.each([1, 2, 3])('depth %i', (depth) => {
   test('position i predicts token i + k + 1 of its document, and nothing beyond its end or its sequence', () => {
     const [batch, length] = [5, 20];
     const { at, next, documents } = packed(batch, length, depth);
-    const targets = mtpTargets(next, documents, { batch, length }, depth);
+    const targets = mtpTargets(next, documents, { batch, length, depth });
     const count = length - depth;
     expect(targets).toHaveLength(batch * count);
     let counted = 0;
@@ -49,11 +49,41 @@ describe.each([1, 2, 3])('depth %i', (depth) => {
 });
 
 test('targets that are unknown stay unknown, and the result goes where it is told', () => {
-  const sizes = { batch: 1, length: 4 };
+  const sizes = { batch: 1, length: 4, depth: 1 };
   const documents = { inputs: new Int32Array(4), targets: new Int32Array(4) };
   const out = new Int32Array(3);
-  expect(mtpTargets(Int32Array.of(1, -1, 3, -1), documents, sizes, 1, out)).toBe(out);
+  expect(mtpTargets(Int32Array.of(1, -1, 3, -1), documents, sizes, { out })).toBe(out);
   expect([...out]).toEqual([-1, 3, -1]);
+});
+
+test('a depth that no position reaches, lists of another size and a place that does not fit are refused', () => {
+  const sizes = { batch: 2, length: 4, depth: 1 };
+  const list = new Int32Array(8);
+  const documents = { inputs: list, targets: list };
+  const out = new Int32Array(6);
+  const refusal = (path: string, message: string): unknown =>
+    expect.objectContaining({
+      code: 'ERR_BALEEN_MTP_SIZES',
+      path,
+      message,
+      hint: expect.any(String) as string,
+    });
+  for (const depth of [0, -1, 1.5, NaN, 4, 5])
+    expect(() => mtpTargets(list, documents, { ...sizes, depth }, { out })).toThrow(
+      refusal('depth', `depth ${depth} of sequences of 4 tokens`),
+    );
+  const says = 'holds 7 values, expected 8: 2 sequences of 4 tokens';
+  const short = list.subarray(1);
+  expect(() => mtpTargets(short, documents, sizes)).toThrow(refusal('targets', `targets ${says}`));
+  for (const name of ['inputs', 'targets'])
+    expect(() => mtpTargets(list, { ...documents, [name]: short }, sizes)).toThrow(
+      refusal(`documents.${name}`, `documents.${name} ${says}`),
+    );
+  for (const length of [0, 5, 7])
+    expect(() => mtpTargets(list, documents, sizes, { out: new Int32Array(length) })).toThrow(
+      refusal('out', `out holds ${length} values, expected 6`),
+    );
+  expect(mtpTargets(list, documents, { ...sizes, depth: 3 })).toHaveLength(2);
 });
 
 describe('weights', () => {

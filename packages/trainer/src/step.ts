@@ -166,7 +166,13 @@ export class TrainingStep {
           const list = targets.subarray(start, start + microBatch * length);
           start += list.length;
           if (depth === 0) list.set(next);
-          else mtpTargets(next, documents, { batch: microBatch, length: sequence }, depth, list);
+          else
+            mtpTargets(
+              next,
+              documents,
+              { batch: microBatch, length: sequence, depth },
+              { out: list },
+            );
           for (const target of list) if (target >= 0) counted[depth] += 1;
           return list;
         }),

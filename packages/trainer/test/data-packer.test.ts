@@ -105,9 +105,9 @@ describe('Packer', () => {
     expect([...batch.ids]).toEqual(text);
     expect([...batch.documents.inputs]).toEqual([0, 0, 0, 0, 1, 1, 1]);
     expect([...batch.documents.targets]).toEqual([0, 0, 0, 1, 1, 1, 1]);
-    const sizes = { batch: 1, length: 7 };
+    const sizes = { batch: 1, length: 7, depth: 1 };
     const [, second, third] = text;
-    expect([...mtpTargets(batch.targets, batch.documents, sizes, 1)]).toEqual([
+    expect([...mtpTargets(batch.targets, batch.documents, sizes)]).toEqual([
       third,
       256,
       -1,
