@@ -44,7 +44,7 @@ export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): S
   if ('codes' in x) return x;
   const [rows, cols] = matrixShape(x);
   const out = tape.emptyScaled([rows, cols], 1, block, {
-    scaleFormat: powerOfTwo ? 'powerOfTwo' : 'fp32',
+    scaleFormat: formatOf(powerOfTwo),
   });
   tape.kernels.quantize(out, x, { rows, cols, powerOfTwo });
   tape.record({
@@ -84,10 +84,18 @@ function quantizedWeight(pools: Pools, weight: Parameter): ScaledTensor {
 function emptyColumnwise(
   tape: Tape,
   shape: readonly [number, number],
+  powerOfTwo: boolean,
   groups: RowGroups | undefined,
 ): ScaledTensor {
   const scaleRows = groups && Math.floor(shape[0] / block) + groups.count;
-  return tape.emptyScaled(shape, block, 1, scaleRows === undefined ? {} : { scaleRows });
+  return tape.emptyScaled(shape, block, 1, {
+    scaleFormat: formatOf(powerOfTwo),
+    ...(scaleRows === undefined ? {} : { scaleRows }),
+  });
+}
+
+function formatOf(powerOfTwo: boolean): 'fp32' | 'powerOfTwo' {
+  return powerOfTwo ? 'powerOfTwo' : 'fp32';
 }
 
 function groupSizes(groups: RowGroups | undefined): { offsets?: Tensor; groups?: number } {
@@ -98,21 +106,26 @@ function groupSizes(groups: RowGroups | undefined): { offsets?: Tensor; groups?:
 function quantizedGradient(
   tape: Tape,
   grad: Tensor,
+  powerOfTwo: boolean,
   groups?: RowGroups,
 ): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
   const [rows, cols] = matrixShape(grad);
-  const columnwise = emptyColumnwise(tape, [rows, cols], groups);
-  const rowwise = tape.emptyScaled([rows, cols], 1, block);
-  const sizes = { rows, cols, ...groupSizes(groups) };
+  const columnwise = emptyColumnwise(tape, [rows, cols], powerOfTwo, groups);
+  const rowwise = tape.emptyScaled([rows, cols], 1, block, { scaleFormat: formatOf(powerOfTwo) });
+  const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.quantizeBoth(rowwise, columnwise, grad, sizes);
   return { rowwise, columnwise };
 }
 
-/** The 128×1 form of the input, from the decoded values of the form kept. */
+/**
+ * The 128×1 form of the input, from the decoded values of the form kept. Where its scales are powers of two the new ones
+ * are as well: values then only move along the exponent, and nothing is rounded a second time (§3.3.3).
+ */
 function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor {
   const [rows, cols] = matrixShape(x);
-  const columnwise = emptyColumnwise(tape, [rows, cols], groups);
-  const sizes = { rows, cols, ...groupSizes(groups) };
+  const powerOfTwo = (x as ScaledTensor).scaleFormat === 'powerOfTwo';
+  const columnwise = emptyColumnwise(tape, [rows, cols], powerOfTwo, groups);
+  const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.requantize(columnwise, x as ScaledTensor, sizes);
   return columnwise;
 }

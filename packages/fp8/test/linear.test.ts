@@ -1,5 +1,5 @@
 // FP8 linear layers, judged by signal-to-noise against the same layers in FP32, and bit by bit where bits are promised.
-import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
+import { cpuBuffer, type Kernels, loadKernels, referenceKernels, viewOf } from '@baleen/kernels';
 import {
   initialize,
   type LinearFactory,
@@ -184,6 +184,55 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(forward()).toEqual(before.map((value) => 2 * value));
     expect(calls).toBe(2);
   });
+
+  test.each([false, true])(
+    '128×1 forms lose nothing where scales are powers of two (grouped: %s)',
+    (grouped) => {
+      const [rows, wide] = [150, 136];
+      const decoded = (x: Parameters<Kernels['dequantize']>[1], cols: number): Float32Array => {
+        const out = new Float32Array(rows * cols);
+        kernels.dequantize(viewOf(out), x, { rows, cols });
+        return out;
+      };
+      for (const powerOfTwo of [false, true]) {
+        const inputs: boolean[] = [];
+        const gradients: boolean[] = [];
+        const listening: Kernels = Object.assign(Object.create(kernels) as Kernels, {
+          requantize: (...[out, x, sizes]: Parameters<Kernels['requantize']>) => {
+            kernels.requantize(out, x, sizes);
+            // One group spans all rows, so that scales lie as without groups.
+            inputs.push(firstDifference(decoded(out, sizes.cols), decoded(x, sizes.cols)) === -1);
+          },
+          quantizeBoth: (
+            ...[rowwise, columnwise, x, sizes]: Parameters<Kernels['quantizeBoth']>
+          ) => {
+            kernels.quantizeBoth(rowwise, columnwise, x, sizes);
+            const scales = new Float32Array(
+              cpuBuffer(rowwise.scales),
+              rowwise.scales.byteOffset,
+              rowwise.scales.size,
+            );
+            gradients.push(scales.every((scale) => Number.isInteger(Math.log2(scale))));
+          },
+        });
+        const pools = new Pools(listening);
+        const spec = { in: wide, outs: { out: 24 }, powerOfTwo, gradientPowerOfTwo: powerOfTwo };
+        const layer = grouped
+          ? fp8Linears().groupedLinear(pools, { ...spec, experts: 1 })
+          : fp8Linears().linear(pools, spec);
+        initialize(layer, 0.05, 1);
+        const region = new Region(listening, 'inputs');
+        const x = tensorFrom(region, [rows, wide], values(rows * wide, 1));
+        const g = tensorFrom(region, [rows, 24], values(rows * 24, 2));
+        const offsets = tensorFrom(region, [2], Int32Array.of(0, rows));
+        const tape = new Tape(new Region(listening, 'test'));
+        const [y] = tape.frame('test', () => [layer.forward(tape, x, offsets).out]);
+        tape.backFrame([y], [g], [x]);
+        expect(inputs).toEqual([powerOfTwo]);
+        expect(gradients).toEqual([powerOfTwo]);
+      }
+    },
+  );
 
   test('quantised inputs pass as they are, with powers of two as scales where asked for', () => {
     const region = new Region(kernels, 'test');

@@ -91,7 +91,12 @@ class Experts extends Module {
     );
     this.down = this.child(
       '',
-      factory.groupedLinear(pools, { experts, in: width, outs: { down: hidden } }),
+      factory.groupedLinear(pools, {
+        experts,
+        in: width,
+        outs: { down: hidden },
+        gradientPowerOfTwo: true,
+      }),
     );
   }
 

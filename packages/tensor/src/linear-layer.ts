@@ -95,7 +95,12 @@ abstract class WeightedLayer<Name extends string> extends Module {
         const tasks = flowing.map(({ weight, grad, n }, index) => {
           // The row-wise form is let go as soon as it was multiplied.
           const [dy] = tape.scoped(() => {
-            const { rowwise, columnwise } = recipe.gradient(tape, grad, groups);
+            const { rowwise, columnwise } = recipe.gradient(
+              tape,
+              grad,
+              spec.gradientPowerOfTwo ?? false,
+              groups,
+            );
             products.inputGradient(dx, rowwise, recipe.weight(pools, weight), n, index > 0);
             return [columnwise];
           });

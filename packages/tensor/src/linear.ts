@@ -12,6 +12,8 @@ export interface LinearSpec<Name extends string = string> {
   outs: Readonly<Record<Name, number>>;
   /** Quantised inputs get powers of two as scales (V3: after attention and at dispatch, §3.3.3). */
   powerOfTwo?: boolean;
+  /** So do quantised gradients of the outputs (V3: what the experts' down-projections get back, §3.3.3). */
+  gradientPowerOfTwo?: boolean;
 }
 
 /** What an expert-wise linear layer is made of. */
@@ -80,6 +82,7 @@ export interface LinearRecipe {
   gradient(
     tape: Tape,
     grad: Tensor,
+    powerOfTwo: boolean,
     groups?: RowGroups,
   ): {
     /** Summed over columns. */

@@ -3,7 +3,7 @@
 // step that repeats the same calls lands on the same addresses and, once warm, never asks the backend for memory.
 import type { Kernels, Storage } from '@baleen/kernels';
 
-import { internalError } from './errors';
+import { internalError, orderError } from './errors';
 
 const alignment = 64;
 /** Smallest buffer a region asks for; a larger block gets a buffer of its own size. */
@@ -109,6 +109,11 @@ export class Region implements RegionCounters {
   liveBytes = 0;
   peakBytes = 0;
   reservedBytes = 0;
+  /**
+   * Who uses the memory without having taken it, if anyone: calls made again from a recording write where blocks lay when
+   * it was made. Nobody can take a block meanwhile.
+   */
+  occupant: string | null = null;
   private readonly list: Buffer[] = [];
 
   /**
@@ -137,8 +142,14 @@ export class Region implements RegionCounters {
    * Takes a block. Its contents are whatever was there before.
    * @param bytes - size
    * @returns a block with one holder
+   * @throws ERR_BALEEN_TENSOR_ORDER while the memory has an {@link occupant}
    */
   allocate(bytes: number): Block {
+    if (this.occupant !== null)
+      throw orderError(
+        `the memory of ${this.name} is in use by ${this.occupant}`,
+        'take memory of another region, or wait until that has ended',
+      );
     const rounded = roundUp(bytes);
     for (const buffer of this.list) {
       const index = buffer.free.findIndex((range) => range.bytes >= rounded);
