@@ -1,8 +1,12 @@
 // `baleen bench step`: a training step against the bound that this machine's peaks set.
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+
 import { describeKernels, setThreads } from '@baleen/kernels';
-import { benchStep, writeWhole } from '@baleen/trainer';
+import { benchStep, type ChromeTrace, writeWhole } from '@baleen/trainer';
 import type { Command } from 'commander';
 
+import { usageError } from './errors';
 import { addConfigFlags } from './flags';
 import { block, duration, table, whole } from './format';
 import type { Formatter, Voice } from './io';
@@ -56,16 +60,18 @@ async function measure(
   voice: Voice,
 ): Promise<void> {
   const { config, preset, name } = settings;
+  if (profile !== undefined) checkPlace(profile);
   const { threads } = config;
   setThreads(threads);
   voice.say(`Timing steps of ${preset ?? name} in ${config.precision} on made-up tokens …`);
   const progress = await openProgress(voice);
   let result;
+  let trace: ChromeTrace | null = null;
   try {
     result = await benchStep(config, {
       onProgress: paced(progress, 'timing'),
-      onProfile: (trace) => {
-        if (profile !== undefined) writeWhole(profile, JSON.stringify(trace));
+      onProfile: (made) => {
+        trace = made;
       },
       ...(steps === undefined ? {} : { steps }),
       ...(preset === null ? {} : { preset }),
@@ -73,6 +79,7 @@ async function measure(
   } finally {
     progress.stop();
   }
+  if (profile !== undefined) writeTrace(profile, trace);
   voice.result(result);
   if (voice.json) return;
   const { bold, cyan, dim } = voice.out;
@@ -104,6 +111,36 @@ async function measure(
     ...breakdown(result.breakdown, median, cyan, dim),
     '',
   );
+}
+
+/** Refuses a place for a file before the work that fills it. */
+function checkPlace(path: string): void {
+  const folder = dirname(path);
+  const isFolder = (place: string): boolean => existsSync(place) && statSync(place).isDirectory();
+  let fault = '';
+  if (!isFolder(folder)) fault = 'lies in a folder that does not exist';
+  else if (isFolder(path)) fault = 'is a folder';
+  else
+    try {
+      accessSync(folder, constants.W_OK);
+    } catch {
+      fault = 'lies in a folder where you may not write';
+    }
+  if (fault === '') return;
+  throw usageError('PROFILE', `--profile (${path}) ${fault}`, 'choose another file', '--profile');
+}
+
+function writeTrace(path: string, trace: ChromeTrace | null): void {
+  try {
+    writeWhole(path, JSON.stringify(trace));
+  } catch (error) {
+    throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
+      code: 'ERR_BALEEN_BENCH_PROFILE',
+      path: '--profile',
+      hint: 'choose a file where there is room and you may write',
+      cause: error,
+    });
+  }
 }
 
 /** Kernels as bars of their share of a step, the small ones together. */

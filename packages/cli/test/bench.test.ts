@@ -61,14 +61,26 @@ test('bench step --profile writes a trace: phases, kernels inside them, gaps bet
   expect(readdirSync(folder)).not.toContain('trace.json.tmp');
 });
 
-test('bench step says where a trace cannot go', async () => {
+test('bench step says at once where a trace cannot go', async () => {
   const folder = temporaryFolder();
   const { code, stderr } = await cli(
     ...['bench', 'step', '--config', smallFile(folder), '--steps', '3'],
     ...['--profile', join(folder, 'missing', 'trace.json')],
   );
-  expect(code).toBe(1);
-  expect(stderr).toContain('missing/trace.json');
+  expect(code).toBe(2);
+  expect(stderr).toMatch(
+    /--profile \(.*missing.trace\.json\) lies in a folder that does not exist/,
+  );
+  expect(stderr).not.toContain('Timing');
+});
+
+test('bench step refuses a folder as a trace', async () => {
+  const folder = temporaryFolder();
+  const { code, value } = await json(
+    ...['bench', 'step', '--config', smallFile(folder), '--profile', folder],
+  );
+  expect(code).toBe(2);
+  expect(value).toMatchObject({ error: { code: 'ERR_BALEEN_USAGE_PROFILE', path: '--profile' } });
 });
 
 test('bench kernels on the reference says that only native kernels are measured', async () => {

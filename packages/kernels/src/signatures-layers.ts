@@ -38,8 +38,11 @@ const attentionSizes = (s: Sizes): Record<'q' | 'k' | 'v' | 'out' | 'lse', numbe
     lse: queryRows * heads,
   };
 };
-const attentionFault = (s: Sizes): string | false =>
-  n(s.keys) < n(s.queries) && `keys (${n(s.keys)}) are fewer than queries (${n(s.queries)})`;
+const attentionFault = (s: Sizes): string | false => {
+  if (n(s.keys) < n(s.queries))
+    return `keys (${n(s.keys)}) are fewer than queries (${n(s.queries)})`;
+  return !(n(s.scale) > 0) && `scale (${n(s.scale)}) is not above 0`;
+};
 /** Pairs of query and key that see each other: Σᵢ (keys − queries + i + 1). */
 const attentionPairs = (s: Sizes): number =>
   n(s.batch) * n(s.heads) * n(s.queries) * (n(s.keys) - (n(s.queries) - 1) / 2);

@@ -176,6 +176,21 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /attention: keys \(1\) are fewer than queries \(2\)/,
   ],
   [
+    'scores multiplied by nothing',
+    (x) => {
+      x.attention(f(1), f(1), f(1), f(1), f(1), {
+        batch: 1,
+        queries: 1,
+        keys: 1,
+        heads: 1,
+        queryWidth: 1,
+        valueWidth: 1,
+        scale: 0,
+      });
+    },
+    /attention: scale \(0\) is not above 0/,
+  ],
+  [
     'k above the experts kept',
     (x) => {
       x.topK(i(3), f(8), null, { tokens: 1, experts: 8, k: 3, groups: 4, groupsKept: 1 });

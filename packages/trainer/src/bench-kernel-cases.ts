@@ -41,21 +41,20 @@ const linears: readonly (readonly [number, number])[] = [
 ];
 
 /**
- * The cases, small ones for a first look or all of them.
+ * The cases.
+ * @param scale - rows of the streaming kernels, 1 for 64 MiB of FP32
  * @returns what to measure
  */
-export function kernelCases(): KernelCase[] {
+export function kernelCases(scale = 1): KernelCase[] {
   return [
-    ...[1024].flatMap((n) => [
-      square('gemm-fp32', n),
-      square('gemm-bf16', n),
-      square('gemm-fp8', n),
-    ]),
+    square('gemm-fp32', 1024),
+    square('gemm-bf16', 1024),
+    square('gemm-fp8', 1024),
     ...linears.flatMap(([inWidth, outWidth]) => linear(inWidth, outWidth)),
     ...grouped(16, 8192, 256, 128),
     ...attention(8, 256, 8, 64, 32),
     ...attention(1, 4096, 8, 64, 32),
-    ...memoryBound(),
+    ...memoryBound(Math.max(1, Math.round(16384 * scale))),
   ];
 }
 
@@ -83,7 +82,10 @@ function square(kernel: 'gemm-fp32' | 'gemm-bf16' | 'gemm-fp8', n: number): Kern
   };
 }
 
-/** The three products of an FP8 linear layer with the quantisation of what each meets anew: [R, in, out]. */
+/**
+ * The three products of an FP8 linear layer, each with the quantisation it would need alone: [R, in, out]. In training
+ * one reading of the gradient (`quantize-both`) serves the second and the third.
+ */
 function linear(inWidth: number, outWidth: number): KernelCase[] {
   const shared = {
     shape: [rows, inWidth, outWidth],
@@ -288,9 +290,9 @@ function attention(
   ];
 }
 
-/** Kernels that stream 64 MiB of FP32: [rows, cols] (parameters for AdamW). */
-function memoryBound(): KernelCase[] {
-  const [r, c] = [16384, 1024];
+/** Kernels that stream a matrix of FP32 of r rows: [rows, cols] (parameters for AdamW). */
+function memoryBound(r: number): KernelCase[] {
+  const c = 1024;
   const count = r * c;
   const streamed = (
     kernel: string,
@@ -331,6 +333,15 @@ function memoryBound(): KernelCase[] {
     quantizer('1x128', 1, block),
     quantizer('128x1', block, 1),
     quantizer('128x128', block, block),
+    // A gradient read once, and its codes both ways.
+    streamed('quantize-both', 6, (kernels) => {
+      const make = new Operands(kernels);
+      const x = make.f32(r, c);
+      const [rowwise, columnwise] = [make.scaled([r, c], 1, block), make.scaled([r, c], block, 1)];
+      return () => {
+        kernels.quantizeBoth(rowwise, columnwise, x, { rows: r, cols: c });
+      };
+    }),
     // FP32 parameter and BF16 moments read and written, the gradient read: 20 bytes a parameter.
     streamed(
       'adamw',

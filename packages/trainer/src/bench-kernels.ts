@@ -15,7 +15,7 @@ export interface ThreadPeaks extends Peaks {
 export interface KernelResult {
   /** Which kernel; those of several calls are named for what they make up. */
   kernel: string;
-  /** Sizes: [m, n, k] of a product; see `docs/performance.md` for the others. */
+  /** Sizes: [m, n, k] of a product; `docs/performance.md` has the others. */
   shape: number[];
   /** Threads it ran on. */
   threads: number;

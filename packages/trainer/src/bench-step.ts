@@ -1,5 +1,11 @@
 // Measures training steps on made-up tokens: how fast, how close to what the machine could do, and where the time goes.
-import { type Kernels, loadKernels, measurePeaks, profileKernels } from '@baleen/kernels';
+import {
+  type KernelSpan,
+  type Kernels,
+  loadKernels,
+  measurePeaks,
+  profileKernels,
+} from '@baleen/kernels';
 import { Decoder } from '@baleen/model';
 import { initialize, mulberry32 } from '@baleen/tensor';
 
@@ -74,12 +80,16 @@ export async function benchStep(
   const times = await measure(kernels, config, steps, told);
   const profile = profileKernels(kernels);
   const phases: Span[] = [];
-  await measure(profile.kernels, config, parts + 2, told, (step) => {
-    if (step < 2) return null;
-    if (step === 2) profile.start();
-    return phases;
-  });
-  const spans = profile.stop();
+  let spans: KernelSpan[];
+  try {
+    await measure(profile.kernels, config, parts + 2, told, (step) => {
+      if (step < 2) return null;
+      if (step === 2) profile.start();
+      return phases;
+    });
+  } finally {
+    spans = profile.stop();
+  }
   const breakdown = new Map<string, number>();
   for (const { kernel, begin, end } of spans)
     breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + (end - begin) / parts);

@@ -242,9 +242,14 @@ export class TrainingStep {
       ...chain.phases.map(({ name }) => `${name} backward`).reverse(),
     ];
     if (recorded) {
-      for (const [p, piece] of recorded.entries()) {
-        piece.replay();
-        yield names[p];
+      this.region.occupant = 'a micro-batch made from its recording';
+      try {
+        for (const [p, piece] of recorded.entries()) {
+          piece.replay();
+          yield names[p];
+        }
+      } finally {
+        this.region.occupant = null;
       }
       return;
     }
@@ -257,6 +262,7 @@ export class TrainingStep {
       else body();
     };
     const run = new Run(this.region);
+    let finished = false;
     try {
       for (const [p, phase] of chain.phases.entries()) {
         piece(() => {
@@ -273,9 +279,10 @@ export class TrainingStep {
         yield names[chain.phases.length + p];
       }
       run.finish();
-    } catch (error) {
-      run.abandon();
-      throw error;
+      finished = true;
+    } finally {
+      // A phase failed, or the caller left in the middle.
+      if (!finished) run.abandon();
     }
     if (kernels.record) chain.recordings[which] = recordings;
   }

@@ -60,8 +60,8 @@ describe.skipIf(native === null)('measured', () => {
   });
 
   test('every case runs', () => {
-    for (const one of kernelCases()) {
-      if (one.of === 'copy' || one.shape.includes(4096)) continue; // large ones: `baleen bench kernels`
+    for (const one of kernelCases(0.01)) {
+      if (one.shape.includes(4096)) continue; // the same kernels as at 256, for seconds
       const run = one.prepare(native);
       expect(run, one.kernel).not.toThrow();
     }

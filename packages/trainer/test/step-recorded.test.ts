@@ -12,10 +12,8 @@ const native = nativeKernels();
 const folder = temporaryFolder();
 const [sequence, sequences, vocabulary] = [16, 4, 40];
 
-/** Six steps in FP8, other tokens each time, an evaluation in between and a batch that grows. */
-async function train(
-  kernels: Kernels,
-): Promise<{ reports: StepReport[]; weights: Float32Array[] }> {
+/** A small model in FP8 with its step, and what fills the step with tokens. */
+function smallStep(kernels: Kernels) {
   const config = smallRun(folder);
   const model = new Decoder(
     kernels,
@@ -28,12 +26,10 @@ async function train(
     optimizer: config.optimizer,
     balanceFactor: 0.01,
   });
-  const reports: StepReport[] = [];
-  for (let index = 0; index < 6; index += 1) {
-    const used = index < 3 ? 2 : sequences;
+  const load = (seed = 0, used = 2): void => {
     const stream = Int32Array.from(
       { length: sequence * used + 1 },
-      (_, i) => (i * 7 + ((i * i) % 11) + index * 13) % vocabulary,
+      (_, i) => (i * 7 + ((i * i) % 11) + seed * 13) % vocabulary,
     );
     const documents = new Int32Array(sequence * used);
     step.load(
@@ -44,6 +40,19 @@ async function train(
       },
       0.3,
     );
+  };
+  return { model, step, load };
+}
+
+/** Six steps in FP8, other tokens each time, an evaluation in between and a batch that grows. */
+async function train(
+  kernels: Kernels,
+): Promise<{ reports: StepReport[]; weights: Float32Array[] }> {
+  const { model, step, load } = smallStep(kernels);
+  const reports: StepReport[] = [];
+  for (let index = 0; index < 6; index += 1) {
+    const used = index < 3 ? 2 : sequences;
+    load(index, used);
     const plan = {
       sequences: used,
       learningRate: 1e-3 / (index + 1),
@@ -72,6 +81,25 @@ function evaluate(model: Decoder, region: Region): void {
 }
 
 describe.skipIf(native === null)('steps from recordings', () => {
+  test('may be left in the middle, recorded or recording: no memory stays taken, and none can be taken meanwhile', () => {
+    const { step, load } = smallStep(native as Kernels);
+    const plan = { sequences: 2, learningRate: 1e-3, biasSpeed: 0, mtpWeight: 0.3 };
+    for (const turn of ['recording', 'recorded']) {
+      load();
+      let pieces = 0;
+      for (const name of step.pieces(plan)) {
+        expect(name).toMatch(/ forward$/);
+        if (turn === 'recorded')
+          expect(() => step.region.allocate(64)).toThrow(/is in use by a micro-batch/);
+        pieces += 1;
+        if (pieces === 3) break;
+      }
+      expect(step.region.liveBytes, turn).toBe(0);
+      step.region.allocate(64).release();
+      step.run(plan); // makes the recording, the first time
+    }
+  });
+
   test('equal those that run the program every time', async () => {
     const recorded = await train(native as Kernels);
     const programmed = await train(

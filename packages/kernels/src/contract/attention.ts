@@ -16,7 +16,7 @@ export interface AttentionSizes {
   queryWidth: number;
   /** Width of values and output. */
   valueWidth: number;
-  /** Factor on the scores before the softmax. */
+  /** Factor on the scores before the softmax, above 0. */
   scale: number;
 }
 
