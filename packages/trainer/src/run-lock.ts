@@ -3,14 +3,19 @@
 // A process that was killed leaves the file behind. Its number alone would not tell, for numbers are given again: when
 // the process began is kept beside it, where the system says so (/proc). No time limit: a kernel may block this process
 // for longer than any that is sensible.
-import { createHash } from 'node:crypto';
+//
+// The file comes into being with its contents, as a second name of one that was written aside: no reader finds half of
+// it. So one that names nobody is never taken for a lock that was left.
+import { createHash, randomUUID } from 'node:crypto';
 import {
+  linkSync,
+  lstatSync,
   mkdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmdirSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
@@ -37,28 +42,33 @@ export interface LockHolder {
   started: string | null;
   /** Machine. */
   host: string;
+  /** Where its number counts: the namespace of process numbers, a container's say; null where the system has none. */
+  pidNamespace: string | null;
   /** When it took the lock. */
   since: string;
 }
 
-/** Seconds after which a file that names nobody was left by a process that ended while it wrote it. */
-const longestWrite = 10;
-
 /**
  * A process as a lock names it.
- * @param pid - of this machine
+ * @param pid - of this machine and namespace
  * @returns what the lock's file holds
  */
 export function holderOf(pid: number): LockHolder {
   const started = processOf(pid)?.started ?? null;
-  return { pid, started, host: hostname(), since: new Date().toISOString() };
+  return {
+    pid,
+    started,
+    host: hostname(),
+    pidNamespace: ownNamespace(),
+    since: new Date().toISOString(),
+  };
 }
 
 /**
  * Locks a run's folder for this process, and makes it where it is absent.
  * @param run - the folder
  * @returns takes the lock away again, and the folders that were made for it if they are empty; may be called twice
- * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` where a process trains there, this one included;
+ * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` where a process trains there, this one included, and where nobody can tell;
  * `ERR_BALEEN_USAGE_RUN_EXISTS` where a file lies there
  */
 export function lockRun(run: string): () => void {
@@ -73,7 +83,7 @@ export function lockRun(run: string): () => void {
   }
   const release = (): void => {
     process.off('exit', release);
-    if (textOf(path) === text) rmSync(path, { force: true });
+    if (textOf(path, run) === text) rmSync(path, { force: true });
     removeEmpty(run, first);
   };
   process.on('exit', release);
@@ -83,12 +93,12 @@ export function lockRun(run: string): () => void {
 /**
  * Refuses a run's folder in which a process trains. What a process left that no longer runs is no obstacle.
  * @param run - the folder; it need not exist
- * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` with the process and the folder
+ * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` with the folder, and the process where it is known
  */
 export function checkRunLock(run: string): void {
   const path = join(run, lockName);
-  const text = textOf(path);
-  if (text !== null && !isLeft(path, text)) throw locked(run, path, text);
+  const text = textOf(path, run);
+  if (text !== null && !isLeft(text)) throw locked(run, path, text);
 }
 
 /**
@@ -97,12 +107,12 @@ export function checkRunLock(run: string): void {
  */
 function take(path: string, text: string, run: string): void {
   while (!create(path, text)) {
-    const left = textOf(path);
+    const left = textOf(path, run);
     if (left === null) continue;
-    if (!isLeft(path, left)) throw locked(run, path, left);
+    if (!isLeft(left)) throw locked(run, path, left);
     const successor = `${path}.${createHash('sha256').update(left).digest('hex').slice(0, 16)}`;
     take(successor, text, run);
-    if (textOf(path) === left && isLeft(path, left)) {
+    if (textOf(path, run) === left && isLeft(left)) {
       renameSync(successor, path);
       return;
     }
@@ -112,15 +122,30 @@ function take(path: string, text: string, run: string): void {
 
 function locked(run: string, path: string, text: string): Error {
   const holder = parse(text);
-  const elsewhere = holder !== null && holder.host !== hostname();
-  const who = holder === null ? 'another process' : `process ${holder.pid}`;
-  const where = elsewhere ? ` on ${holder.host}` : '';
-  const since = holder === null ? '' : ` since ${holder.since}`;
-  return Object.assign(new Error(`${run} is being trained by ${who}${where}${since}`), {
+  if (!holder) return unknown(run, path, 'does not say by which process');
+  const elsewhere = !isNear(holder);
+  const where =
+    holder.host !== hostname()
+      ? ` on ${holder.host}`
+      : elsewhere
+        ? ` in another container of ${holder.host}`
+        : '';
+  const who = `process ${holder.pid}${where} since ${holder.since}`;
+  return Object.assign(new Error(`${run} is being trained by ${who}`), {
     code: 'ERR_BALEEN_USAGE_RUN_LOCKED',
     path: run,
-    ...(holder ? { pid: holder.pid } : {}),
+    pid: holder.pid,
     hint: `wait for it or stop it, or train into another folder with --out; if nothing trains there${elsewhere ? ' any more' : ''}, remove ${path}`,
+  });
+}
+
+/** A folder with a lock that names no process. */
+function unknown(run: string, path: string, why: string, cause?: unknown): Error {
+  return Object.assign(new Error(`${run} is locked, but ${path} ${why}`), {
+    code: 'ERR_BALEEN_USAGE_RUN_LOCKED',
+    path: run,
+    hint: `if nothing trains there, remove ${path}; or train into another folder with --out`,
+    ...(cause === undefined ? {} : { cause }),
   });
 }
 
@@ -138,8 +163,25 @@ function makeFolder(run: string): string | undefined {
   }
 }
 
-/** Creates the file with its text; false where it exists. */
+/** Creates the file with all of its text; false where it exists. */
 function create(path: string, text: string): boolean {
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    // On disk before it has its name: after a power cut too the lock is complete or absent.
+    writeFileSync(aside, text, { flag: 'wx', flush: true });
+    linkSync(aside, path);
+    return true;
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall !== 'link') throw diskError(error, path);
+    return code !== 'EEXIST' && createInPlace(path, text);
+  } finally {
+    rmSync(aside, { force: true });
+  }
+}
+
+/** The same where files have one name each: whoever is killed before the text is written leaves a file without. */
+function createInPlace(path: string, text: string): boolean {
   try {
     writeFileSync(path, text, { flag: 'wx' });
     return true;
@@ -160,12 +202,19 @@ function removeEmpty(folder: string, first: string | undefined): void {
   }
 }
 
-function textOf(path: string): string | null {
+/** What a lock's file holds; null where there is none. */
+function textOf(path: string, run: string): string | null {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
-    throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOTDIR') return null;
+    if (code === 'EISDIR') throw unknown(run, path, 'is a folder', error);
+    if (code !== 'ENOENT') throw unknown(run, path, `cannot be read (${code})`, error);
+    // A link to nowhere has a name that nobody can take, and no contents: waiting for either would never end.
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
+      throw unknown(run, path, 'is a link to a file that does not exist', error);
+    return null;
   }
 }
 
@@ -181,16 +230,28 @@ function parse(text: string): LockHolder | null {
 }
 
 /** Whether a lock was left by a process that no longer runs. */
-function isLeft(path: string, text: string): boolean {
+function isLeft(text: string): boolean {
   const holder = parse(text);
-  if (holder) return !mayRun(holder);
-  const written = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
-  return written !== undefined && Date.now() - written > longestWrite * 1000;
+  return holder !== null && !mayRun(holder);
 }
 
-/** Whether a holder may still be running; of another machine nobody here can tell. */
-function mayRun({ pid, started, host }: LockHolder): boolean {
-  if (host !== hostname()) return true;
+/** Whether a holder's number is one of this process's world: of another machine or container nobody here can tell. */
+function isNear({ host, pidNamespace }: LockHolder): boolean {
+  return host === hostname() && pidNamespace === ownNamespace();
+}
+
+function ownNamespace(): string | null {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return null;
+  }
+}
+
+/** Whether a holder may still be running. */
+function mayRun(holder: LockHolder): boolean {
+  if (!isNear(holder)) return true;
+  const { pid, started } = holder;
   try {
     process.kill(pid, 0);
   } catch (error) {

@@ -5,13 +5,15 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  utimesSync,
+  rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 import { referenceKernels } from '@baleen/kernels';
+import { build } from 'esbuild';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { checkRunLock, openRun, train } from '../src/index';
@@ -23,12 +25,33 @@ const lockName = 'train.lock';
 
 /** Called once, after the next file was read. */
 const afterRead = vi.hoisted(() => ({ next: null as (() => void) | null }));
+/** What the file system answers instead: to reading a lock, to giving a file a second name. */
+const answers = vi.hoisted(() => ({
+  read: null as string | null,
+  link: null as string | null,
+}));
+
+/** Has the file system answer so until the test ends. */
+function answering(given: Partial<typeof answers>): void {
+  Object.assign(answers, given);
+  onTestFinished(() => {
+    Object.assign(answers, { read: null, link: null });
+  });
+}
 
 vi.mock('node:fs', async (original) => {
   const fs = await original<typeof import('node:fs')>();
+  const failing = (syscall: string, code: string): Error =>
+    Object.assign(new Error(`${code}: ${syscall}`), { code, syscall });
   return {
     ...fs,
+    linkSync: (...args: Parameters<typeof fs.linkSync>) => {
+      if (answers.link !== null) throw failing('link', answers.link);
+      fs.linkSync(...args);
+    },
     readFileSync: (...args: Parameters<typeof fs.readFileSync>) => {
+      if (answers.read !== null && String(args[0]).endsWith('train.lock'))
+        throw failing('open', answers.read);
       const text = fs.readFileSync(...args);
       const { next } = afterRead;
       afterRead.next = null;
@@ -126,6 +149,22 @@ describe('a run’s folder', () => {
     },
   );
 
+  test.skipIf(!existsSync('/proc/self/ns/pid'))(
+    'locked in another container stays so, whatever runs here under that number',
+    async () => {
+      const { pid, kill } = idle();
+      const holder = { ...holderOf(pid), pidNamespace: 'pid:[1]' };
+      await kill();
+      const run = lockedBy(holder);
+      const error = refusal(run);
+      expect(error).toMatchObject({ code: 'ERR_BALEEN_USAGE_RUN_LOCKED', path: run, pid });
+      expect(error.message).toContain(`process ${pid} in another container of ${hostname()}`);
+      expect(error.hint).toContain('any more');
+      expect(holderOf(pid).pidNamespace).toMatch(/^pid:\[\d+\]$/);
+      lockRun(lockedBy(holderOf(pid)))();
+    },
+  );
+
   test('left locked goes to one of two that find it so at once', () => {
     const run = lockedBy({ ...holderOf(process.pid), pid: 999_999_999 });
     let unlock = (): void => undefined;
@@ -146,17 +185,113 @@ describe('a run’s folder', () => {
     expect(error.hint).toContain(`remove ${join(run, lockName)}`);
   });
 
-  test('whose lock is only half written is free when nobody has gone on writing', () => {
+  test('whose lock names nobody stays locked, and the error says which file to remove', () => {
     const run = join(temporaryFolder(), 'run');
     mkdirSync(run);
     const path = join(run, lockName);
     for (const text of ['', '{"pid":12', '7', '{}']) {
       writeFileSync(path, text);
-      expect(refusal(run).message).toContain('another process');
-      const past = Date.now() / 1000 - 60;
-      utimesSync(path, past, past);
-      lockRun(run)();
-      expect(readdirSync(run)).toEqual([]);
+      const error = refusal(run);
+      expect(error).toMatchObject({ code: 'ERR_BALEEN_USAGE_RUN_LOCKED', path: run });
+      expect(error.message).toBe(`${run} is locked, but ${path} does not say by which process`);
+      expect(error.hint).toContain(`remove ${path}`);
+      expect(readdirSync(run)).toEqual([lockName]);
+    }
+  });
+
+  test('whose lock cannot be read is refused at once, with the file and what to do', () => {
+    const run = join(temporaryFolder(), 'run');
+    const path = join(run, lockName);
+    const refused = (why: string): void => {
+      const expected = { code: 'ERR_BALEEN_USAGE_RUN_LOCKED', path: run };
+      const error = refusal(run);
+      expect(error).toMatchObject(expected);
+      expect(error.message).toBe(`${run} is locked, but ${path} ${why}`);
+      expect(error.hint).toContain(`remove ${path}`);
+      expect(() => {
+        checkRunLock(run);
+      }).toThrow(expect.objectContaining({ ...expected, message: error.message }));
+      expect(readdirSync(run)).toEqual([lockName]);
+    };
+    mkdirSync(path, { recursive: true });
+    refused('is a folder');
+    rmSync(path, { recursive: true });
+    writeFileSync(path, '');
+    for (const code of ['EACCES', 'EIO']) {
+      answering({ read: code });
+      refused(`cannot be read (${code})`);
+    }
+    answering({ read: null });
+    rmSync(path);
+    symlinkSync(join(run, 'nowhere'), path);
+    refused('is a link to a file that does not exist');
+  });
+
+  test('is locked where files have one name each, too', async () => {
+    const { pid, kill } = idle();
+    for (const code of ['EPERM', 'ENOTSUP', 'ENOSYS']) {
+      answering({ link: code });
+      const run = join(temporaryFolder(), 'run');
+      const unlock = lockRun(run);
+      expect(readdirSync(run)).toEqual([lockName]);
+      expect(refusal(run)).toMatchObject({ pid: process.pid });
+      unlock();
+    }
+    const run = lockedBy(holderOf(pid));
+    await kill();
+    const unlock = lockRun(run);
+    expect(refusal(run)).toMatchObject({ pid: process.pid });
+    unlock();
+    expect(readdirSync(run)).toEqual([]);
+  });
+
+  test('goes to one of many processes that want it at once, locked before or not', async () => {
+    const folder = temporaryFolder();
+    const script = join(folder, 'take.mjs');
+    await build({
+      stdin: {
+        contents: `import { lockRun } from './run-lock';
+          const [run, from] = process.argv.slice(2);
+          while (Date.now() < Number(from));
+          try { lockRun(run); process.stdout.write('taken\\n'); setTimeout(() => {}, 60000); }
+          catch (error) { process.stdout.write(error.code + '\\n'); }`,
+        resolveDir: join(import.meta.dirname, '../src'),
+      },
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      conditions: ['@baleen/source'],
+      external: ['*.node'],
+      outfile: script,
+    });
+    const dead = { ...holderOf(process.pid), pid: 999_999_999 };
+    for (const run of [join(folder, 'new'), lockedBy(dead)]) {
+      const from = Date.now() + 1500;
+      const children = Array.from({ length: 12 }, () =>
+        spawn(process.execPath, [script, run, String(from)]),
+      );
+      onTestFinished(() => {
+        for (const child of children) child.kill('SIGKILL');
+      });
+      const answered = await Promise.all(
+        children.map(
+          (child) =>
+            new Promise<string>((resolve, reject) => {
+              child.stdout.once('data', (data: Buffer) => {
+                resolve(data.toString().trim());
+              });
+              child.once('error', reject);
+              child.once('close', (code) => {
+                reject(new Error(`ended without a word: ${code}`));
+              });
+            }),
+        ),
+      );
+      expect(answered.sort()).toEqual([
+        ...new Array<string>(11).fill('ERR_BALEEN_USAGE_RUN_LOCKED'),
+        'taken',
+      ]);
+      expect(readdirSync(run)).toEqual([lockName]);
     }
   });
 
