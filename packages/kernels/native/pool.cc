@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -25,10 +27,11 @@ namespace {
 constexpr uint64_t closedBit = 1ull << 31;
 constexpr uint64_t joinedMask = closedBit - 1;
 constexpr int spins = 4000;
-/** As many as `setThreads` of src/load.ts lets through. */
+/** As many as `setThreads` of src/native/index.ts lets through. */
 constexpr int maxThreads = 256;
 
 thread_local bool inside = false;
+std::atomic<int> threadCount{1};
 
 struct Pool {
   alignas(64) std::atomic<uint64_t> word{closedBit};
@@ -39,18 +42,30 @@ struct Pool {
     long end = 0;
   };
   Share shares[maxThreads];
-  int count = 1;
   void (*work)(void*, long) = nullptr;
   void* context = nullptr;
+  /** Whether a task of this call threw; if so tasks not yet begun are skipped, and what the first one threw. */
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure;
   std::atomic<bool> stop{false};
   std::vector<std::thread> workers;
   std::mutex busy;
 
+  void attempt(long task) noexcept {
+    if (failed.load(std::memory_order_relaxed)) return;
+    try {
+      work(context, task);
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
+  }
+
   /** Runs the thread's own share, then what others have left. */
   void drain(int thread) {
+    const int count = threads();
     for (int i = 0; i < count; i += 1) {
       Share& share = shares[(thread + i) % count];
-      for (long task = share.next.fetch_add(1); task < share.end; task = share.next.fetch_add(1)) work(context, task);
+      for (long task = share.next.fetch_add(1); task < share.end; task = share.next.fetch_add(1)) attempt(task);
     }
   }
 
@@ -84,6 +99,8 @@ struct Pool {
   void run(long tasks, void (*f)(void*, long), void* c) {
     work = f;
     context = c;
+    failed.store(false);
+    const int count = threads();
     for (int i = 0; i < count; i += 1) {
       shares[i].next.store(tasks * i / count);
       shares[i].end = tasks * (i + 1) / count;
@@ -101,19 +118,25 @@ struct Pool {
         std::this_thread::yield();
       }
     }
+    if (failed.load()) std::rethrow_exception(std::exchange(failure, nullptr));
   }
 
-  void resize(int threads) {
+  /** Throws where the system refuses a thread: those that were started then are the pool. */
+  void resize(int size) {
     stop.store(true);
     word.store((((word.load() >> 32) + 1) << 32) | closedBit);
     word.notify_all();
     for (auto& worker : workers) worker.join();
     workers.clear();
+    threadCount.store(1);
     stop.store(false);
     // What a worker has seen is settled here: one that starts late must not take the next resize for a thing of the past.
     const uint64_t seen = word.load() >> 32;
-    count = threads;
-    for (int i = 1; i < count; i += 1) workers.emplace_back([this, i, seen] { loop(i, seen); });
+    workers.reserve(static_cast<size_t>(size - 1));
+    for (int i = 1; i < size; i += 1) {
+      workers.emplace_back([this, i, seen] { loop(i, seen); });
+      threadCount.store(i + 1);
+    }
   }
 };
 
@@ -123,14 +146,14 @@ Pool& pool() {
   return *instance;
 }
 
-std::atomic<int> threadCount{1};
-
 struct Buffer {
   void* data = nullptr;
   size_t bytes = 0;
   ~Buffer() { release(); }
   void release() {
     if (data != nullptr) ::operator delete(data, std::align_val_t(64));
+    data = nullptr;
+    bytes = 0;
   }
 };
 thread_local Buffer buffers[static_cast<int>(Scratch::count)];
@@ -141,30 +164,31 @@ int threads() { return threadCount.load(std::memory_order_relaxed); }
 
 void setThreads(int count) {
   std::lock_guard<std::mutex> lock(pool().busy);
-  if (count == threads()) return;
-  pool().resize(count);
-  threadCount.store(count);
+  if (count != threads()) pool().resize(count);
 }
 
 void parallel(long tasks, void (*work)(void*, long), void* context) {
   if (tasks <= 0) return;
   Pool& p = pool();
-  if (tasks == 1 || inside || threads() == 1 || !p.busy.try_lock()) {
+  std::unique_lock<std::mutex> lock(p.busy, std::defer_lock);
+  if (tasks == 1 || inside || threads() == 1 || !lock.try_lock()) {
     for (long task = 0; task < tasks; task += 1) work(context, task);
     return;
   }
-  inside = true;
+  const struct Inside {
+    Inside() { inside = true; }
+    ~Inside() { inside = false; }
+  } now;
   p.run(tasks, work, context);
-  inside = false;
-  p.busy.unlock();
 }
 
 void* scratch(Scratch which, size_t bytes) {
   Buffer& buffer = buffers[static_cast<int>(which)];
   if (buffer.bytes < bytes) {
     buffer.release();
-    buffer.bytes = (bytes + 4095) / 4096 * 4096;
-    buffer.data = ::operator new(buffer.bytes, std::align_val_t(64));
+    const size_t whole = (bytes + 4095) / 4096 * 4096;
+    buffer.data = ::operator new(whole, std::align_val_t(64));
+    buffer.bytes = whole;
   }
   return buffer.data;
 }

@@ -6,12 +6,13 @@ namespace baleen {
 
 /** Threads in use, the caller's included. */
 int threads();
-/** Resizes the pool. */
+/** Resizes the pool, to fewer threads if the system refuses one: then throws. */
 void setThreads(int count);
 
 /**
  * Calls `work(context, task)` for every task in [0, tasks), in no particular order, and returns when all are done.
- * Which thread runs a task must not change its result. A call from inside a task, or while another thread of
+ * Which thread runs a task must not change its result. What the first task to fail throws is thrown here once no task
+ * runs any more; tasks not begun by then are skipped. A call from inside a task, or while another thread of
  * the process uses the pool, runs on the calling thread alone.
  */
 void parallel(long tasks, void (*work)(void* context, long task), void* context);
