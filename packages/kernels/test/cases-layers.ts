@@ -156,6 +156,8 @@ function attentionCases(): Case[] {
     { batch: 1, queries: 5, keys: 70, heads: 3, queryWidth: 7, valueWidth: 9 },
     { batch: 1, queries: 150, keys: 150, heads: 2, queryWidth: 64, valueWidth: 32 },
     { batch: 0, queries: 4, keys: 4, heads: 2, queryWidth: 8, valueWidth: 8 },
+    // No query, so zeros for the gradients of keys and values.
+    { batch: 2, queries: 0, keys: 5, heads: 3, queryWidth: 7, valueWidth: 9 },
   ];
   for (const shape of shapes)
     for (const low of [false, true])

@@ -365,7 +365,14 @@ void attentionBackward(Args args) {
   in.lse = args.view();
   in.shape = readAttentionShape(args, in.q.dtype);
   const AttentionShape& s = in.shape;
-  if (s.queries == 0 || s.keys == 0) return;
+  if (s.keys == 0) return;
+  if (s.queries == 0) {
+    // No query asks anything of the keys.
+    const size_t rows = static_cast<size_t>(s.batch * s.keys * s.heads);
+    memset(in.dk.f32(), 0, rows * static_cast<size_t>(s.queryWidth) * 4);
+    memset(in.dv.f32(), 0, rows * static_cast<size_t>(s.valueWidth) * 4);
+    return;
+  }
 #if defined(BALEEN_AVX512BF16)
   if (s.low) {
     runAll<true>(in);
