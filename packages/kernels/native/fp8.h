@@ -24,41 +24,39 @@ struct Bf16OfE4m3 {
   alignas(64) uint8_t upper[128];
   alignas(64) uint8_t lower[128];
 };
-constexpr Bf16OfE4m3 bf16OfE4m3 = [] {
+inline constexpr Bf16OfE4m3 bf16OfE4m3 = [] {
+  // Codes below 8 are multiples of 2⁻⁹, subnormal as E4M3 and normal as BF16.
+  constexpr uint16_t small[8] = {0, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60};
   Bf16OfE4m3 table = {};
   for (int code = 0; code < 128; code += 1) {
-    int exponent = code >> 3;
-    int fraction = (code & 7) << 4;
-    // Below 8 a code counts multiples of 2⁻⁹: its highest bit becomes the one that is not written.
-    if (exponent == 0 && fraction != 0) {
-      exponent = 1;
-      while (fraction < 128) {
-        fraction *= 2;
-        exponent -= 1;
-      }
-      fraction -= 128;
-    }
-    const int pattern = code == 0 ? 0 : code == 127 ? 0x7fc0 : (exponent + 120) << 7 | fraction;
+    const int pattern = code == 127 ? 0x7fc0 : code < 8 ? small[code] : (code << 4) + (120 << 7);
     table.upper[code] = static_cast<uint8_t>(pattern >> 8);
     table.lower[code] = static_cast<uint8_t>(pattern);
   }
   return table;
 }();
 
+/** Interleaves the halves of the BF16 patterns of 64 codes, inside lanes of 16 bytes: codes 0 … 7 and 8 … 15 of each. */
+inline void toBf16Patterns(__m512i codes, __m512i& first, __m512i& second) {
+  const auto lookup = [&](const uint8_t* table) {
+    return _mm512_permutex2var_epi8(_mm512_load_si512(table), codes, _mm512_load_si512(table + 64));
+  };
+  // upper | (code & 0x80)
+  const __m512i upper = _mm512_ternarylogic_epi32(lookup(bf16OfE4m3.upper), codes, _mm512_set1_epi8(-128), 0xf8);
+  const __m512i lower = lookup(bf16OfE4m3.lower);
+  first = _mm512_unpacklo_epi8(lower, upper);
+  second = _mm512_unpackhi_epi8(lower, upper);
+}
+
 /** The values of 4 · W codes: their BF16 patterns looked up by halves, 64 at a time. */
 inline void loadE4m3Four(const uint8_t* codes, vf* values) {
   // Every quarter of a register gets four codes of each vector, as unpacking takes them from there.
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const __m512i x = _mm512_permutexvar_epi32(order, _mm512_loadu_si512(codes));
-  const auto lookup = [&](const uint8_t* table) {
-    return _mm512_permutex2var_epi8(_mm512_load_si512(table), x, _mm512_load_si512(table + 64));
-  };
-  const __m512i upper =
-      _mm512_ternarylogic_epi32(lookup(bf16OfE4m3.upper), x, _mm512_set1_epi8(-128), 0xd8);
-  const __m512i lower = lookup(bf16OfE4m3.lower);
+  __m512i even;
+  __m512i odd;
+  toBf16Patterns(x, even, odd);
   const __m512i zero = _mm512_setzero_si512();
-  const __m512i even = _mm512_unpacklo_epi8(lower, upper);
-  const __m512i odd = _mm512_unpackhi_epi8(lower, upper);
   values[0] = asFloat(_mm512_unpacklo_epi16(zero, even));
   values[1] = asFloat(_mm512_unpackhi_epi16(zero, even));
   values[2] = asFloat(_mm512_unpacklo_epi16(zero, odd));

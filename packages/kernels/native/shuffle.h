@@ -1,4 +1,4 @@
-// Moving lanes of a vector: what rotary embedding needs beyond simd.h, for every vector set.
+// Moving lanes of a vector: what rotary embedding and packing need beyond simd.h.
 #pragma once
 #include "simd.h"
 
@@ -12,6 +12,39 @@ inline vf swapPairs(vf x) { return _mm512_permute_ps(x, 0xb1); }
 inline vf loadTwice(const float* p) {
   const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+/** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
+inline void transpose16(const float* in, long inStride, float* out, long outStride) {
+  __m512 r[16];
+  __m512 t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 1) r[i] = _mm512_loadu_ps(in + i * inStride);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 1) {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i += 1) {
+    r[4 * i] = _mm512_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+    r[4 * i + 1] = _mm512_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
+    r[4 * i + 2] = _mm512_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+    r[4 * i + 3] = _mm512_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i += 1) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88);
+    t[4 + i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
+    t[8 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88);
+    t[12 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i += 1) {
+    _mm512_storeu_ps(out + i * outStride, _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88));
+    _mm512_storeu_ps(out + (4 + i) * outStride, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0x88));
+    _mm512_storeu_ps(out + (8 + i) * outStride, _mm512_shuffle_f32x4(t[i], t[8 + i], 0xdd));
+    _mm512_storeu_ps(out + (12 + i) * outStride, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0xdd));
+  }
 }
 #elif defined(BALEEN_AVX2)
 inline vf swapPairs(vf x) { return _mm256_permute_ps(x, 0xb1); }

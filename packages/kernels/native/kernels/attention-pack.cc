@@ -1,44 +1,11 @@
 // Packing for attention (see attention.h): rows of words first, then transposed or interleaved from there.
+#include "../shuffle.h"
 #include "attention.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
 
 namespace {
-
-#if defined(BALEEN_AVX512)
-/** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
-inline void transpose16(const float* in, long inStride, float* out, long outStride) {
-  __m512 r[16];
-  __m512 t[16];
-  // Quarters of four rows meet in one register as they are loaded, which leaves two rounds of shuffles inside quarters.
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; q += 1)
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i += 1) {
-      const float* at = in + i * inStride + 4 * q;
-      __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(at));
-      x = _mm512_insertf32x4(x, _mm_loadu_ps(at + 4 * inStride), 1);
-      x = _mm512_insertf32x4(x, _mm_loadu_ps(at + 8 * inStride), 2);
-      r[4 * q + i] = _mm512_insertf32x4(x, _mm_loadu_ps(at + 12 * inStride), 3);
-    }
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; q += 1) {
-    t[4 * q] = _mm512_unpacklo_ps(r[4 * q], r[4 * q + 1]);
-    t[4 * q + 1] = _mm512_unpackhi_ps(r[4 * q], r[4 * q + 1]);
-    t[4 * q + 2] = _mm512_unpacklo_ps(r[4 * q + 2], r[4 * q + 3]);
-    t[4 * q + 3] = _mm512_unpackhi_ps(r[4 * q + 2], r[4 * q + 3]);
-  }
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; q += 1) {
-    float* to = out + 4 * q * outStride;
-    _mm512_storeu_ps(to, _mm512_shuffle_ps(t[4 * q], t[4 * q + 2], 0x44));
-    _mm512_storeu_ps(to + outStride, _mm512_shuffle_ps(t[4 * q], t[4 * q + 2], 0xee));
-    _mm512_storeu_ps(to + 2 * outStride, _mm512_shuffle_ps(t[4 * q + 1], t[4 * q + 3], 0x44));
-    _mm512_storeu_ps(to + 3 * outStride, _mm512_shuffle_ps(t[4 * q + 1], t[4 * q + 3], 0xee));
-  }
-}
-#endif
 
 #if defined(BALEEN_AVX512BF16)
 /** 32 BF16 values, those that `mask` names, as pairs. */

@@ -1,4 +1,6 @@
 // Packing of operands into panels (see product.h): values become FP32, or pairs of BF16 with the even k above.
+#include "../fp8.h"
+#include "../shuffle.h"
 #include "pairs.h"
 #include "product.h"
 
@@ -29,42 +31,6 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
   return fromE4m3(load8(codes));
 #endif
 }
-
-#if defined(BALEEN_AVX512)
-/** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
-inline void transpose16(const float* in, long inStride, float* out, long outStride) {
-  __m512 r[16];
-  __m512 t[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i += 1) r[i] = _mm512_loadu_ps(in + i * inStride);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i += 1) {
-    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i += 1) {
-    r[4 * i] = _mm512_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
-    r[4 * i + 1] = _mm512_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
-    r[4 * i + 2] = _mm512_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
-    r[4 * i + 3] = _mm512_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i += 1) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88);
-    t[4 + i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
-    t[8 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88);
-    t[12 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i += 1) {
-    _mm512_storeu_ps(out + i * outStride, _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88));
-    _mm512_storeu_ps(out + (4 + i) * outStride, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0x88));
-    _mm512_storeu_ps(out + (8 + i) * outStride, _mm512_shuffle_f32x4(t[i], t[8 + i], 0xdd));
-    _mm512_storeu_ps(out + (12 + i) * outStride, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0xdd));
-  }
-}
-#endif
 
 /** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes. */
 void transposeWords(const float* in, long stride, long width, float* out, long rows) {

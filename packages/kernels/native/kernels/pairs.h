@@ -1,30 +1,13 @@
 // Pairs of BF16 as the dot unit takes them, made from BF16 or E4M3 values: the even k in the upper half of each word (see
 // product.h). E4M3 codes go through tables of their BF16 patterns, 64 codes a look-up.
 #pragma once
+#include "../fp8.h"
 #include "product.h"
 
 #if defined(BALEEN_AVX512BF16)
 
 namespace baleen {
 namespace BALEEN_ISA {
-
-/** The upper and lower bytes of the BF16 patterns of the 128 codes without sign. */
-struct PatternTables {
-  alignas(64) uint8_t upper[128];
-  alignas(64) uint8_t lower[128];
-};
-constexpr PatternTables makePatternTables() {
-  // Codes below 8 are multiples of 2⁻⁹, subnormal as E4M3 and normal as BF16.
-  constexpr uint16_t small[8] = {0, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60};
-  PatternTables tables{};
-  for (int code = 0; code < 128; code += 1) {
-    const int pattern = code == 127 ? 0x7fc0 : code < 8 ? small[code] : (code << 4) + (120 << 7);
-    tables.upper[code] = static_cast<uint8_t>(pattern >> 8);
-    tables.lower[code] = static_cast<uint8_t>(pattern);
-  }
-  return tables;
-}
-inline constexpr PatternTables patternTables = makePatternTables();
 
 /** Which byte of 64 goes where. */
 struct Order {
@@ -54,16 +37,7 @@ inline constexpr Order acrossRows = makeOrder([](int half) { return (half & 1) *
 
 /** 64 codes, put in order, as two vectors of BF16 patterns. */
 inline void decodePairs(__m512i codes, const Order& order, __m512i& first, __m512i& second) {
-  const __m512i y = _mm512_permutexvar_epi8(_mm512_load_si512(order.byte), codes);
-  const auto look = [&](const uint8_t* table) {
-    return _mm512_permutex2var_epi8(_mm512_load_si512(table), y, _mm512_load_si512(table + 64));
-  };
-  // upper | (code & 0x80)
-  const __m512i upper =
-      _mm512_ternarylogic_epi32(look(patternTables.upper), y, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);
-  const __m512i lower = look(patternTables.lower);
-  first = _mm512_unpacklo_epi8(lower, upper);
-  second = _mm512_unpackhi_epi8(lower, upper);
+  toBf16Patterns(_mm512_permutexvar_epi8(_mm512_load_si512(order.byte), codes), first, second);
 }
 
 /** One row of a block: `length` ≤ `depth` values of k as pairs, zeros up to a multiple of 64 values. */

@@ -115,17 +115,5 @@ struct Problem {
 /** Runs products on all threads. */
 void multiply(const Problem* problems, long count);
 
-/** E4M3 codes (in integers) to FP32. */
-inline vf fromE4m3(vi codes) {
-  const vi magnitude = andi(codes, set1i(0x7f));
-  const vi sign = shiftLeft<24>(andi(codes, set1i(0x80)));
-  // Normal codes move into FP32's exponent, whose bias is 120 higher; below 8 they count 2⁻⁹.
-  const vi normal = addi(shiftLeft<20>(magnitude), set1i(120 << 23));
-  const vi small = asInt(mul(toFloat(magnitude), set1(1.0f / 512.0f)));
-  vi bits = selectGreater(magnitude, set1i(7), normal, small);
-  bits = selectGreater(magnitude, set1i(126), set1i(0x7fc00000), bits);
-  return asFloat(ori(bits, sign));
-}
-
 }  // namespace BALEEN_ISA
 }  // namespace baleen
