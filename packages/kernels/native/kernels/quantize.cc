@@ -69,8 +69,8 @@ static Sizes sizesOf(Args& args) {
 /** More than the second-level cache holds: what comes next is fetched while something is encoded. */
 static bool isLarge(const Sizes& s) { return s.stack * s.rows * s.cols > (1 << 18); }
 
-/** Columns of a panel of 128×1 blocks: what is decoded of 128 rows fits the first-level cache. */
-static long panelWidth(const Operand& out, long cols, bool decoded) {
+/** Columns of a panel: a block's, or a tile's where blocks are one column wide. */
+static long panelWidth(const Operand& out, long cols) {
   if (out.blockCols != 1) return out.blockCols;
   return minOf(maxOf(1, cols), tile);
 }
@@ -149,7 +149,7 @@ static void quantizeMatrix(const Operand& out, const float* x, const Operand* co
                            const Sizes& s) {
   if (out.blockRows == 1 && coded == nullptr) return quantizeRows(out, x, s);
   const long scaleCols = ceilDiv(s.cols, out.blockCols);
-  forPanels(out, panelWidth(out, s.cols, coded != nullptr), x, coded, s,
+  forPanels(out, panelWidth(out, s.cols), x, coded, s,
             [&](const Panel& p, long, long block, long c) {
               float* scales = out.scales.f32() + block * scaleCols + c / out.blockCols;
               if (out.blockCols == 1) return quantizeColumns(p, scales, s.powerOfTwo);
