@@ -5,7 +5,9 @@
 // in the end out = o / t and lse = m + ln t.
 //
 // Blocks begin at multiples of keyBlock from key 0 and keys that a row does not see add exact zeros, so a row's result
-// is the same whichever queries come with it.
+// is the same whichever queries come with it. Only finite values make it so: the rows of a strip meet the same keys with
+// p = 0 where they do not see them, and 0 · v of an infinite or NaN v is NaN. Such a v may spoil up to stripRows rows
+// before the first that sees its key; the reference spoils none.
 #include "attention.h"
 #include "kernels.h"
 
