@@ -1,6 +1,6 @@
 // Chooses the kernels for this process: native where the addon loads, the reference elsewhere.
 import type { Kernels } from './kernels';
-import { loadNative, type NativeKernels, type Peaks } from './native';
+import { checkThreads, loadNative, type NativeKernels, type Peaks } from './native';
 import { referenceKernels } from './reference';
 
 /** What `loadKernels` took, and why not the better one. */
@@ -61,10 +61,6 @@ export function loadKernels(): Kernels {
   return (globals[stateKey] ??= choose()).kernels;
 }
 
-/** Cores, up to a number that products of a training step still keep busy. */
-const everyCore = (): number =>
-  Math.min(process.getBuiltinModule('node:os').availableParallelism(), 64);
-
 function choose(): State {
   const forced = environment('BALEEN_KERNELS');
   if (forced !== undefined && forced !== 'reference' && forced !== 'native')
@@ -84,7 +80,7 @@ function choose(): State {
   if (loaded.kernels) {
     const isa = environment('BALEEN_ISA');
     if (isa) loaded.kernels.setIsa(isa);
-    loaded.kernels.setThreads(everyCore());
+    loaded.kernels.setThreads(0);
     return { kernels: loaded.kernels, native: loaded.kernels };
   }
   const { reason } = loaded;
@@ -132,13 +128,8 @@ export function nativeKernels(): NativeKernels | null {
  * @param threads - 1 to 256, or 0 for every core (at most 64)
  */
 export function setThreads(threads: number): void {
-  if (!Number.isInteger(threads) || threads < 0 || threads > 256)
-    throw Object.assign(new Error(`threads (${threads}) is not a whole number from 0 to 256`), {
-      code: 'ERR_BALEEN_CONFIG_THREADS',
-      path: 'threads',
-      hint: 'give the number of cores to use, or 0 for all',
-    });
-  nativeKernels()?.setThreads(threads === 0 ? everyCore() : threads);
+  checkThreads(threads);
+  nativeKernels()?.setThreads(threads);
 }
 
 /**

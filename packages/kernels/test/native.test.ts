@@ -1,6 +1,14 @@
 // Every kernel of the addon against the reference, on every instruction set the machine has: equal to the bit where the
 // contract fixes bits, within a tolerance elsewhere, never writing beside its outputs, and the same for 1, 2 and 3 threads.
-import { kernelNames, nativeKernels, referenceKernels, type ViewArray } from '@baleen/kernels';
+import { availableParallelism } from 'node:os';
+
+import {
+  kernelNames,
+  nativeKernels,
+  referenceKernels,
+  setThreads,
+  type ViewArray,
+} from '@baleen/kernels';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { cases } from './cases';
@@ -22,6 +30,35 @@ describe.skipIf(native === null)('native kernels', () => {
     native.setThreads(threadsBefore);
   });
   const reference = referenceKernels();
+
+  test('pools of 1 to 256 threads, or one of every core', () => {
+    const doors = [
+      (threads: number) => {
+        native.setThreads(threads);
+      },
+      setThreads,
+    ];
+    for (const set of doors) {
+      for (const threads of [-1, 1.5, 257, 400, Number.NaN]) {
+        expect(() => {
+          set(threads);
+        }).toThrow(expect.objectContaining({ code: 'ERR_BALEEN_CONFIG_THREADS', path: 'threads' }));
+        expect(native.threads).toBe(threadsBefore);
+      }
+      set(256);
+      expect(native.threads).toBe(256);
+      set(0);
+      expect(native.threads).toBe(Math.min(availableParallelism(), 64));
+      native.setThreads(threadsBefore);
+    }
+  });
+
+  test('an instruction set that is not there is refused', () => {
+    expect(() => {
+      native.setIsa('sse9');
+    }).toThrow(expect.objectContaining({ code: 'ERR_BALEEN_CONFIG_ISA' }));
+    expect(native.isa).toBe(bestIsa);
+  });
 
   for (const kernel of kernelNames)
     test(`${kernel}: as the reference, on ${native.isas.join(', ')}`, { timeout: 60_000 }, () => {

@@ -49,7 +49,7 @@ export interface NativeKernels extends Kernels {
   readonly isas: readonly string[];
   /** Uses another instruction set from now on. */
   setIsa(name: string): void;
-  /** Resizes the thread pool. */
+  /** Resizes the thread pool: 1 to 256, or 0 for every core (at most 64). */
   setThreads(threads: number): void;
   /** See `measurePeaks`. */
   peaks(): Peaks;
@@ -61,6 +61,23 @@ export interface NativeKernels extends Kernels {
 }
 
 const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
+
+/**
+ * Refuses a number of threads that no pool can have.
+ * @param threads - what must be a whole number from 0 to 256
+ */
+export function checkThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 0 || threads > 256)
+    throw Object.assign(new Error(`threads (${threads}) is not a whole number from 0 to 256`), {
+      code: 'ERR_BALEEN_CONFIG_THREADS',
+      path: 'threads',
+      hint: 'give the number of cores to use, or 0 for all',
+    });
+}
+
+/** Cores, up to a number that products of a training step still keep busy. */
+const everyCore = (): number =>
+  Math.min(process.getBuiltinModule('node:os').availableParallelism(), 64);
 
 /**
  * Loads the addon: the one built in this checkout, else a prebuilt one.
@@ -193,7 +210,11 @@ function bindAddon(addon: Addon): NativeKernels {
           new Error(
             `the instruction set "${name}" is not among this machine's: ${isas.join(', ')}`,
           ),
-          { code: 'ERR_BALEEN_CONFIG_ISA', path: 'BALEEN_ISA', hint: 'choose one of these' },
+          {
+            code: 'ERR_BALEEN_CONFIG_ISA',
+            path: 'BALEEN_ISA',
+            hint: `choose one of these${name === 'avx512bf16' ? '; avx512bf16 also needs AVX512_VBMI' : ''}`,
+          },
         );
       addon.setIsa(name);
       state.isa = name;
@@ -211,7 +232,8 @@ function bindAddon(addon: Addon): NativeKernels {
       });
     },
     setThreads: (threads: number) => {
-      addon.setThreads(threads);
+      checkThreads(threads);
+      addon.setThreads(threads === 0 ? everyCore() : threads);
     },
     peaks: () => {
       const [fp32 = 0, bf16Dot = 0, copy = 0] = addon.peaks();
