@@ -26,7 +26,8 @@ export interface AttentionKernels {
    * Causal attention. q [batch, queries, heads, queryWidth], k [batch, keys, heads, queryWidth],
    * v [batch, keys, heads, valueWidth], out [batch, queries, heads, valueWidth] FP32,
    * lse [batch, heads, queries] FP32 = log Σ exp(scale · q·k). q, k, v are all FP32 or all BF16 (then probabilities are
-   * rounded to BF16 before they meet v).
+   * rounded to BF16 before they meet v). A value that is not finite may also reach rows up to seven before the first that
+   * sees it, where it meets a probability of zero.
    */
   attention(out: View, lse: View, q: View, k: View, v: View, sizes: AttentionSizes): void;
   /** Gradients of `attention`, all FP32 and replaced. With BF16 q, k, v the inner products take BF16 operands. */
