@@ -27,7 +27,8 @@ export function defineStep(command: Command, voice: Voice): void {
     .summary('time a training step on made-up tokens')
     .description(
       'Time a training step on made-up tokens, against the bound Σ max(FLOPs / peak, bytes / copy)\n' +
-        'whose peaks are measured in the same process. Every configuration key is a flag.',
+        'whose peaks are measured in the same process. Every configuration key is a flag; --steps says how\n' +
+        'many steps are timed (12 without it), and keys of data, evaluation and checkpoints change nothing.',
     );
   addConfigFlags(step);
   step.option(
@@ -107,10 +108,15 @@ async function measure(
   });
   voice.print(
     '',
-    `  ${bold('Where the time goes')}`,
-    ...breakdown(result.breakdown, median, cyan, dim),
+    `  ${bold('Where the time goes')} in a step of ${duration(result.breakdownStepSeconds)}`,
+    ...breakdown(result.breakdown, result.breakdownStepSeconds, cyan, dim),
     '',
   );
+  if (profile !== undefined)
+    voice.print(
+      `  trace  ${profile}: three steps; open it in Chrome's about:tracing or in Perfetto`,
+      '',
+    );
 }
 
 /** Refuses a place for a file before the work that fills it. */
@@ -157,7 +163,7 @@ function breakdown(
   const rows: [string, number][] = [...shown];
   if (rest.length > 0)
     rows.push([`${rest.length} others`, rest.reduce((total, [, value]) => total + value, 0)]);
-  if (step > sum) rows.push(['between them', step - sum]);
+  rows.push(['between them', Math.max(0, step - sum)]);
   const everything = Math.max(step, sum);
   const most = Math.max(...rows.map(([, value]) => value));
   const lines = table(

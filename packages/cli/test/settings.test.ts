@@ -54,7 +54,7 @@ test('without native kernels the bare preset tiny is cut short, and only that', 
   const bare = await resolveSettings({ preset: 'tiny', seed: 3 }, 'tiny');
   const slow = slowPath(bare, kernels);
   expect(slow?.note).toBe(
-    'the reference kernels are slow: 32 steps of 512 tokens instead of 2,400, ' +
+    'the reference kernels are slow: 32 steps of 512 tokens instead of 2,200, ' +
       'every 100th document held out to measure with instead of every 10th, ' +
       'no measurement before the end; to choose yourself, say --steps',
   );

@@ -1,5 +1,5 @@
 // The parts that every command leans on: numbers as text, the ladder, the live line, suggestions.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
@@ -218,10 +218,12 @@ test('--out may name a folder that is absent or empty, and nothing else', () => 
     checkOut(join(folder, 'new'), 'baleen');
     checkOut(folder, 'baleen');
   }).not.toThrow();
-  // A run that was killed before it began.
+  // A run that was killed before it began, on this machine.
+  const namespaceFile = '/proc/self/ns/pid';
+  const pidNamespace = existsSync(namespaceFile) ? readlinkSync(namespaceFile) : null;
   writeFileSync(
     join(folder, 'train.lock'),
-    JSON.stringify({ pid: 999_999_999, started: null, host: hostname() }),
+    JSON.stringify({ pid: 999_999_999, started: null, host: hostname(), pidNamespace }),
   );
   expect(() => {
     checkOut(folder, 'baleen');

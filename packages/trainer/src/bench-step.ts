@@ -38,6 +38,8 @@ export interface StepBenchmark {
   ofBound: number | null;
   /** Seconds of a step by kernel, most first. */
   breakdown: Record<string, number>;
+  /** Mean seconds of the steps that the breakdown was taken from: what kernels leave of it lies between them. */
+  breakdownStepSeconds: number;
 }
 
 /** How to measure. */
@@ -80,9 +82,10 @@ export async function benchStep(
   const times = await measure(kernels, config, steps, told);
   const profile = profileKernels(kernels);
   const phases: Span[] = [];
+  let profiled: number[];
   let spans: KernelSpan[];
   try {
-    await measure(profile.kernels, config, parts + 2, told, (step) => {
+    profiled = await measure(profile.kernels, config, parts + 2, told, (step) => {
       if (step < 2) return null;
       if (step === 2) profile.start();
       return phases;
@@ -108,6 +111,7 @@ export async function benchStep(
     bound,
     ofBound: bound && bound.seconds / medianStepSeconds,
     breakdown: Object.fromEntries([...breakdown].sort(([, a], [, b]) => b - a)),
+    breakdownStepSeconds: profiled.slice(2).reduce((sum, value) => sum + value, 0) / parts,
   };
 }
 

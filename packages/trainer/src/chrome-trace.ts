@@ -72,8 +72,8 @@ export function chromeTrace(
         ph: 'X',
         pid: 1,
         tid,
-        ts: (begin - origin) * 1e6,
-        dur: (end - begin) * 1e6,
+        ts: microseconds(begin - origin),
+        dur: microseconds(end - begin),
       }),
     ),
   );
@@ -85,4 +85,9 @@ export function chromeTrace(
     ],
     displayTimeUnit: 'ms',
   };
+}
+
+/** To the nanosecond. */
+function microseconds(seconds: number): number {
+  return Math.round(seconds * 1e9) / 1e3;
 }

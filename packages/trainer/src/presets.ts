@@ -95,7 +95,7 @@ function tiny(): TrainConfig {
       tokenizer: { kind: 'bytes', vocabSize: null },
     },
     precision: 'fp8',
-    steps: 2400,
+    steps: 2200,
     batch: { sequence: 128, sequences: 8 },
     peak: 6e-3,
     biasSpeed: 0.01,

@@ -59,7 +59,7 @@ export function define(command: Command, voice: Voice): void {
       examplesText([
         ['baleen eval runs/tiny-1', 'the run’s newest checkpoint on its held-out text'],
         ['baleen eval runs/tiny-1 --precision fp32', 'what FP8 costs'],
-        ['baleen eval runs/tiny-1/checkpoints/step-2400 --data letters/', 'other text'],
+        ['baleen eval runs/tiny-1/checkpoints/step-2200 --data letters/', 'other text'],
       ]),
     );
   addCommonFlags(command);
