@@ -17,7 +17,7 @@ import { readTrainerState } from './checkpoint';
 import { clearInterrupted, completeName, listCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
 import type { TrainEvent } from './events';
-import { isRunLock } from './run-lock';
+import { isRunLock, isTraining } from './run-lock';
 
 const configName = 'config.json';
 const metricsName = 'metrics.jsonl';
@@ -93,7 +93,9 @@ export function findRun(path: string): FoundRun {
       throw absent(
         path,
         `${path} holds no complete checkpoint`,
-        'the run ended before its first save: train it again',
+        isTraining(folder)
+          ? 'a process trains there and has not saved yet: wait for its end, or have runs save on their way with --checkpoint.every'
+          : 'the run ended before its first save: train it again',
       );
     return { run: folder, checkpoint: newest.path, step: newest.step, ...own };
   }

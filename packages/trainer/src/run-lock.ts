@@ -102,6 +102,20 @@ export function checkRunLock(run: string): void {
 }
 
 /**
+ * Whether a process trains in a run's folder, as far as can be told.
+ * @param run - the folder
+ * @returns true also where another machine's or container's lock lies
+ */
+export function isTraining(run: string): boolean {
+  try {
+    checkRunLock(run);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/**
  * Makes the file ours. One that a process left is replaced by whoever first makes the file named after it: so of two
  * that find it at once one succeeds, and neither ever removes what the other has just made.
  */

@@ -349,8 +349,12 @@ describe('train', () => {
     const left = join(folder, 'left');
     for await (const event of train(smallRun(folder), { out: left, kernels })) {
       expect(event.type).toBe('start');
+      // Nothing to read yet, and not because the run had ended.
+      const reading = await failure(openRun(left));
+      expect(reading.hint).toContain('a process trains there and has not saved yet');
       break;
     }
+    expect((await failure(openRun(left))).hint).toContain('the run ended before its first save');
     expect(readdirSync(left).sort()).toEqual(['config.json', 'metrics.jsonl']);
   });
 });
