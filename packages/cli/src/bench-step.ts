@@ -3,7 +3,8 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { describeKernels, setThreads } from '@baleen/kernels';
-import { benchStep, type ChromeTrace, writeWhole } from '@baleen/trainer';
+import { writeText } from '@baleen/model/node';
+import { benchStep, type ChromeTrace } from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { usageError } from './errors';
@@ -138,7 +139,7 @@ function checkPlace(path: string): void {
 
 function writeTrace(path: string, trace: ChromeTrace | null): void {
   try {
-    writeWhole(path, JSON.stringify(trace));
+    writeText(path, JSON.stringify(trace));
   } catch (error) {
     throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
       code: 'ERR_BALEEN_BENCH_PROFILE',

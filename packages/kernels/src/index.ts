@@ -25,6 +25,7 @@ export { costOf, type KernelCost, nullKernels } from './null';
 export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';
+export { type SizeChecks, sizeChecks } from './size-checks';
 export type { KernelSpan } from './span';
 export {
   bf16,

@@ -147,21 +147,10 @@ export function writeSafetensors(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>> = {},
 ): void {
-  const temporary = `${path}.tmp`;
-  try {
-    const fd = openSync(temporary, 'w');
-    try {
-      writeAll(fd, makeHeader(tensors, metadata));
-      for (const tensor of tensors) writeAll(fd, tensor.bytes());
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw diskError(error, path);
-  }
+  writeWhole(path, (fd) => {
+    writeAll(fd, makeHeader(tensors, metadata));
+    for (const tensor of tensors) writeAll(fd, tensor.bytes());
+  });
 }
 
 /**
@@ -211,11 +200,17 @@ export function writeShards(
  * @param text - its contents
  */
 export function writeText(path: string, text: string): void {
+  writeWhole(path, (fd) => {
+    writeAll(fd, new TextEncoder().encode(text));
+  });
+}
+
+function writeWhole(path: string, write: (fd: number) => void): void {
   const temporary = `${path}.tmp`;
   try {
     const fd = openSync(temporary, 'w');
     try {
-      writeAll(fd, new TextEncoder().encode(text));
+      write(fd);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

@@ -1,8 +1,12 @@
 // What the functions on arrays refuse before they compute, and how they say so.
+import { type SizeChecks, sizeChecks } from '@baleen/kernels';
 
-function refuse(path: string, message: string, hint: string): never {
-  throw Object.assign(new Error(message), { code: 'ERR_BALEEN_ROUTER_SIZES', path, hint });
-}
+const checks: SizeChecks = sizeChecks('ERR_BALEEN_ROUTER_SIZES');
+const { refuse } = checks;
+/** See `SizeChecks`. */
+export const checkWhole: SizeChecks['whole'] = checks.whole;
+/** See `SizeChecks`. */
+export const checkLength: SizeChecks['length'] = checks.length;
 
 /** Refuses routings that cannot be. */
 export function checkRouting(sizes: {
@@ -26,34 +30,6 @@ export function checkRouting(sizes: {
       'expertsPerToken',
       `expertsPerToken (${expertsPerToken}) is not in 1 … ${reachable}, the experts a token can reach`,
       'lower it or keep more groups',
-    );
-}
-
-/** Refuses sizes that are not whole numbers from `least`. */
-export function checkWhole(sizes: Readonly<Record<string, number>>, least: 0 | 1): void {
-  for (const [path, value] of Object.entries(sizes))
-    if (!Number.isInteger(value) || value < least)
-      refuse(path, `${path} (${value}) is not a whole number from ${least}`, `count from ${least}`);
-}
-
-/**
- * Refuses an array of another length than its shape's.
- * @param path - what it is to the caller
- * @param array - the array
- * @param shape - its axes by name and size, outermost first
- */
-export function checkLength(
-  path: string,
-  array: { readonly length: number },
-  shape: Readonly<Record<string, number>>,
-): void {
-  const sizes = Object.values(shape);
-  const expected = sizes.reduce((product, size) => product * size, 1);
-  if (array.length !== expected)
-    refuse(
-      path,
-      `${path} holds ${array.length} values, expected ${expected} (${sizes.join(' · ')})`,
-      `${path} is [${Object.keys(shape).join(', ')}]`,
     );
 }
 

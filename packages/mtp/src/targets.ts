@@ -1,4 +1,8 @@
 // What each depth predicts, and which positions count.
+import { type SizeChecks, sizeChecks } from '@baleen/kernels';
+
+const checks: SizeChecks = sizeChecks('ERR_BALEEN_MTP_SIZES');
+const { refuse } = checks;
 
 /** Sizes of a batch, and which depth is meant. */
 export interface TargetSizes {
@@ -37,7 +41,7 @@ export function mtpTargets(
 ): Int32Array {
   const { batch, length, depth } = sizes;
   if (!(Number.isInteger(depth) && depth >= 1 && depth < length))
-    throw sizeError(
+    refuse(
       'depth',
       `depth ${depth} of sequences of ${length} tokens`,
       'name a whole number from 1 to the length less 1, or make the sequences longer',
@@ -50,7 +54,7 @@ export function mtpTargets(
   };
   for (const [path, list] of Object.entries(lists))
     if (list.length !== tokens)
-      throw sizeError(
+      refuse(
         path,
         `${path} holds ${list.length} values, expected ${tokens}: ${batch} sequences of ${length} tokens`,
         'give one value to each token of the batch; a subarray serves',
@@ -58,7 +62,7 @@ export function mtpTargets(
   const count = length - depth;
   const out = options.out ?? new Int32Array(batch * count);
   if (out.length !== batch * count)
-    throw sizeError(
+    refuse(
       'out',
       `out holds ${out.length} values, expected ${batch * count}`,
       'give one place to each position that has a target; a subarray serves',
@@ -98,7 +102,7 @@ export function lossWeights(
   options: { out?: Float32Array } = {},
 ): Float32Array {
   if (counted.length !== targets.length)
-    throw sizeError(
+    refuse(
       'counted',
       `${counted.length} counts for ${targets.length} lists of targets`,
       'count the positions of the whole batch, once a list',
@@ -106,7 +110,7 @@ export function lossWeights(
   const positions = targets.reduce((sum, list) => sum + list.length, 0);
   const out = options.out ?? new Float32Array(positions);
   if (out.length !== positions)
-    throw sizeError(
+    refuse(
       'out',
       `out holds ${out.length} values, expected ${positions}`,
       'give one place to each position of all lists; a subarray serves',
@@ -119,8 +123,4 @@ export function lossWeights(
     start += list.length;
   });
   return out;
-}
-
-function sizeError(path: string, message: string, hint: string): Error {
-  return Object.assign(new Error(message), { code: 'ERR_BALEEN_MTP_SIZES', path, hint });
 }

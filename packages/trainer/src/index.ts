@@ -59,4 +59,3 @@ export {
 } from './schedule';
 export type { TrainOptions } from './session';
 export { train } from './train';
-export { writeWhole } from './write-whole';

@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-import { writeWhole } from '../write-whole';
+import { writeText } from '@baleen/model/node';
+
 import { BpeEncoder } from './bpe';
 import { byteCharacters } from './byte-level';
 import { dataError } from './errors';
@@ -23,8 +24,8 @@ const knownEnds = ['<|endoftext|>', '<｜end▁of▁sentence｜>', '<|end_of_tex
  * @param folder - a folder that exists
  */
 export function saveTokenizer(tokenizer: Tokenizer, folder: string): void {
-  writeWhole(join(folder, tokenizerName), indented(tokenizer.toJSON()));
-  writeWhole(join(folder, configName), indented(tokenizer.configJSON()));
+  writeText(join(folder, tokenizerName), indented(tokenizer.toJSON()));
+  writeText(join(folder, configName), indented(tokenizer.configJSON()));
 }
 
 /**
