@@ -85,6 +85,14 @@ void columnWords(float* out, long stride, const Source& s, long first, long coun
   }
 }
 
+/** Asks for the next block of k of a panel's rows while this one is packed: pieces of many rows are no stream. */
+void prefetchRows(const Source& s, long first, long count, long k0) {
+  const long size = s.dtype == DType::f32 ? 4 : s.dtype == DType::bf16 ? 2 : 1;
+  const char* at = static_cast<const char*>(s.data) + (first * s.stride + k0) * size;
+  for (long i = 0; i < count; i += 1, at += s.stride * size)
+    for (long line = 0; line < depth * size; line += 64) __builtin_prefetch(at + line);
+}
+
 /** The panel's scales [block of k][row]; blocks span 128 along k and 1 or 128 across. */
 void packScales(float* out, const Source& s, long first, long count, long rows, long k0, long k) {
   const bool fine = (s.transposed ? s.blockCols : s.blockRows) == 1;
@@ -116,15 +124,17 @@ void packA(const PanelsOut& panels, const Source& s, long first, long count, lon
   const long words = blockBytes(rowsA, s.dtype) / 4;
   const long stride = panelBytes(rowsA, panels.k, s.dtype) / 4;
   float* out = reinterpret_cast<float*>(panels.data) + panels.firstBlock * words;
-  for (long kk = 0; kk < k; kk += depth, out += words) {
-    const long length = minOf(depth, k - kk);
-    if (s.transposed) {
-      columnWords<rowsA>(out, stride, s, first, count, k0 + kk, length);
-      continue;
+  if (s.transposed) {
+    for (long kk = 0; kk < k; kk += depth, out += words)
+      columnWords<rowsA>(out, stride, s, first, count, k0 + kk, minOf(depth, k - kk));
+  } else {
+    // A row at a time, as memory is read fastest. The last panel's rows that are not there stay as they are: nobody
+    // stores what comes of them.
+    for (long i = 0; i < count; i += 1) {
+      float* row = out + i / rowsA * stride + i % rowsA * (words / rowsA);
+      for (long kk = 0; kk < k; kk += depth, row += words)
+        rowWords(row, s, first + i, k0 + kk, minOf(depth, k - kk));
     }
-    // The last panel's rows that are not there stay as they are: nobody stores what comes of them.
-    for (long i = 0; i < count; i += 1)
-      rowWords(out + i / rowsA * stride + i % rowsA * (words / rowsA), s, first + i, k0 + kk, length);
   }
   packAllScales<rowsA>(panels, s, first, count, k0, k);
 }
@@ -143,6 +153,7 @@ void packB(const PanelsOut& panels, const Source& s, long first, long count, lon
     const long width = words / rowsB;
     const long used = ceilDiv(length, 32) * 32 * width / depth;
     for (long row = 0; row < count; row += rowsB) {
+      if (kk + depth < k) prefetchRows(s, first + row, minOf(rowsB, count - row), k0 + kk + depth);
       for (long i = 0; i < rowsB; i += 1)
         rowWords(rows + i * width, s, first + (row + i < count ? row + i : 0), k0 + kk, length);
       transposeWords(rows, width, used, out + row / rowsB * stride, rowsB);

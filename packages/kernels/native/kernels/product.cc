@@ -94,6 +94,14 @@ void writeRow(float* out, const float* sums, long count, bool accumulate) {
   }
 }
 
+/** Asks for the lines a tile will be written to, while its sums are made. */
+void prefetchTile(const float* c, long stride, long rows, long cols) {
+  for (long i = 0; i < rows; i += 1, c += stride) {
+    __builtin_prefetch(c, 1);
+    __builtin_prefetch(c + cols - 1, 1);
+  }
+}
+
 /** Writes the part of a tile that exists. */
 void writeTile(const float* tile, const Output& out, float* c, long rows, long cols) {
   for (long i = 0; i < rows; i += 1) writeRow(c + i * out.stride, tile + i * rowsB, cols, out.accumulate);
@@ -128,6 +136,7 @@ void multiplyPanels(const PanelProduct& p) {
       float* c = p.out.c + row * p.out.stride + panel * rowsB;
       float* tile = direct ? c : sums != nullptr ? sums : buffer;
       const bool onto = direct ? p.out.accumulate : sums != nullptr && !p.first;
+      if (!direct && p.last) prefetchTile(c, p.out.stride, rows, cols);
       for (long kb = 0; kb < blocks; kb += 1) {
         const long length = minOf(depth, p.k - kb * depth);
         block(a + kb * aBlock, b + kb * bBlock, usePairs ? (length + 1) / 2 : length, tile,
