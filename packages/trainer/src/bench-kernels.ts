@@ -1,5 +1,6 @@
-// Measures single kernels against what the processor reaches with nothing but registers and streams. Peaks are measured
-// in the same process, before and after every kernel's turn at a number of threads: machines drift.
+// Measures single kernels against what the processor reaches with nothing but registers and streams. Machines drift, so
+// peaks are read in the same process every few seconds, and a kernel is held against the higher of the readings before and
+// after it.
 import { type Kernels, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
 
 import { type KernelCase, kernelCases, type PeakName } from './bench-kernel-cases';
@@ -25,19 +26,24 @@ export interface KernelResult {
   gbps?: number;
   /** The peak it is held against. */
   of: PeakName;
-  /** Rate over that peak on as many threads. */
+  /** That peak on as many threads, about when the kernel ran, in the same unit as its rate. */
+  peak: number;
+  /** Rate over that peak. */
   ofPeak: number;
 }
 
 /** The line of `bench kernels --json`. */
 export interface KernelBenchmark {
-  /** Peaks of one thread. */
+  /** Highest peaks of one thread. */
   peak: Peaks;
-  /** Peaks by number of threads. */
+  /** Highest peaks by number of threads. */
   peaks: ThreadPeaks[];
   /** Results, in the order measured. */
   cases: KernelResult[];
 }
+
+/** Seconds after which peaks are read again. */
+const readEvery = 3;
 
 /** How to measure. */
 export interface KernelBenchmarkOptions {
@@ -90,26 +96,33 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
     for (const turn of turns) {
       setThreads(turn.count);
       const readings = [kernels.peaks()];
-      const rates: number[] = [];
+      let read = performance.now();
+      const timed: { each: KernelCase; rate: number; reading: number }[] = [];
       for (const each of turn.cases) {
-        rates.push(each.work / measure(kernels, each, seconds) / 1e9);
+        const rate = each.work / measure(kernels, each, seconds) / 1e9;
+        timed.push({ each, rate, reading: readings.length - 1 });
+        if (timed.length === turn.cases.length || performance.now() - read > readEvery * 1000) {
+          readings.push(kernels.peaks());
+          read = performance.now();
+        }
         onProgress?.((done += 1) / total);
         // Kernels block this thread: let signals and timers through.
         await new Promise(setImmediate);
       }
-      readings.push(kernels.peaks());
-      const peak = best(readings);
-      peaks.push({ threads: turn.count, ...peak });
-      turn.cases.forEach(({ kernel, shape, of }, index) => {
+      peaks.push({ threads: turn.count, ...best(readings) });
+      for (const { each, rate, reading } of timed) {
+        const { kernel, shape, of } = each;
+        const peak = best(readings.slice(reading, reading + 2))[of];
         results.push({
           kernel,
           shape: [...shape],
           threads: turn.count,
-          [of === 'copy' ? 'gbps' : 'gflops']: rates[index],
+          [of === 'copy' ? 'gbps' : 'gflops']: rate,
           of,
-          ofPeak: rates[index] / peak[of],
+          peak,
+          ofPeak: rate / peak,
         });
-      });
+      }
     }
   } finally {
     setThreads(before);
