@@ -33,7 +33,7 @@ export const peer = (script, ...args) => [
 /** @param {string[]} command prints JSON on its last line */
 function output([program, ...args]) {
   const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed:\n${stderr}`);
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed:\n${stderr}${stdout}`);
   return JSON.parse(stdout.trim().split('\n').at(-1));
 }
 
