@@ -1,6 +1,6 @@
 // Configuration keys as flags: made from the schema, so that a new key is a flag the moment it exists.
 import { type ConfigKey, type ConfigLayer, configKeys, didYouMean } from '@baleen/trainer';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 
 import { usageError } from './errors';
 
@@ -31,14 +31,15 @@ export function addConfigFlags(command: Command, without: readonly string[] = []
     const description = describe(entry);
     if (placeholder !== undefined) {
       command.addOption(
-        new Option(`--${short ?? entry.key} ${placeholder}`, description).argParser(
-          (text, before) => parse(entry, `--${short ?? entry.key}`, text, before),
-        ),
+        command
+          .createOption(`--${short ?? entry.key} ${placeholder}`, description)
+          .argParser((text, before) => parse(entry, `--${short ?? entry.key}`, text, before)),
       );
     }
     if (placeholder !== undefined && short === undefined) continue;
     command.addOption(
-      new Option(`--${entry.key} ${valueName(entry)}`, description)
+      command
+        .createOption(`--${entry.key} ${valueName(entry)}`, description)
         .helpGroup('Configuration keys:')
         .argParser((text, before) => parse(entry, `--${entry.key}`, text, before)),
     );

@@ -1,6 +1,7 @@
 // Numbers, times and text as people read them; one place, so that a figure looks the same everywhere.
 
-const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
+/** Where a comma belongs. `Intl.NumberFormat` knows too, but takes tens of milliseconds to load. */
+const thousands = /\B(?=(\d{3})+$)/g;
 
 /**
  * A whole number with its thousands grouped.
@@ -8,7 +9,7 @@ const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
  * @returns such as `54,210`
  */
 export function whole(value: number): string {
-  return grouped.format(value);
+  return value.toFixed(0).replace(thousands, ',');
 }
 
 /**

@@ -20,9 +20,11 @@ let config = '';
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'baleen-cli-'));
   config = smallFile(folder, { steps: 100000 });
-  const { dependencies } = JSON.parse(readFileSync(at('../package.json'), 'utf8')) as {
+  const manifest = JSON.parse(readFileSync(at('../package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
+    devDependencies: Record<string, string>;
   };
+  const parties = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies });
   await build({
     entryPoints: [at('../src/bin.ts')],
     outdir: at('../build'),
@@ -33,7 +35,7 @@ beforeAll(async () => {
     target: 'node20',
     conditions: process.env.TEST_DIST ? [] : ['@baleen/source'],
     external: [
-      ...Object.keys(dependencies).filter((name) => !name.startsWith('@baleen/')),
+      ...parties.filter((name) => !name.startsWith('@baleen/')),
       ...['tokenizers', '@stdlib/*', 'node-gyp-build'],
     ],
     logLevel: 'error',

@@ -16,6 +16,7 @@ import {
   flops,
   printable,
   quote,
+  whole,
   wrap,
 } from '../src/format';
 import { invocation } from '../src/invocation';
@@ -32,6 +33,12 @@ test('numbers read as people write them', () => {
     '1.18 M',
     '671 B',
     '14.8 T',
+  ]);
+  expect([whole(0), whole(999.5), whole(54_210), whole(1_234_567.4)]).toEqual([
+    '0',
+    '1,000',
+    '54,210',
+    '1,234,567',
   ]);
   expect([bytes(17), bytes(2048), bytes(61.25 * 2 ** 20)]).toEqual([
     '17 B',

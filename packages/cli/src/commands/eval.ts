@@ -11,7 +11,7 @@ import {
   type TextDocument,
   type TrainConfig,
 } from '@baleen/trainer';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 
 import { usageError } from '../errors';
 import { balance, bytes, duration, whole } from '../format';
@@ -43,10 +43,12 @@ export function define(command: Command, voice: Voice): void {
       (text: string, before: string[] | undefined) => [...(before ?? []), ...text.split(',')],
     )
     .addOption(
-      new Option(
-        '--precision <name>',
-        'inputs of the linear layers’ products (default: the run’s)',
-      ).choices(['fp8', 'bf16', 'fp32']),
+      command
+        .createOption(
+          '--precision <name>',
+          'inputs of the linear layers’ products (default: the run’s)',
+        )
+        .choices(['fp8', 'bf16', 'fp32']),
     )
     .option(
       '--threads <n>',
