@@ -1,18 +1,91 @@
 // What this machine has: read from the system, so that `doctor` only has to say it.
 import { execFile } from 'node:child_process';
-import { statfsSync } from 'node:fs';
+import { accessSync, constants, statfsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** A program that was looked for. */
+/** A program that is here. */
 export interface Program {
   /** Its name. */
   name: string;
-  /** The first line of its `--version`, or null when it is not there. */
+  /** The first line of its `--version`, or null when it was not asked. */
   version: string | null;
+}
+
+/** What compiles the addon: a C++ compiler, and what node-gyp needs beside one. */
+export interface Toolchain {
+  /** C++ compilers, the first with its version. */
+  compilers: Program[];
+  /** make and Python. */
+  tools: Program[];
+  /** What is not here, in words. */
+  lacking: string[];
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Runs a program's `--version`; null when it cannot be run. */
+async function ask(name: string, env: Environment): Promise<Program | null> {
+  try {
+    const { stdout, stderr } = await run(name, ['--version'], { timeout: 5000, env });
+    return { name, version: (stdout || stderr).split('\n')[0].trim() };
+  } catch {
+    return null;
+  }
+}
+
+/** Whether there is such a program where `execFile` would look. */
+function isThere(name: string, { PATH = '' }: Environment): boolean {
+  const places = name.includes('/') ? [name] : PATH.split(delimiter).map((at) => join(at, name));
+  return places.some((place) => {
+    try {
+      accessSync(place, constants.X_OK);
+      return statSync(place).isFile();
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
+ * Looks for what compiles the addon.
+ * @param env - environment variables; CXX names a compiler
+ * @param runAll - run every program, which is sure, but slow (a version manager's python3 takes half a second); else on Linux
+ * only the first compiler is run, for its version
+ * @returns what is here and what is not
+ */
+export async function findToolchain(env: Environment, runAll: boolean): Promise<Toolchain> {
+  const find = async (names: readonly string[]): Promise<Program[]> => {
+    // On macOS and Windows a program may be there and only say how to get it.
+    if (runAll || process.platform !== 'linux')
+      return (await Promise.all(names.map((name) => ask(name, env)))).filter(
+        (answer) => answer !== null,
+      );
+    return names.filter((name) => isThere(name, env)).map((name) => ({ name, version: null }));
+  };
+  const named = env.CXX === undefined || env.CXX === '' ? [] : [env.CXX];
+  const needed = ['make', 'python3'];
+  const [compilers, tools] = await Promise.all([
+    find([...new Set([...named, 'c++', 'g++', 'clang++'])]),
+    find(needed),
+  ]);
+  while (compilers.at(0)?.version === null) {
+    const answer = await ask(compilers[0].name, env);
+    if (answer) compilers[0] = answer;
+    else compilers.shift();
+  }
+  return {
+    compilers,
+    tools,
+    lacking: [
+      ...(compilers.length === 0 ? ['a C++20 compiler'] : []),
+      ...needed.filter((name) => !tools.some((tool) => tool.name === name)),
+    ],
+  };
 }
 
 /** An optional package. */
@@ -23,31 +96,6 @@ export interface OptionalPackage {
   purpose: string;
   /** Its version, or null when it is not installed. */
   version: string | null;
-}
-
-/**
- * The version of a program, if it can be run.
- * @param name - the program
- * @returns its first line of output, or null
- */
-async function findProgram(name: string): Promise<Program> {
-  try {
-    const { stdout, stderr } = await run(name, ['--version'], { timeout: 5000 });
-    return { name, version: (stdout || stderr).split('\n')[0].trim() };
-  } catch {
-    return { name, version: null };
-  }
-}
-
-/** C++ compilers, and what node-gyp needs beside one. */
-export async function findToolchain(
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<{ compilers: Program[]; make: Program; python: Program }> {
-  const named = env.CXX === undefined || env.CXX === '' ? [] : [env.CXX];
-  const [make, python, ...compilers] = await Promise.all(
-    ['make', 'python3', ...new Set([...named, 'c++', 'g++', 'clang++'])].map(findProgram),
-  );
-  return { compilers, make, python };
 }
 
 const optional: readonly Omit<OptionalPackage, 'version'>[] = [

@@ -41,15 +41,10 @@ export function define(command: Command, voice: Voice): void {
 
 async function examine(voice: Voice): Promise<void> {
   const kernels = checkKernels();
-  const checks: Check[] = [checkNode(), kernels];
-  checks.push(await checkCompiler(voice, kernels), ...checkMachine());
-  for (const { name, purpose, version } of findPackages())
-    checks.push({
-      name,
-      state: version === null ? 'missing' : 'ok',
-      found: version === null ? `not installed: ${purpose}` : `${version}: ${purpose}`,
-      hint: version === null ? `npm install ${name}` : null,
-    });
+  // The compiler answers meanwhile.
+  const compiler = checkCompiler(voice, kernels);
+  const [rest, packages] = [checkMachine(), checkPackages()];
+  const checks = [checkNode(), kernels, await compiler, ...rest, ...packages];
   const broken = checks.some(({ state }) => state === 'broken');
   if (broken) voice.exitCode = 1;
   voice.result({ ok: !broken, checks });
@@ -108,31 +103,36 @@ function checkKernels(): Check {
 }
 
 async function checkCompiler(voice: Voice, kernels: Check): Promise<Check> {
-  const { compilers, make, python } = await findToolchain(voice.io.env);
-  const found = compilers.filter(({ version }) => version !== null);
-  const tools = [make, python].filter(({ version }) => version === null);
-  const lacking = [
-    ...(found.length === 0 ? ['a C++20 compiler'] : []),
-    ...tools.map(({ name }) => name),
-  ];
+  // Beside kernels that run it is a matter of information, so a quick look will do.
+  const spare = kernels.state === 'ok';
+  const { compilers, tools, lacking } = await findToolchain(voice.io.env, !spare);
+  const ok = spare || lacking.length === 0;
   return {
     name: 'compiler',
-    state: lacking.length === 0 || kernels.state === 'ok' ? 'ok' : 'missing',
+    state: ok ? 'ok' : 'missing',
     found:
       [
-        ...found.map(({ name, version }) => `${name} (${version ?? ''})`).slice(0, 1),
-        ...found.slice(1).map(({ name }) => name),
-        ...[make, python].filter(({ version }) => version !== null).map(({ name }) => name),
+        ...compilers.slice(0, 1).map(({ name, version }) => `${name} (${version ?? ''})`),
+        ...compilers.slice(1).map(({ name }) => name),
+        ...tools.map(({ name }) => name),
       ].join(', ') + (lacking.length === 0 ? '' : `; no ${lacking.join(', no ')}`),
-    hint:
-      lacking.length === 0 || kernels.state === 'ok'
-        ? null
-        : process.platform === 'darwin'
-          ? 'xcode-select --install'
-          : process.platform === 'win32'
-            ? 'winget install Microsoft.VisualStudio.2022.BuildTools Python.Python.3.12'
-            : 'install your distribution’s g++, make and python3',
+    hint: ok
+      ? null
+      : process.platform === 'darwin'
+        ? 'xcode-select --install'
+        : process.platform === 'win32'
+          ? 'winget install Microsoft.VisualStudio.2022.BuildTools Python.Python.3.12'
+          : 'install your distribution’s g++, make and python3',
   };
+}
+
+function checkPackages(): Check[] {
+  return findPackages().map(({ name, purpose, version }) => ({
+    name,
+    state: version === null ? 'missing' : 'ok',
+    found: version === null ? `not installed: ${purpose}` : `${version}: ${purpose}`,
+    hint: version === null ? `npm install ${name}` : null,
+  }));
 }
 
 function checkMachine(): Check[] {
