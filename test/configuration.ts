@@ -59,12 +59,9 @@ export function configurationPage(): string {
     lines.push('', `## ${title}`, '');
     lines.push(`| key | | takes | ${columns.map((name) => `\`${name}\``).join(' | ')} |`);
     lines.push(`| --- | --- | --- | ${columns.map(() => '---').join(' | ')} |`);
-    for (const { key, description, type, choices, nullable } of configKeys()) {
+    for (const { key, description, takes } of configKeys()) {
       const [first, ...rest] = key.split('.');
       if ((rest.length > 0 ? first : 'run') !== section) continue;
-      const takes =
-        (choices?.map((choice) => `\`${choice}\``).join(', ') ?? type) +
-        (nullable ? ' or null' : '');
       const values = configs.map((config) => shown(valueOf(config, key)));
       lines.push(`| \`${key}\` | ${description} | ${takes} | ${values.join(' | ')} |`);
     }

@@ -100,7 +100,7 @@ function parse(entry: ConfigKey, flag: string, text: string, before: unknown): u
     throw usageError(
       'VALUE',
       `${flag} (${text}) is not one of ${entry.choices.join(', ')}`,
-      didYouMean(value, entry.choices, `choose one of ${entry.choices.join(', ')}`),
+      didYouMean(value, entry.choices, `give ${entry.takes}`),
       flag,
     );
   }
@@ -108,11 +108,16 @@ function parse(entry: ConfigKey, flag: string, text: string, before: unknown): u
     case 'number': {
       const number = Number(value);
       if (value !== '' && Number.isFinite(number)) return number;
-      throw usageError('VALUE', `${flag} (${text}) is not a number`, 'give a number', flag);
+      throw usageError('VALUE', `${flag} (${text}) is not a number`, `give ${entry.takes}`, flag);
     }
     case 'boolean':
       if (value === 'true' || value === 'false') return value === 'true';
-      throw usageError('VALUE', `${flag} (${text}) is not true or false`, 'give one of them', flag);
+      throw usageError(
+        'VALUE',
+        `${flag} (${text}) is not true or false`,
+        `give ${entry.takes}`,
+        flag,
+      );
     case 'array': {
       const items = value.startsWith('[')
         ? (json(flag, value) as unknown[])

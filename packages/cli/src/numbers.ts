@@ -1,15 +1,7 @@
 // Numbers given as flags, checked where they are read.
-import { usageError } from './errors';
+import { type NumberLimits, numberInWords } from '@baleen/trainer';
 
-/** What a number must be. */
-export interface NumberLimits {
-  /** Smallest. */
-  least?: number;
-  /** Largest. */
-  most?: number;
-  /** A whole number. */
-  whole?: boolean;
-}
+import { usageError } from './errors';
 
 /**
  * A parser for a flag's number.
@@ -17,7 +9,10 @@ export interface NumberLimits {
  * @param limits - what it must be
  * @returns text to number; throws `ERR_BALEEN_USAGE_VALUE`
  */
-export function numberFlag(flag: string, limits: NumberLimits = {}): (text: string) => number {
+export function numberFlag(
+  flag: string,
+  limits: Pick<NumberLimits, 'least' | 'most' | 'whole'> = {},
+): (text: string) => number {
   const { least = -Infinity, most = Infinity } = limits;
   return (text) => {
     const value = text.trim() === '' ? NaN : Number(text);
@@ -28,16 +23,7 @@ export function numberFlag(flag: string, limits: NumberLimits = {}): (text: stri
       (!limits.whole || Number.isInteger(value))
     )
       return value;
-    const kind = limits.whole ? 'a whole number' : 'a number';
-    const range = [
-      ...(least > -Infinity ? [`from ${least}`] : []),
-      ...(most < Infinity ? [`to ${most}`] : []),
-    ].join(' ');
-    throw usageError(
-      'VALUE',
-      `${flag} (${text}) is not ${kind}${range === '' ? '' : ` ${range}`}`,
-      `give ${kind}${range === '' ? '' : ` ${range}`}`,
-      flag,
-    );
+    const wanted = numberInWords(limits);
+    throw usageError('VALUE', `${flag} (${text}) is not ${wanted}`, `give ${wanted}`, flag);
   };
 }

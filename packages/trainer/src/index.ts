@@ -19,6 +19,7 @@ export {
   type TrainModelConfig,
   trainConfigSchema,
 } from './config';
+export { type ConfigKey, configJsonSchema, configKeys } from './config-keys';
 export * from './data/index';
 export { type Estimate, estimate, type MemoryEstimate, type Peaks } from './estimate';
 export { type EvaluateOptions, type Evaluation, evaluate, type WindowRunOptions } from './evaluate';
@@ -35,17 +36,10 @@ export type {
   TrainResult,
 } from './events';
 export { didYouMean, nearest } from './nearest';
+export { type NumberLimits, numberInWords } from './number-limits';
 export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
-export {
-  type ConfigKey,
-  type ConfigLayer,
-  checkTrainConfig,
-  configJsonSchema,
-  configKeys,
-  modelConfigOf,
-  resolveConfig,
-} from './resolve';
+export { type ConfigLayer, checkTrainConfig, modelConfigOf, resolveConfig } from './resolve';
 export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';
 export { checkRunLock, isRunLock } from './run-lock';
 export {

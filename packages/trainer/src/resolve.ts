@@ -1,8 +1,8 @@
 // From layers of values (preset, file, flags) to one checked configuration that remembers where each value came from.
 import { checkConfig, type ModelConfig } from '@baleen/model';
-import { z } from 'zod';
 
 import { type TrainConfig, trainConfigSchema } from './config';
+import { configKeys, type JsonSchema, jsonSchema, present, schemaAt, takesOf } from './config-keys';
 import { byteVocabulary } from './data/index';
 import { didYouMean } from './nearest';
 
@@ -12,78 +12,6 @@ export interface ConfigLayer {
   origin: string;
   /** A nested object with some of the configuration's keys. */
   values: unknown;
-}
-
-/** A key of the configuration, as a flag or a row of a table shows it. */
-export interface ConfigKey {
-  /** Dotted name. */
-  key: string;
-  /** What it is. */
-  description: string;
-  /** What it takes. */
-  type: 'number' | 'string' | 'boolean' | 'array' | 'object';
-  /** Values it may have, where they are few. */
-  choices?: string[];
-  /** It may be null. */
-  nullable: boolean;
-}
-
-interface JsonSchema {
-  type?: string;
-  description?: string;
-  enum?: string[];
-  properties?: Record<string, JsonSchema>;
-  anyOf?: JsonSchema[];
-}
-
-const jsonSchema = z.toJSONSchema(trainConfigSchema) as JsonSchema;
-
-/** The JSON Schema of configuration files, without required keys: a file may say only what it changes. */
-export function configJsonSchema(): object {
-  const loosen = (schema: unknown): unknown =>
-    typeof schema !== 'object' || schema === null
-      ? schema
-      : Array.isArray(schema)
-        ? schema.map(loosen)
-        : Object.fromEntries(
-            Object.entries(schema)
-              .filter(([key, value]) => !(key === 'required' && Array.isArray(value)))
-              .map(([key, value]) => [key, loosen(value)]),
-          );
-  return loosen(jsonSchema) as object;
-}
-
-/** The schema without its null, if it had one. */
-function present(schema: JsonSchema): { schema: JsonSchema; nullable: boolean } {
-  const inner = schema.anyOf?.find(({ type }) => type !== 'null');
-  return inner
-    ? {
-        schema: { ...inner, description: schema.description ?? inner.description ?? '' },
-        nullable: true,
-      }
-    : { schema, nullable: false };
-}
-
-/** Every key with a value of its own, dotted, in the schema's order. */
-export function configKeys(): ConfigKey[] {
-  const keys: ConfigKey[] = [];
-  const walk = (schema: JsonSchema, prefix: string): void => {
-    for (const [name, property] of Object.entries(schema.properties ?? {})) {
-      const { schema: inner, nullable } = present(property);
-      const key = prefix + name;
-      if (!inner.properties || nullable)
-        keys.push({
-          key,
-          description: inner.description ?? '',
-          type: inner.type === 'integer' ? 'number' : (inner.type as ConfigKey['type']),
-          ...(inner.enum ? { choices: inner.enum } : {}),
-          nullable,
-        });
-      if (inner.properties) walk(inner, `${key}.`);
-    }
-  };
-  walk(jsonSchema, '');
-  return keys;
 }
 
 function refuse(what: string, path: string, message: string, hint: string): never {
@@ -148,6 +76,15 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   );
 }
 
+/** What a key takes, and what it is. */
+function remedy(path: readonly PropertyKey[]): string {
+  const schema = schemaAt(path);
+  if (!schema) return '`baleen presets tiny` prints every key';
+  const { description } = present(schema).schema;
+  const what = description ? ` (${description})` : '';
+  return `give ${takesOf(schema)}${what}`;
+}
+
 /** A value as a message shows it. */
 function shown(value: unknown): string {
   return value === undefined ? 'absent' : JSON.stringify(value);
@@ -171,7 +108,7 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
   for (const { origin, values } of layers) {
     if (!isObject(values))
       refuse('VALUE', origin, `${origin} is not an object of keys`, 'write keys and values');
-    merge(merged, values, jsonSchema, '', origin, origins);
+    merge(merged, values, jsonSchema(), '', origin, origins);
   }
   const parsed = trainConfigSchema.safeParse(merged);
   if (!parsed.success) {
@@ -183,8 +120,7 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
       'VALUE',
       path,
       `config.${path} (${value}${origin ? `, ${origin}` : ''}): ${issue.message}`,
-      configKeys().find(({ key }) => key === path)?.description ??
-        '`baleen presets tiny` prints every key',
+      remedy(issue.path),
     );
   }
   checkTrainConfig(parsed.data);

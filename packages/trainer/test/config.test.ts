@@ -85,6 +85,7 @@ test('every key has a description and a type, and the schema of files requires n
   expect(keys.find(({ key }) => key === 'model.attention.queryRank')).toMatchObject({
     type: 'number',
     nullable: true,
+    takes: 'a whole number from 1 or null',
   });
   expect(JSON.stringify(configJsonSchema())).not.toContain('"required"');
 });
@@ -128,5 +129,56 @@ describe('what cannot be is refused', () => {
     expect(error.message).toMatch(/^config\./);
     expect(error.path).not.toBe('');
     expect(error.hint?.length).toBeGreaterThan(5);
+  });
+
+  test.each([
+    [{ steps: -1 }, 'steps', 'give a whole number from 1 (optimizer updates)'],
+    [
+      { data: { tokenizer: { vocabSize: 2 } } },
+      'data.tokenizer.vocabSize',
+      'give a whole number from 258 or null (tokens of a BPE; null for bytes)',
+    ],
+    [
+      { optimizer: { epsilon: 0 } },
+      'optimizer.epsilon',
+      'give a number above 0 (AdamW: added to the root of the second moment)',
+    ],
+    [
+      { optimizer: { beta1: 1 } },
+      'optimizer.beta1',
+      'give a number from 0 to below 1 (AdamW: decay of the first moment)',
+    ],
+    [
+      { seed: 0.5 },
+      'seed',
+      'give a whole number (seeds initial weights and the order of documents)',
+    ],
+    [
+      { data: { sources: [] } },
+      'data.sources',
+      'give a list of 1 or more (text: moby-dick, sotu, or paths of files and folders)',
+    ],
+    [
+      { precision: 'fp4' },
+      'precision',
+      'give one of fp8, bf16, fp32 (inputs of the linear layers’ products; weights and sums are FP32)',
+    ],
+    [
+      { model: { moe: { normalizeGates: 1 } } },
+      'model.moe.normalizeGates',
+      'give true or false (divide gate weights by their sum)',
+    ],
+    [
+      { schedule: { learningRate: { finalShares: [{ share: 2, rate: 0 }] } } },
+      'schedule.learningRate.finalShares.0.share',
+      'give a number from 0 to 1 (share of the tokens)',
+    ],
+    [
+      { model: { attention: { yarn: 3 } } },
+      'model.attention.yarn',
+      'give a mapping of factor, originalMaxSequence, betaFast, betaSlow, mscale, mscaleAllDim or null (context extension by YaRN; null for none)',
+    ],
+  ])('%j: the hint is what the key takes', (values, path, hint) => {
+    expect(refusal(values)).toMatchObject({ code: 'ERR_BALEEN_CONFIG_VALUE', path, hint });
   });
 });
