@@ -45,9 +45,7 @@ export function report(input: ReportInput): string[] {
     'Baleen',
     result.preset ?? 'own configuration',
     result.precision,
-    start.resumedFrom === null
-      ? `${whole(result.steps)} steps in ${duration(result.seconds)}`
-      : `steps ${whole(start.resumedFrom + 1)} to ${whole(result.steps)} in ${duration(result.seconds)}`,
+    `${stepsOf(input)} in ${duration(result.seconds)}`,
   ].join(' · ');
   const lines = ['', bold(title), ''];
   if (result.valBitsPerByte !== null) {
@@ -75,6 +73,14 @@ export function report(input: ReportInput): string[] {
   return lines;
 }
 
+/** The steps that this process did. */
+function stepsOf({ result: { steps }, start: { resumedFrom } }: ReportInput): string {
+  if (resumedFrom === null) return `${whole(steps)} steps`;
+  return resumedFrom === steps
+    ? `the measurement after step ${whole(steps)}`
+    : `steps ${whole(resumedFrom + 1)} to ${whole(steps)}`;
+}
+
 function facts({ result, start, kernels, colors }: ReportInput): string[] {
   const rows: [string, string][] = [];
   if (result.maxViolation !== null)
@@ -82,11 +88,12 @@ function facts({ result, start, kernels, colors }: ReportInput): string[] {
       'experts',
       `the busiest has ${balance(result.maxViolation)} over an even share (MaxVio ${result.maxViolation.toFixed(3)}, held-out text)`,
     ]);
-  rows.push(
-    [
+  if (start.resumedFrom !== result.steps)
+    rows.push([
       'speed',
       `${whole(result.tokensPerSecond)} tokens/s; ${duration(result.medianStepSeconds)} a step of ${whole(start.tokensPerStep)} tokens (median)`,
-    ],
+    ]);
+  rows.push(
     [
       'seen',
       `${count(result.tokens)} tokens, ${result.epochs.toFixed(2)} times the training text (${bytes(start.trainBytes)})`,

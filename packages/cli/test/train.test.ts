@@ -1,5 +1,13 @@
 // A run from the command line: what it writes, what it says where, how it goes on, and what stops it.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -212,6 +220,50 @@ describe('resume', () => {
     expect(resumed.code).toBe(0);
     expect(resumed.stderr).toContain('Resuming');
     expect(losses(parts)).toEqual(losses(whole));
+  });
+
+  test('of a run with all of its steps does nothing, and says how to go on', async () => {
+    const done = join(folder, 'done');
+    const first = await json('train', '--config', config, '--out', done);
+    const before = readFileSync(join(done, 'metrics.jsonl'), 'utf8');
+    const again = await cli('train', '--resume', done);
+    expect(again.code).toBe(0);
+    expect(again.stderr).toBe('');
+    expect(again.stdout).toContain('done is complete: all of its 4 steps are done');
+    expect(again.stdout).toContain('baleen train --resume done --steps 8');
+    expect(await json('train', '--resume', done)).toEqual({ code: 0, value: first.value });
+    expect(readFileSync(join(done, 'metrics.jsonl'), 'utf8')).toBe(before);
+    expect(await failure('train', '--resume', done, '--out', join(folder, 'branch'))).toMatchObject(
+      {
+        code: 'ERR_BALEEN_USAGE_RESUME',
+        hint: 'say how many it shall have with --steps, such as --steps 8',
+        exit: 2,
+      },
+    );
+    expect(existsSync(join(folder, 'branch'))).toBe(false);
+    const more = await json('train', '--resume', done, '--steps', '5');
+    expect(more).toMatchObject({ code: 0, value: { steps: 5 } });
+  });
+
+  test('of a run that was stopped before its last measurement measures, and tells no speed', async () => {
+    const late = join(folder, 'late');
+    const controller = new AbortController();
+    const stopped = await cliWith(
+      {
+        signal: controller.signal,
+        onStderr: (text) => {
+          if (text.includes('step 4/4')) controller.abort();
+        },
+      },
+      ...['train', '--config', config, '--out', late],
+    );
+    expect(stopped.stdout).toContain('Stopped after step 4 of 4');
+    const { code, stdout } = await cli('train', '--resume', late);
+    expect(code).toBe(0);
+    expect(stdout).toContain('the measurement after step 4 in');
+    expect(stdout).toContain('bits per byte');
+    expect(stdout).not.toContain('tokens/s');
+    expect((await cli('train', '--resume', late)).stdout).toContain('late is complete');
   });
 
   test('of what is no run says so', async () => {

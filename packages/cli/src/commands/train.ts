@@ -2,12 +2,20 @@
 import { resolve } from 'node:path';
 
 import { describeKernels } from '@baleen/kernels';
-import { checkRunLock, openRun, type TrainConfig, type TrainResult, train } from '@baleen/trainer';
+import {
+  checkRunLock,
+  openRun,
+  readMetrics,
+  type TrainConfig,
+  type TrainResult,
+  train,
+} from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { dryRun } from '../dry-run';
+import { usageError } from '../errors';
 import { addConfigFlags } from '../flags';
-import { quote } from '../format';
+import { quote, whole } from '../format';
 import { invocation } from '../invocation';
 import type { Voice } from '../io';
 import { report, type Sample } from '../report';
@@ -72,6 +80,11 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
   // A resumed run goes on in its own folder, unless --out branches off into another.
   const own = settings.resumed?.run ?? null;
   const given = options.out === undefined ? own : resolve(options.out);
+  const before = finished(settings, given);
+  if (before) {
+    sayComplete(before, words, voice);
+    return;
+  }
   if (options.out !== undefined && given !== own) checkOut(options.out, words);
   const claimed = given === null ? claimRunFolder(settings.name) : undefined;
   const out = given ?? claimed ?? null;
@@ -119,6 +132,42 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
     if (claimed !== undefined) releaseRunFolder(claimed);
     throw error;
   }
+}
+
+/** What the run to resume came to if it is complete; null while there is something left to do. */
+function finished({ config, resumed }: Settings, out: string | null): TrainResult | null {
+  const { steps } = config;
+  if (resumed?.step !== steps) return null;
+  const { run, checkpoint } = resumed;
+  if (run === null || run !== out)
+    throw usageError(
+      'RESUME',
+      `--resume ${shown(run ?? checkpoint)} has all of its ${whole(steps)} steps done`,
+      `say how many it shall have with --steps, such as --steps ${2 * steps}`,
+      '--steps',
+    );
+  // Without its end the last measurement was interrupted. The run may have been moved since.
+  const last = readMetrics(run).at(-1);
+  return last?.type === 'end' && last.result.steps === steps ? { ...last.result, run } : null;
+}
+
+/** Says that a run has all of its steps: no failure, so that what resumes it until it is done may ask once more. */
+function sayComplete(result: TrainResult, words: string, voice: Voice): void {
+  const { bold, cyan, dim } = voice.out;
+  const { steps, valBitsPerByte } = result;
+  const folder = quote(shown(result.run ?? ''));
+  const score =
+    valBitsPerByte === null ? '' : `, ${valBitsPerByte.toFixed(3)} bits per byte on held-out text`;
+  const more = `${words} train --resume ${folder} --steps ${2 * steps}`;
+  voice.result(result);
+  if (voice.json) voice.say(`  ${folder} is complete; go on with ${more}`);
+  voice.print(
+    '',
+    `  ${bold(`${folder} is complete`)}: all of its ${whole(steps)} steps are done${score}.`,
+    `  ${dim('go on')}    ${cyan(more)}`,
+    `  ${dim('measure')}  ${cyan(`${words} eval ${folder}`)}`,
+    '',
+  );
 }
 
 async function sampleOfRun(result: TrainResult, config: TrainConfig): Promise<Sample | null> {
