@@ -22,4 +22,4 @@ function interrupts(): AbortSignal {
   return controller.signal;
 }
 
-process.exitCode = await run(process.argv.slice(2), { interrupts });
+process.exitCode = await run(process.argv.slice(2), { stdin: () => process.stdin, interrupts });

@@ -2,6 +2,7 @@
 import pc from 'picocolors';
 
 import { failureOf, stackOf } from './errors';
+import type { Input } from './stdin';
 
 /** A stream that text is written to. */
 export interface Output {
@@ -19,6 +20,8 @@ export interface CliIo {
   stdout: Output;
   /** Progress, prose and errors. */
   stderr: Output;
+  /** Opens stdin; null where there is none. */
+  stdin: (() => Input) | null;
   /** Environment variables. */
   env: Readonly<Record<string, string | undefined>>;
   /** Called once by a command that can end early: the signal is aborted by the first Ctrl-C. */

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { run } from '@baleen/cli';
+import { type Input, run } from '@baleen/cli';
 import { onTestFinished } from 'vitest';
 
 // The tests are about the command line: the same figures on every machine, and nothing to compile.
@@ -32,6 +32,7 @@ export async function cliWith(
     env?: Record<string, string>;
     terminal?: boolean;
     signal?: AbortSignal;
+    stdin?: Input;
     onStderr?: (text: string) => void;
   },
   ...argv: string[]
@@ -46,10 +47,11 @@ export async function cliWith(
       return true;
     },
   });
-  const { env = {}, signal = new AbortController().signal } = io;
+  const { env = {}, stdin, signal = new AbortController().signal } = io;
   const code = await run(argv, {
     stdout: stream('stdout'),
     stderr: stream('stderr'),
+    ...(stdin ? { stdin: () => stdin } : {}),
     env,
     interrupts: () => signal,
   });

@@ -108,7 +108,13 @@ function sink(terminal = false, columns = 100) {
   };
   return {
     written,
-    io: { stdout: stream, stderr: stream, env: {}, interrupts: () => new AbortController().signal },
+    io: {
+      stdout: stream,
+      stderr: stream,
+      stdin: null,
+      env: {},
+      interrupts: () => new AbortController().signal,
+    },
   };
 }
 

@@ -11,6 +11,7 @@ import { numberFlag } from '../numbers';
 import { shown } from '../run-folder';
 import { write } from '../sample';
 import { addCommonFlags, examplesText } from '../shape';
+import { readText } from '../stdin';
 
 interface GenerateFlags {
   prompt?: string;
@@ -24,10 +25,13 @@ interface GenerateFlags {
 /** Adds arguments, flags, help and the action. */
 export function define(command: Command, voice: Voice): void {
   command
-    .description('Let a run or checkpoint continue a text. Without a prompt it begins a document.')
+    .description(
+      'Let a run or checkpoint continue a text. Without a prompt it continues what stdin holds, if that is a\n' +
+        'file or a pipe with text in it, else it begins a document. The prompt - waits for stdin to end.',
+    )
     .argument('<run>', 'a run folder, one of its checkpoints, or a Hugging Face folder')
-    .argument('[prompt]', 'text to continue')
-    .option('--prompt <text>', 'text to continue')
+    .argument('[prompt]', 'text to continue, or - for stdin')
+    .option('--prompt <text>', 'text to continue, or - for stdin')
     .option(
       '--tokens <n>',
       'most tokens to make',
@@ -62,6 +66,7 @@ export function define(command: Command, voice: Voice): void {
       examplesText([
         ['baleen generate runs/tiny-1 --prompt "The whale"', 'continue a text'],
         ['baleen generate runs/tiny-1 --temperature 0 --tokens 100', 'the likeliest text'],
+        ['baleen generate runs/tiny-1 < opening.txt', 'continue a file'],
         ['baleen generate runs/tiny-1 "Call me" --seed 7 > out.txt', 'the same text every time'],
       ]),
     );
@@ -74,8 +79,22 @@ export function define(command: Command, voice: Voice): void {
         'keep one of them',
         '--prompt',
       );
-    await generateText(run, prompt ?? flags.prompt ?? '', flags, voice);
+    await generateText(run, await promptOf(prompt ?? flags.prompt, voice), flags, voice);
   });
+}
+
+/** The prompt that was given, else what stdin holds. */
+async function promptOf(given: string | undefined, voice: Voice): Promise<string> {
+  const wait = given === '-';
+  if (given !== undefined && !wait) return given;
+  const input = voice.io.stdin?.();
+  if (wait && !input)
+    throw usageError('PROMPT', 'the prompt - is stdin, and there is none', 'give the text itself');
+  if (!input || (input.isTTY && !wait)) return '';
+  const text = await readText(input, wait);
+  if (text === null)
+    voice.say(voice.err.dim('no prompt: stdin is open and silent (the prompt - waits for it)'));
+  return text ?? '';
 }
 
 async function generateText(

@@ -1,5 +1,5 @@
-// Ctrl-C as a process gets it: the first ends the run after its step, the second ends the process at once. And two
-// processes that would train in one folder.
+// What only a process gets. Ctrl-C: the first ends the run after its step, the second ends the process at once. Two
+// processes that would train in one folder. Pipes: cut off, and left open.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -156,4 +156,16 @@ test('output that is cut off early, as by `head`, is no failure', async () => {
   child.stdout?.destroy();
   expect(await ended).toEqual({ code: 0, signal: null });
   expect(output.stderr).toBe('');
+});
+
+test('a prompt comes through a pipe; one that is never closed holds up nothing', async () => {
+  const made = start('train', '--config', config, '--steps', '1', '--out', 'made');
+  expect(await made.ended).toEqual({ code: 0, signal: null });
+  const piped = start('generate', 'made', '--tokens', '2');
+  piped.child.stdin?.end('The whale\n');
+  expect(await piped.ended).toEqual({ code: 0, signal: null });
+  expect(piped.output.stdout.startsWith('The whale')).toBe(true);
+  const open = start('generate', 'made', '--tokens', '2');
+  expect(await open.ended).toEqual({ code: 0, signal: null });
+  expect(open.output.stderr).toContain('stdin is open and silent');
 });
