@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 
-import { checkRunLock, isRunLock } from '@baleen/trainer';
+import { checkRunLock, isRunLock, makeFolder } from '@baleen/trainer';
 
 import { usageError } from './errors';
 
@@ -13,7 +13,7 @@ import { usageError } from './errors';
  * @returns `runs/<name>-<n>`, created, with the smallest n above those that exist
  */
 export function claimRunFolder(name: string, root = 'runs'): string {
-  mkdirSync(root, { recursive: true });
+  makeFolder(root);
   let number =
     1 +
     readdirSync(root)

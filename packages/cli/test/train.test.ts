@@ -145,6 +145,17 @@ describe('train', () => {
     );
   });
 
+  test.skipIf(!existsSync('/proc/self/stat'))(
+    '--out where no folder can be is refused',
+    async () => {
+      expect(await failure('train', '--config', config, '--out', '/proc/x')).toMatchObject({
+        code: 'ERR_BALEEN_USAGE_FOLDER',
+        path: '/proc/x',
+        exit: 2,
+      });
+    },
+  );
+
   test('--dry-run tells memory by pool and writes nothing', async () => {
     const before = readdirSync('runs');
     const { value } = await json('train', '--config', config, '--dry-run');

@@ -3,7 +3,7 @@
 //
 // Every tensor's global name and shape, and where its slice of that begins, stand in the header of its file: a run that
 // spreads a tensor over ranks writes slices under the same names.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import {
@@ -21,6 +21,7 @@ import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-fi
 import type { TrainConfig } from './config';
 import { saveTokenizer, type Tokenizer } from './data/index';
 import type { TrainResult } from './events';
+import { makeFolder } from './make-folder';
 
 /** A file of tensors stays below this, unless one tensor is larger. */
 const shardBytes = 2 ** 32;
@@ -138,7 +139,7 @@ export function saveCheckpoint(
   const { model, optimizer, tokenizer, state } = contents;
   model.kernels.flush();
   const write = (folder: string): void => {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     writeJson(join(folder, 'config.json'), configToHuggingFace(model.config));
     writeShards(folder, weightsToWrite(model), shardBytes, { metadata: slices });
     saveTokenizer(tokenizer, folder);

@@ -35,6 +35,7 @@ export type {
   TrainEvent,
   TrainResult,
 } from './events';
+export { makeFolder } from './make-folder';
 export { didYouMean, nearest } from './nearest';
 export { type NumberLimits, numberInWords } from './number-limits';
 export { type OpenedRun, openRun } from './open-run';

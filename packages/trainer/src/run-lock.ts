@@ -10,18 +10,18 @@ import { createHash, randomUUID } from 'node:crypto';
 import {
   linkSync,
   lstatSync,
-  mkdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
-  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 import { diskError } from '@baleen/model/node';
+
+import { makeFolder, removeEmpty } from './make-folder';
 
 const lockName = 'train.lock';
 
@@ -69,10 +69,10 @@ export function holderOf(pid: number): LockHolder {
  * @param run - the folder
  * @returns takes the lock away again, and the folders that were made for it if they are empty; may be called twice
  * @throws `ERR_BALEEN_USAGE_RUN_LOCKED` where a process trains there, this one included, and where nobody can tell;
- * `ERR_BALEEN_USAGE_RUN_EXISTS` where a file lies there
+ * `ERR_BALEEN_USAGE_FOLDER` where there can be no folder
  */
 export function lockRun(run: string): () => void {
-  const first = makeFolder(run);
+  const first = makeRunFolder(run);
   const path = join(run, lockName);
   const text = `${JSON.stringify(holderOf(process.pid))}\n`;
   try {
@@ -163,17 +163,12 @@ function unknown(run: string, path: string, why: string, cause?: unknown): Error
   });
 }
 
-/** Makes a folder; returns the first that was missing on the way to it. */
-function makeFolder(run: string): string | undefined {
+/** Makes the run's folder; returns the first that was made on the way to it. */
+function makeRunFolder(run: string): string | undefined {
   try {
-    return mkdirSync(run, { recursive: true });
+    return makeFolder(run);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw diskError(error, run);
-    throw Object.assign(new Error(`${run} is a file`), {
-      code: 'ERR_BALEEN_USAGE_RUN_EXISTS',
-      path: run,
-      hint: 'name a folder with --out',
-    });
+    throw diskError(error, run);
   }
 }
 
@@ -203,16 +198,6 @@ function createInPlace(path: string, text: string): boolean {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') rmSync(path, { force: true });
     throw diskError(error, path);
-  }
-}
-
-/** Removes a folder and those above it up to the first that was made, as far as they are empty. */
-function removeEmpty(folder: string, first: string | undefined): void {
-  if (first === undefined) return;
-  try {
-    for (let at = folder; at.length >= first.length; at = dirname(at)) rmdirSync(at);
-  } catch {
-    // It holds something.
   }
 }
 

@@ -305,7 +305,7 @@ describe('a run’s folder', () => {
     unlock();
     unlock();
     expect(readdirSync(join(above, 'a'))).toEqual(['mine.txt']);
-    expect(refusal(join(above, 'a', 'mine.txt')).code).toBe('ERR_BALEEN_USAGE_RUN_EXISTS');
+    expect(refusal(join(above, 'a', 'mine.txt')).code).toBe('ERR_BALEEN_USAGE_FOLDER');
   });
 });
 
