@@ -34,7 +34,7 @@ export function defineStep(command: Command, voice: Voice): void {
   addConfigFlags(step);
   step.option(
     '--profile <file>',
-    "write when each phase and kernel ran, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",
+    "write when each phase and kernel ran, on which sizes, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",
   );
   step.addHelpText(
     'after',

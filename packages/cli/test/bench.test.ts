@@ -37,7 +37,7 @@ test('bench step says where the time goes and why there is no bound', async () =
     expect(stdout).toContain(part);
 });
 
-test('bench step --profile writes a trace: phases, kernels inside them, gaps between', async () => {
+test('bench step --profile writes a trace: steps, passes, phases, kernels inside them with their sizes, gaps between', async () => {
   const folder = temporaryFolder();
   const trace = join(folder, 'trace.json');
   const { code } = await json(
@@ -45,19 +45,46 @@ test('bench step --profile writes a trace: phases, kernels inside them, gaps bet
   );
   expect(code).toBe(0);
   const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as {
-    traceEvents: { name: string; ph: string; tid: number; ts: number; dur: number }[];
+    traceEvents: {
+      name: string;
+      ph: string;
+      tid: number;
+      ts: number;
+      dur: number;
+      args?: Record<string, unknown>;
+    }[];
   };
-  const [phases, kernels] = [0, 1].map((tid) =>
-    traceEvents.filter((event) => event.ph === 'X' && event.tid === tid),
-  );
+  type Event = (typeof traceEvents)[number];
+  const row = (name: string): Event[] => {
+    const title = traceEvents.find(({ ph, args }) => ph === 'M' && args?.name === name);
+    return traceEvents.filter(({ ph, tid }) => ph === 'X' && tid === title?.tid);
+  };
+  const within = (outer: Event, events: Event[]): Event[] =>
+    events.filter(({ ts, dur }) => ts >= outer.ts && ts + dur <= outer.ts + outer.dur + 0.001);
+  const [phases, kernels] = [row('phases'), row('kernels')];
   const named = (name: string) => phases.filter((phase) => phase.name === name);
   expect(named('layers.0.attention forward')).toHaveLength(3);
   expect(named('layers.0.attention backward')).toHaveLength(3);
   const [attention] = named('layers.0.attention forward');
-  const inside = kernels.filter(
-    ({ ts, dur }) => ts >= attention.ts && ts + dur <= attention.ts + attention.dur,
-  );
-  expect(inside.map(({ name }) => name)).toContain('attention');
+  const inside = within(attention, kernels);
+  // Two sequences of 32 tokens, two heads of 8 + 4 and a value of 8.
+  expect(inside.find(({ name }) => name === 'attention')?.args).toMatchObject({
+    batch: 2,
+    queries: 32,
+    heads: 2,
+    valueWidth: 8,
+    operands: expect.arrayContaining([`f32 ${2 * 32 * 2 * 8}`]) as unknown,
+  });
+  const steps = row('steps');
+  expect(steps).toHaveLength(3);
+  for (const step of steps) {
+    expect(step.args).toEqual({ tokens: 64 });
+    const passes = within(step, row('passes'));
+    expect(passes.map(({ name }) => name)).toEqual(['forward', 'backward']);
+    for (const pass of passes)
+      expect(within(pass, phases).every(({ name }) => name.endsWith(` ${pass.name}`))).toBe(true);
+    expect(within(step, phases).at(-1)?.name).toBe('finish');
+  }
   expect(readdirSync(folder)).not.toContain('trace.json.tmp');
 });
 

@@ -26,7 +26,7 @@ export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { type KernelName, kernelNames } from './signatures';
 export { type SizeChecks, sizeChecks } from './size-checks';
-export type { KernelSpan } from './span';
+export type { KernelSizes, KernelSpan, OperandSize } from './span';
 export {
   bf16,
   bytesPerElement,

@@ -2,7 +2,9 @@
 import { wrapKernels } from './checks';
 import type { Kernels } from './kernels';
 import type { NativeKernels } from './native';
-import type { KernelSpan } from './span';
+import { splitCall } from './signature';
+import { signatures } from './signatures';
+import { type KernelSpan, sizesOf } from './span';
 
 /** Kernels whose calls can be noted. */
 export interface KernelProfile {
@@ -35,7 +37,10 @@ export function profileKernels(kernels: Kernels): KernelProfile {
     kernels: wrapKernels(kernels, (kernel, call) => (...args) => {
       const begin = performance.now() / 1000;
       call(...args);
-      spans?.push({ kernel, begin, end: performance.now() / 1000 });
+      const end = performance.now() / 1000;
+      if (!spans) return;
+      const { operands, sizes } = splitCall(signatures[kernel], args);
+      spans.push({ kernel, begin, end, ...sizesOf(kernel, operands, sizes) });
     }),
     start: () => {
       spans = [];

@@ -72,6 +72,51 @@ describe.skipIf(native === null)('recordings', () => {
     expect([...out]).toEqual([2, 2]);
   });
 
+  test('are seen by a profile with the sizes of their calls, which are those of the reference', () => {
+    const [rows, cols, groups] = [6, 130, 2];
+    const quantized = {
+      codes: viewOf(new Uint8Array(rows * cols)),
+      scales: viewOf(new Float32Array(rows * 2)),
+      blockRows: 1,
+      blockCols: 128,
+    };
+    const [x, weight, out] = [rows * cols, groups * 3 * cols, rows * 3].map((size) =>
+      viewOf(new Float32Array(size)),
+    );
+    const offsets = viewOf(Int32Array.of(0, 2, rows));
+    const chosen = viewOf(new Int32Array(rows));
+    const calls = (to: Kernels): void => {
+      to.quantize(quantized, x, { rows, cols });
+      to.groupedGemm(out, x, weight, offsets, { groups, rows, n: 3, k: cols, transB: true });
+      to.topK(chosen, out, null, { tokens: rows, experts: 3, k: 1, groups: 1, groupsKept: 1 });
+    };
+    const seen = [kernels, referenceKernels()].map((implementation) => {
+      const profile = profileKernels(implementation);
+      const recording =
+        implementation.record &&
+        record(() => {
+          calls(implementation);
+        });
+      profile.start();
+      recording?.replay();
+      calls(profile.kernels);
+      return profile.stop().map(({ kernel, operands, sizes }) => ({ kernel, operands, sizes }));
+    });
+    expect(seen[0]).toEqual([...seen[1], ...seen[1]]);
+    expect(seen[1][1]).toEqual({
+      kernel: 'groupedGemm',
+      operands: [
+        { dtype: 'f32', size: rows * 3 },
+        { dtype: 'f32', size: rows * cols },
+        { dtype: 'f32', size: groups * 3 * cols },
+        { dtype: 'i32', size: groups + 1 },
+      ],
+      sizes: { groups, rows, n: 3, k: cols, transB: 1, accumulate: 0 },
+    });
+    expect(seen[1][0].operands[0]).toEqual({ dtype: 'e4m3', size: rows * cols });
+    expect(seen[1][2].operands[2]).toBeNull();
+  });
+
   test('are seen call by call by a profile', () => {
     const out = new Float32Array(2);
     const recording = record(() => {

@@ -81,14 +81,14 @@ export async function benchStep(
   };
   const times = await measure(kernels, config, steps, told);
   const profile = profileKernels(kernels);
-  const phases: Span[] = [];
+  const program = { steps: new Array<Span>(), phases: new Array<Span>() };
   let profiled: number[];
   let spans: KernelSpan[];
   try {
     profiled = await measure(profile.kernels, config, parts + 2, told, (step) => {
       if (step < 2) return null;
       if (step === 2) profile.start();
-      return phases;
+      return program;
     });
   } finally {
     spans = profile.stop();
@@ -96,7 +96,7 @@ export async function benchStep(
   const breakdown = new Map<string, number>();
   for (const { kernel, begin, end } of spans)
     breakdown.set(kernel, (breakdown.get(kernel) ?? 0) + (end - begin) / parts);
-  options.onProfile?.(chromeTrace(`baleen bench step ${preset ?? ''}`.trim(), phases, spans));
+  options.onProfile?.(chromeTrace(`baleen bench step ${preset ?? ''}`.trim(), program, spans));
   const medianStepSeconds = median(times.slice(2));
   const peaks = kernels.implementation === 'native' ? measurePeaks() : null;
   const bound = peaks && { seconds: boundSeconds(stepCosts(config), peaks) };
@@ -115,13 +115,13 @@ export async function benchStep(
   };
 }
 
-/** Seconds of each of some steps of a new model; `phasesOf` says where a step's phases are to be noted, if anywhere. */
+/** Seconds of each of some steps of a new model; `noteOf` says where a step and its phases are to be noted, if anywhere. */
 async function measure(
   kernels: Kernels,
   config: TrainConfig,
   steps: number,
   after: () => void,
-  phasesOf: (step: number) => Span[] | null = () => null,
+  noteOf: (step: number) => { steps: Span[]; phases: Span[] } | null = () => null,
 ): Promise<number[]> {
   const { batch, optimizer, schedule } = config;
   const model = new Decoder(kernels, modelConfigOf(config), config.precision);
@@ -140,12 +140,12 @@ async function measure(
   };
   const times: number[] = [];
   for (let index = 0; index < steps; index += 1) {
-    const phases = phasesOf(index);
+    const note = noteOf(index);
     const begin = performance.now();
     let last = begin;
     const passed = (name: string): void => {
       const now = performance.now();
-      phases?.push({ name, begin: last / 1000, end: now / 1000 });
+      note?.phases.push({ name, begin: last / 1000, end: now / 1000 });
       last = now;
     };
     step.load(tokens, plan.mtpWeight);
@@ -154,7 +154,13 @@ async function measure(
     passed('optimizer');
     await step.finish(plan.biasSpeed);
     passed('finish');
-    times.push((performance.now() - begin) / 1000);
+    note?.steps.push({
+      name: `step ${index + 1}`,
+      begin: begin / 1000,
+      end: last / 1000,
+      args: { tokens: batch.sequences * batch.sequence },
+    });
+    times.push((last - begin) / 1000);
     after();
     // Kernels block this thread: let signals and timers through.
     await new Promise(setImmediate);

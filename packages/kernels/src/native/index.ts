@@ -4,7 +4,7 @@ import { checkOperands } from '../checks';
 import type { Kernels, Recording } from '../kernels';
 
 import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
-import type { KernelSpan } from '../span';
+import type { KernelSizes, KernelSpan, OperandSize } from '../span';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
 
 /** What the addon exports (native/addon.cc). */
@@ -61,6 +61,7 @@ export interface NativeKernels extends Kernels {
 }
 
 const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
+const dtypeNames = Object.keys(dtypes) as DType[];
 
 /**
  * Refuses a number of threads that no pool can have.
@@ -157,15 +158,40 @@ class Slots {
   }
 }
 
+/** Reads back from a call's arguments what it was made on: the inverse of {@link Slots}. */
+function readSizes(kernel: KernelName, written: Float64Array): KernelSizes {
+  const { args, keys } = signatures[kernel];
+  let at = 0;
+  const operands = Array.from(args, (kind): OperandSize | null => {
+    const [address, dtype, size] = written.subarray(at, at + 3);
+    at += kind === 'o' ? 8 : 3;
+    return address === 0 ? null : { dtype: dtypeNames[dtype], size };
+  });
+  const sizes: Record<string, number> = {};
+  for (const key of keys)
+    if (key.startsWith('@')) at += 3;
+    else sizes[key] = written[at++];
+  return { operands, sizes };
+}
+
+/** The calls in what {@link Addon.replay} takes, each its kernel's number and its arguments. */
+function* callsIn(lists: readonly Float64Array[]): Generator<[number, Float64Array], void, void> {
+  for (const calls of lists)
+    for (let at = 0; at < calls.length; at += 2 + calls[at + 1])
+      yield [calls[at], calls.subarray(at + 2, at + 2 + calls[at + 1])];
+}
+
 /** Calls as the addon reads them, and the memory whose addresses stand in them: it must not go before they do. */
 class NativeRecording implements Recording {
   constructor(
     private readonly addon: Addon,
     private readonly calls: Float64Array,
     readonly memory: readonly ArrayBufferLike[],
+    private readonly note: (calls: Float64Array) => void,
   ) {}
 
   replay(): void {
+    this.note(this.calls);
     this.addon.replay(this.calls);
   }
 }
@@ -179,6 +205,8 @@ function bindAddon(addon: Addon): NativeKernels {
   const state = { isa: isas[0] ?? 'baseline' };
   let recorded: number[] | null = null;
   let origin = 0;
+  // The addon notes when calls run; their arguments are kept here, in the same order.
+  let watched: Float64Array[] | null = null;
   const record = (body: () => void): Recording => {
     if (recorded)
       throw Object.assign(new Error('a recording is under way, and recordings do not nest'), {
@@ -196,7 +224,9 @@ function bindAddon(addon: Addon): NativeKernels {
       recorded = null;
       slots.note(null);
     }
-    return new NativeRecording(addon, Float64Array.from(calls), [...memory]);
+    return new NativeRecording(addon, Float64Array.from(calls), [...memory], (made) => {
+      watched?.push(made);
+    });
   };
   const kernels: Record<string, unknown> = {
     implementation: 'native',
@@ -222,13 +252,22 @@ function bindAddon(addon: Addon): NativeKernels {
     watch: () => {
       // The addon reads the clock of process.hrtime, which began before performance.now() did.
       origin = Number(process.hrtime.bigint()) / 1e9 - performance.now() / 1000;
+      watched = [];
       addon.watch(true);
     },
     watched: (): KernelSpan[] => {
       const seen = addon.watch(false) ?? new Float64Array(0);
-      return Array.from({ length: seen.length / 3 }, (_, i) => {
-        const [op, begin, end] = seen.subarray(3 * i, 3 * i + 3);
-        return { kernel: names[op], begin: begin - origin, end: end - origin };
+      const calls = [...callsIn(watched ?? [])].slice(0, seen.length / 3);
+      watched = null;
+      return calls.map(([op, written], i) => {
+        const kernel = names[op];
+        const [begin, end] = seen.subarray(3 * i + 1, 3 * i + 3);
+        return {
+          kernel,
+          begin: begin - origin,
+          end: end - origin,
+          ...readSizes(kernel, written),
+        };
       });
     },
     setThreads: (threads: number) => {
@@ -261,6 +300,7 @@ function bindAddon(addon: Addon): NativeKernels {
         if (key.startsWith('@')) slots.view(sizes[key.slice(1)] as View | undefined);
         else slots.number(Number(sizes[key] ?? 0));
       slots.number(value);
+      if (watched) watched.push(Float64Array.of(op, slots.written().length, ...slots.written()));
       addon.run(op);
       if (recorded) {
         const written = slots.written();
