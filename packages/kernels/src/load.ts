@@ -125,7 +125,8 @@ export function nativeKernels(): NativeKernels | null {
 
 /**
  * Sets the size of this process's thread pool; results do not depend on it. The reference always runs on one.
- * @param threads - 1 to 256, or 0 for every core (at most 64)
+ * @param threads - 1 to 256, or 0 for every core (at most 64), divided among the ranks that a launcher started on this
+ *   machine (Open MPI, MPICH, srun)
  */
 export function setThreads(threads: number): void {
   checkThreads(threads);

@@ -6,6 +6,7 @@ import type { Kernels, Recording } from '../kernels';
 import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
 import type { KernelSizes, KernelSpan, OperandSize } from '../span';
 import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
+import { threadShare } from './cores';
 
 /** What the addon exports (native/addon.cc). */
 interface Addon {
@@ -49,7 +50,7 @@ export interface NativeKernels extends Kernels {
   readonly isas: readonly string[];
   /** Uses another instruction set from now on. */
   setIsa(name: string): void;
-  /** Resizes the thread pool: 1 to 256, or 0 for every core (at most 64). */
+  /** Resizes the thread pool: 1 to 256, or 0 for every core, at most 64; beside other ranks of a job, for its share. */
   setThreads(threads: number): void;
   /** See `measurePeaks`. */
   peaks(): Peaks;
@@ -76,9 +77,11 @@ export function checkThreads(threads: number): void {
     });
 }
 
-/** Cores, up to a number that products of a training step still keep busy. */
-const everyCore = (): number =>
-  Math.min(process.getBuiltinModule('node:os').availableParallelism(), 64);
+/** Threads where nobody says how many. */
+function everyCore(): number {
+  const { availableParallelism, cpus } = process.getBuiltinModule('node:os');
+  return threadShare({ all: cpus().length, allowed: availableParallelism(), env: process.env });
+}
 
 /**
  * Loads the addon: the one built in this checkout, else a prebuilt one.
