@@ -30,7 +30,9 @@ type DenseName =
   | 'quantize'
   | 'quantizeBoth'
   | 'requantize'
-  | 'dequantize';
+  | 'dequantize'
+  | 'rmsNormQuantize'
+  | 'swigluQuantize';
 
 const anyType: Parameters<typeof view>[3] = [];
 
@@ -45,6 +47,11 @@ const quantized = (s: Sizes): MatrixNeed => ({
   cols: n(s.cols),
   ...(s.offsets ? { groups: n(s.groups) } : { stack: stackOf(s) }),
 });
+/** The 1×128 output of a kernel that quantises what it computes. */
+const fused = (s: Sizes, out: Parameters<typeof operand>[1]): ReturnType<typeof operand> =>
+  operand('quantized', out, { rows: n(s.rows), cols: n(s.cols), along: 'cols', across: 1 }, [
+    'e4m3',
+  ]);
 const quantizeFault = (s: Sizes): string | false =>
   s.offsets !== undefined && stackOf(s) !== 1 && 'stack and offsets exclude each other';
 const quantizeKeys = ['rows', 'cols', 'powerOfTwo', '@offsets', 'groups', 'stack'];
@@ -206,6 +213,28 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     needs: (s, [out, x]) => [
       view('out', out, n(s.rows) * n(s.cols), plain),
       operand('x', x, { rows: n(s.rows), cols: n(s.cols) }, ['e4m3']),
+    ],
+  },
+  rmsNormQuantize: {
+    args: 'ovvvv',
+    traffic: 'wwwrr',
+    keys: ['rows', 'cols', 'epsilon', 'powerOfTwo'],
+    needs: (s, [quantized, y, rstd, x, weight]) => [
+      fused(s, quantized),
+      { ...view('y', y, n(s.rows) * n(s.cols)), optional: true },
+      view('rstd', rstd, n(s.rows)),
+      view('x', x, n(s.rows) * n(s.cols)),
+      view('weight', weight, n(s.cols)),
+    ],
+  },
+  swigluQuantize: {
+    args: 'ovv',
+    traffic: 'wrr',
+    keys: ['rows', 'cols', 'powerOfTwo'],
+    needs: (s, [quantized, gate, up]) => [
+      fused(s, quantized),
+      view('gate', gate, n(s.rows) * n(s.cols)),
+      view('up', up, n(s.rows) * n(s.cols)),
     ],
   },
 };

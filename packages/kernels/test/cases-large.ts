@@ -3,6 +3,7 @@
 import { type Kernels, type View, type ViewArray, viewOf } from '@baleen/kernels';
 
 import type { Case } from './cases';
+import { fusedCases } from './cases-fused';
 import { type Arena, scaledArrays } from './compare';
 
 const normal =
@@ -372,5 +373,6 @@ export const largeCases: readonly Case[] = [
   ...elementCases(),
   ...rowCases(),
   ...fp8Cases(),
+  ...fusedCases([[301, 520]]),
   ...routingCases(),
 ];

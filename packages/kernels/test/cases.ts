@@ -2,6 +2,7 @@
 import type { KernelName, Kernels, ViewArray } from '@baleen/kernels';
 
 import { fp8Cases } from './cases-fp8';
+import { fusedCases } from './cases-fused';
 import { layerCases } from './cases-layers';
 import { memoryCases } from './cases-memory';
 import { productCases } from './cases-product';
@@ -23,6 +24,12 @@ export const cases: readonly Case[] = [
   ...memoryCases(),
   ...productCases(),
   ...fp8Cases(),
+  ...fusedCases([
+    [0, 16],
+    [1, 1],
+    [5, 256],
+    [67, 129],
+  ]),
   ...layerCases(),
   ...routingCases(),
 ];

@@ -114,6 +114,21 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /quantizeBoth: a stack is quantised one way/,
   ],
   [
+    'a norm quantised across rows',
+    (x) => {
+      const sizes = { rows: 3, cols: 2, epsilon: 0 };
+      x.rmsNormQuantize(s(3, 2, 128, 128), null, f(3), f(6), f(2), sizes);
+    },
+    /rmsNormQuantize: quantized in blocks of 128×128 must span 128 along its cols.* 1 across/,
+  ],
+  [
+    'an activation quantised by column',
+    (x) => {
+      x.swigluQuantize(s(3, 2, 128, 1), f(6), f(6), { rows: 3, cols: 2 });
+    },
+    /swigluQuantize: quantized in blocks of 128×1 must span 128 along its cols/,
+  ],
+  [
     'a stride beyond the end',
     (x) => {
       x.copyStrided(f(10), f(10), { rows: 3, cols: 2, outStride: 4, outOffset: 1, xStride: 2 });

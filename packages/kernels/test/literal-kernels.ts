@@ -7,12 +7,30 @@ import {
   type KernelName,
   type Kernels,
   type View,
+  viewOf,
 } from '@baleen/kernels';
 
 import * as literal from './literal';
 import { literalProducts } from './literal-products';
 import { literalRouting } from './literal-routing';
 import { fromBf16, grid, read, toBf16, write } from './literal-views';
+
+const literalLayers: Pick<Kernels, 'rmsNorm' | 'swiglu'> = {
+  rmsNorm: (y, rstd, x, weight, { rows, cols, epsilon }) => {
+    const [values, w] = [read(x), read(weight)];
+    const at = (r: number, c: number): number => values[r * cols + c];
+    const result = literal.rmsNorm(rows, cols, epsilon, at, (c) => w[c]);
+    write(y, result.y);
+    write(rstd, result.rstd);
+  },
+  swiglu: (out, gate, up) => {
+    const ups = read(up);
+    write(
+      out,
+      read(gate).map((g, i) => literal.swiglu(g, ups[i])),
+    );
+  },
+};
 
 /** The kernels that the literal contract has. */
 export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> = {
@@ -54,19 +72,16 @@ export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> =
       read(x).map((v) => v * Math.fround(factor)),
     );
   },
-  rmsNorm: (y, rstd, x, weight, { rows, cols, epsilon }) => {
-    const [values, w] = [read(x), read(weight)];
-    const at = (r: number, c: number): number => values[r * cols + c];
-    const result = literal.rmsNorm(rows, cols, epsilon, at, (c) => w[c]);
-    write(y, result.y);
-    write(rstd, result.rstd);
+  ...literalLayers,
+  rmsNormQuantize: (quantized, y, rstd, x, weight, sizes) => {
+    const out = y ?? viewOf(new Float32Array(x.size));
+    literalLayers.rmsNorm(out, rstd, x, weight, sizes);
+    literalProducts.quantize(quantized, out, sizes);
   },
-  swiglu: (out, gate, up) => {
-    const ups = read(up);
-    write(
-      out,
-      read(gate).map((g, i) => literal.swiglu(g, ups[i])),
-    );
+  swigluQuantize: (quantized, gate, up, sizes) => {
+    const out = viewOf(new Float32Array(gate.size));
+    literalLayers.swiglu(out, gate, up);
+    literalProducts.quantize(quantized, out, sizes);
   },
   rope: (out, x, cos, sin, s) => {
     const [values, result, c, d] = [read(x), read(out), read(cos), read(sin)];

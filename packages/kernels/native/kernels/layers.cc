@@ -1,15 +1,68 @@
-// Normalisation, activation and rotary embedding.
+// Normalisation, activation and rotary embedding; the first two also with what they give encoded while it is near.
 #include "../elements.h"
 #include "../shuffle.h"
+#include "encode.h"
 #include "kernels.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
 
+/** Rows whose numbers lie in the first-level cache together, at most `most`. */
+static long rowsTogether(long cols, long most) {
+  return maxOf(1, minOf(most, 4096 / maxOf(1, cols)));
+}
+
+/** Room for that many rows. */
+static float* rowScratch(long rows, long cols) {
+  return static_cast<float*>(
+      scratch(Scratch::first, static_cast<size_t>(rows * cols) * sizeof(float)));
+}
+
 // — RMSNorm —
 
 // Rows whose roots are taken together, at most.
 static constexpr long normRows = 16;
+
+struct Norm {
+  const float *x, *weight;
+  float* rstd;
+  long cols;
+  double epsilon;
+};
+
+/** At most `normRows` rows from `first` on; `out` is the first one's. */
+static void normaliseRows(const Norm& n, float* out, long first, long count) {
+  const long cols = n.cols;
+  const float* in = n.x + first * cols;
+  float* roots = n.rstd + first;
+  double means[normRows];
+  for (long r = 0; r < count; r += 1) {
+    const float squares = sumRow(cols, [&](auto at, long c) {
+      const vf v = at.load(in + r * cols + c);
+      return mul(v, v);
+    });
+    means[r] = static_cast<double>(squares);
+  }
+  for (long r = 0; r < count; r += 1)
+    roots[r] = static_cast<float>(1 / ::sqrt(means[r] / static_cast<double>(cols) + n.epsilon));
+  for (long r = 0; r < count; r += 1) {
+    const vf factor = set1(roots[r]);
+    forRange(0, cols, [&](auto at, long c) {
+      at.store(out + r * cols + c,
+               mul(mul(at.load(in + r * cols + c), factor), at.load(n.weight + c)));
+    });
+  }
+}
+
+/** Calls `body(first, count)` for rows whose roots are taken together, while their numbers are in the first-level cache. */
+template <class Body>
+static void forNormRows(long rows, long cols, Body&& body) {
+  const long together = rowsTogether(cols, normRows);
+  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
+    for (long first = begin; first < end; first += together)
+      body(first, minOf(together, end - first));
+  });
+}
 
 void rmsNorm(Args args) {
   const View y = args.view();
@@ -18,34 +71,26 @@ void rmsNorm(Args args) {
   const View weight = args.view();
   const long rows = args.integer();
   const long cols = args.integer();
-  const double epsilon = args.number();
-  const float* w = weight.f32();
-  // Short rows take their roots several at a time, while their numbers are in the first-level cache.
-  const long together = maxOf(1, minOf(normRows, 4096 / maxOf(1, cols)));
-  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
-    for (long first = begin; first < end; first += together) {
-      const long count = minOf(together, end - first);
-      const float* in = x.f32() + first * cols;
-      float* out = y.f32() + first * cols;
-      float* roots = rstd.f32() + first;
-      double means[normRows];
-      for (long r = 0; r < count; r += 1) {
-        const float squares = sumRow(cols, [&](auto at, long c) {
-          const vf v = at.load(in + r * cols + c);
-          return mul(v, v);
-        });
-        means[r] = static_cast<double>(squares);
-      }
-      for (long r = 0; r < count; r += 1)
-        roots[r] = static_cast<float>(1 / ::sqrt(means[r] / static_cast<double>(cols) + epsilon));
-      for (long r = 0; r < count; r += 1) {
-        const vf factor = set1(roots[r]);
-        forRange(0, cols, [&](auto at, long c) {
-          at.store(out + r * cols + c,
-                   mul(mul(at.load(in + r * cols + c), factor), at.load(w + c)));
-        });
-      }
-    }
+  const Norm n = {x.f32(), weight.f32(), rstd.f32(), cols, args.number()};
+  forNormRows(rows, cols, [&](long first, long count) {
+    normaliseRows(n, y.f32() + first * cols, first, count);
+  });
+}
+
+void rmsNormQuantize(Args args) {
+  const Operand quantized = args.operand();
+  const View y = args.view();
+  const View rstd = args.view();
+  const View x = args.view();
+  const View weight = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  const Norm n = {x.f32(), weight.f32(), rstd.f32(), cols, args.number()};
+  const bool powerOfTwo = args.flag();
+  forNormRows(rows, cols, [&](long first, long count) {
+    float* out = y ? y.f32() + first * cols : rowScratch(rowsTogether(cols, normRows), cols);
+    normaliseRows(n, out, first, count);
+    encodeRows(quantized, out, first, count, cols, powerOfTwo);
   });
 }
 
@@ -153,13 +198,39 @@ static inline vf onePlusExpMinus(vf x) {
 // Elements a thread takes at least: an exponential and a division each.
 static constexpr long grain = 4096;
 
+/** Elements [begin, end). */
+static void swigluRange(float* out, const float* gate, const float* up, long begin, long end) {
+  forRange(begin, end, [&](auto at, long i) {
+    const vf g = at.load(gate + i);
+    at.store(out + i, mul(div(g, onePlusExpMinus(g)), at.load(up + i)));
+  });
+}
+
 void swiglu(Args args) {
   const View out = args.view();
   const View gate = args.view();
   const View up = args.view();
-  forElements(out.size, grain, [&](auto at, long i) {
-    const vf g = at.load(gate.f32() + i);
-    at.store(out.f32() + i, mul(div(g, onePlusExpMinus(g)), at.load(up.f32() + i)));
+  parallelRanges(out.size, grain, 64, [&](long begin, long end) {
+    swigluRange(out.f32(), gate.f32(), up.f32(), begin, end);
+  });
+}
+
+void swigluQuantize(Args args) {
+  const Operand quantized = args.operand();
+  const View gate = args.view();
+  const View up = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  const bool powerOfTwo = args.flag();
+  const long together = rowsTogether(cols, rows);
+  parallelRanges(rows, maxOf(1, grain / maxOf(1, cols)), 1, [&](long begin, long end) {
+    float* out = rowScratch(together, cols);
+    for (long first = begin; first < end; first += together) {
+      const long count = minOf(together, end - first);
+      const long at = first * cols;
+      swigluRange(out, gate.f32() + at, up.f32() + at, 0, count * cols);
+      encodeRows(quantized, out, first, count, cols, powerOfTwo);
+    }
   });
 }
 

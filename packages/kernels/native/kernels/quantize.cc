@@ -4,6 +4,7 @@
 // Work is cut into panels: a row of blocks by the columns of one block, or by 128 columns where every column is a block
 // of its own (128×1). While a panel is encoded, the next one is fetched.
 #include "../blocks.h"
+#include "encode.h"
 #include "kernels.h"
 
 namespace baleen {
@@ -124,23 +125,29 @@ static void forPanels(const Operand& out, long width, const float* x, const Oper
   });
 }
 
-/** Rows of blocks one row high, plain: block after block as they lie. */
+// Block after block as they lie.
+void encodeRows(const Operand& out, const float* x, long first, long rows, long cols,
+                bool powerOfTwo, bool ahead) {
+  Run runs[batch];
+  long count = 0;
+  float* scales = out.scales.f32() + first * ceilDiv(cols, out.blockCols);
+  uint8_t* codes = out.values.e4m3() + first * cols;
+  for (long r = 0; r < rows; r += 1)
+    for (long c = 0; c < cols; c += out.blockCols) {
+      const long at = r * cols + c;
+      runs[count++] = {x + at, codes + at, minOf(out.blockCols, cols - c)};
+      if (count < batch) continue;
+      quantizeRuns(runs, count, scales, powerOfTwo, ahead);
+      scales += count;
+      count = 0;
+    }
+  quantizeRuns(runs, count, scales, powerOfTwo);
+}
+
+/** Rows of blocks one row high, plain. */
 static void quantizeRows(const Operand& out, const float* x, const Sizes& s) {
-  const long blocks = ceilDiv(s.cols, out.blockCols);
   parallelRanges(s.rows * s.stack, rowGrain(s.cols), 1, [&](long begin, long end) {
-    Run runs[batch];
-    long count = 0;
-    float* scales = out.scales.f32() + begin * blocks;
-    for (long r = begin; r < end; r += 1)
-      for (long c = 0; c < s.cols; c += out.blockCols) {
-        const long at = r * s.cols + c;
-        runs[count++] = {x + at, out.values.e4m3() + at, minOf(out.blockCols, s.cols - c)};
-        if (count < batch) continue;
-        quantizeRuns(runs, count, scales, s.powerOfTwo, isLarge(s));
-        scales += count;
-        count = 0;
-      }
-    quantizeRuns(runs, count, scales, s.powerOfTwo);
+    encodeRows(out, x + begin * s.cols, begin, end - begin, s.cols, s.powerOfTwo, isLarge(s));
   });
 }
 

@@ -24,6 +24,16 @@ export interface QuantizeSizes {
   stack?: number;
 }
 
+/** Sizes of the kernels that quantise what they compute. */
+export interface FusedQuantizeSizes {
+  /** Rows of the matrix. */
+  rows: number;
+  /** Columns of the matrix. */
+  cols: number;
+  /** Round scales up to powers of two. */
+  powerOfTwo?: boolean;
+}
+
 /** FP8 quantisation. */
 export interface QuantizeKernels {
   /**
@@ -40,4 +50,18 @@ export interface QuantizeKernels {
   requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void;
   /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16. */
   dequantize(out: View, x: ScaledView, sizes: { rows: number; cols: number }): void;
+  /**
+   * `rmsNorm` of x, and `quantize` of its y into `quantized` (1×128), to the bit as the two calls; y [rows, cols] is
+   * written only if it is given.
+   */
+  rmsNormQuantize(
+    quantized: ScaledView,
+    y: View | null,
+    rstd: View,
+    x: View,
+    weight: View,
+    sizes: FusedQuantizeSizes & { epsilon: number },
+  ): void;
+  /** `swiglu` of gate and up [rows, cols], and `quantize` of that into `quantized` (1×128), to the bit as the two calls. */
+  swigluQuantize(quantized: ScaledView, gate: View, up: View, sizes: FusedQuantizeSizes): void;
 }

@@ -9,7 +9,14 @@ import { embedding, embeddingBackward, linearCrossEntropy } from './loss';
 import { gemm, groupedGemm, groupedGemmWeight } from './matrix';
 import { add, cast, copy, copyStrided, fill, scale } from './memory';
 import { adamw, clipFactor, sum, sumOfSquares } from './optimizer';
-import { dequantize, quantize, quantizeBoth, requantize } from './quantize';
+import {
+  dequantize,
+  quantize,
+  quantizeBoth,
+  requantize,
+  rmsNormQuantize,
+  swigluQuantize,
+} from './quantize';
 import * as routing from './routing';
 
 /**
@@ -36,6 +43,8 @@ export function referenceKernels(): Kernels {
     quantizeBoth,
     requantize,
     dequantize,
+    rmsNormQuantize,
+    swigluQuantize,
     rmsNorm,
     rmsNormBackward,
     swiglu,

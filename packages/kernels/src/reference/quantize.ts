@@ -1,7 +1,8 @@
 // Quantisation of the reference: blocks with online scales (§3.3.2).
 import { decodeE4M3, e4m3Max, encodeBf16Array, encodeE4M3 } from '../codec';
-import type { QuantizeSizes } from '../kernels';
-import { bf16, e4m3, f32, i32, type ScaledView, type View } from '../storage';
+import type { FusedQuantizeSizes, QuantizeSizes } from '../kernels';
+import { bf16, e4m3, f32, i32, type ScaledView, type View, viewOf } from '../storage';
+import { rmsNorm, swiglu } from './layers';
 
 /** Smallest amax a scale is made from, as in V3's published inference code. */
 const amaxFloor: number = Math.fround(1e-4);
@@ -96,4 +97,30 @@ export function dequantize(
   const values = decoded(x, rows, cols);
   if (out.dtype === 'f32') f32(out).set(values);
   else encodeBf16Array(values, bf16(out));
+}
+
+/** See `Kernels.rmsNormQuantize`. */
+export function rmsNormQuantize(
+  quantized: ScaledView,
+  y: View | null,
+  rstd: View,
+  x: View,
+  weight: View,
+  sizes: FusedQuantizeSizes & { epsilon: number },
+): void {
+  const out = y ?? viewOf(new Float32Array(x.size));
+  rmsNorm(out, rstd, x, weight, sizes);
+  quantize(quantized, out, sizes);
+}
+
+/** See `Kernels.swigluQuantize`. */
+export function swigluQuantize(
+  quantized: ScaledView,
+  gate: View,
+  up: View,
+  sizes: FusedQuantizeSizes,
+): void {
+  const out = viewOf(new Float32Array(gate.size));
+  swiglu(out, gate, up);
+  quantize(quantized, out, sizes);
 }

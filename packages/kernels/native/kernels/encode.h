@@ -1,0 +1,16 @@
+// What kernels that encode what they have just computed call: numbers of rows that still lie in the first-level cache.
+#pragma once
+#include "../simd.h"
+
+namespace baleen {
+namespace BALEEN_ISA {
+
+/**
+ * Quantises the rows at `x` into rows [first, first + rows) of `out`, whose blocks are one row high. With `ahead` what
+ * lies behind them is fetched meanwhile.
+ */
+void encodeRows(const Operand& out, const float* x, long first, long rows, long cols,
+                bool powerOfTwo, bool ahead = false);
+
+}  // namespace BALEEN_ISA
+}  // namespace baleen
