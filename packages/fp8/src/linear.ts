@@ -27,6 +27,7 @@ export function fp8Linears(): LinearFactory {
   return linearFactory({
     precision: 'fp8',
     prepare: quantizeActivations,
+    target: emptyRowwise,
     weight: quantizedWeight,
     gradient: quantizedGradient,
     columnwise: columnwiseInput,
@@ -43,9 +44,7 @@ export function fp8Linears(): LinearFactory {
 export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): ScaledTensor {
   if ('codes' in x) return x;
   const [rows, cols] = matrixShape(x);
-  const out = tape.emptyScaled([rows, cols], 1, block, {
-    scaleFormat: formatOf(powerOfTwo),
-  });
+  const out = emptyRowwise(tape, [rows, cols], powerOfTwo);
   tape.kernels.quantize(out, x, { rows, cols, powerOfTwo });
   tape.record({
     name: 'quantize',
@@ -80,6 +79,15 @@ function quantizedWeight(pools: Pools, weight: Parameter): ScaledTensor {
   );
 }
 
+/** Room for the 1×128 form of a matrix. */
+function emptyRowwise(
+  tape: Tape,
+  shape: readonly [number, number],
+  powerOfTwo: boolean,
+): ScaledTensor {
+  return tape.emptyScaled(shape, 1, block, { scaleFormat: formatOf(powerOfTwo) });
+}
+
 /** Room for the 128×1 form of a matrix. Its blocks of rows never cross an expert's border (§3.3.2): each may add one. */
 function emptyColumnwise(
   tape: Tape,
@@ -111,7 +119,7 @@ function quantizedGradient(
 ): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
   const [rows, cols] = matrixShape(grad);
   const columnwise = emptyColumnwise(tape, [rows, cols], powerOfTwo, groups);
-  const rowwise = tape.emptyScaled([rows, cols], 1, block, { scaleFormat: formatOf(powerOfTwo) });
+  const rowwise = emptyRowwise(tape, [rows, cols], powerOfTwo);
   const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.quantizeBoth(rowwise, columnwise, grad, sizes);
   return { rowwise, columnwise };

@@ -85,13 +85,15 @@ export class LatentAttention extends Module {
   }
 
   /**
-   * Puts the (normed) stream into the form the first products take; call it in the region that recomputes the norm.
+   * Norms the stream and puts it into the form the first products take; call it in a region that recomputes both.
    * @param tape - the tape
    * @param x - [rows, hidden]
+   * @param weight - the norm's, [hidden]
+   * @param epsilon - the norm's ε
    * @returns the form
    */
-  prepare(tape: Tape, x: Value): Value {
-    return this.down.prepare(tape, x);
+  prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value {
+    return this.down.prepareNormed(tape, x, weight, epsilon);
   }
 
   /**
@@ -106,7 +108,7 @@ export class LatentAttention extends Module {
     const { first, latent, kRope } = this.project(tape, x);
     // The up-projections and the norms before them are rebuilt in backward (§3.2.3).
     const [kv] = recompute(tape, [latent], () => [
-      this.expand(tape, this.normLatent(tape, latent)),
+      this.expand(tape, this.kvUp.prepareNormed(tape, latent, this.kvNorm, this.spec.normEps)),
     ]);
     const [q] = this.queryUp
       ? recompute(tape, [first], () => [this.queries(tape, first)])
@@ -130,7 +132,7 @@ export class LatentAttention extends Module {
   decode(tape: Tape, x: Value, cache: LatentCache): Tensor {
     const count = x.shape[0] ?? 0;
     const { first, latent, kRope } = this.project(tape, x);
-    cache.append(this.normLatent(tape, latent), kRope);
+    cache.append(rmsNorm(tape, latent, this.kvNorm, this.spec.normEps), kRope);
     const { latents, ropeKeys, length } = cache;
     const q = this.queryUp ? this.queries(tape, first) : first;
     const out = latentAttention(tape, q, this.expand(tape, latents), ropeKeys, this.rotary, {
@@ -152,15 +154,11 @@ export class LatentAttention extends Module {
 
   private queries(tape: Tape, latent: Tensor): Tensor {
     if (!this.queryUp || !this.queryNorm) return latent;
-    const normed = rmsNorm(tape, latent, this.queryNorm, this.spec.normEps);
-    return this.queryUp.forward(tape, normed).queryUp;
+    const x = this.queryUp.prepareNormed(tape, latent, this.queryNorm, this.spec.normEps);
+    return this.queryUp.forward(tape, x).queryUp;
   }
 
-  private normLatent(tape: Tape, latent: Tensor): Tensor {
-    return rmsNorm(tape, latent, this.kvNorm, this.spec.normEps);
-  }
-
-  private expand(tape: Tape, normedLatent: Tensor): Tensor {
+  private expand(tape: Tape, normedLatent: Value): Tensor {
     return this.kvUp.forward(tape, normedLatent).kvUp;
   }
 

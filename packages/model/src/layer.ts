@@ -8,14 +8,13 @@ import {
   type Bundle,
   type ComputePhase,
   type GroupedLinear,
+  type InputForms,
   type Linear,
   type LinearFactory,
   Module,
   Parameter,
   type Pools,
   recompute,
-  rmsNorm,
-  swiglu,
   type Tape,
   type Tensor,
   type Value,
@@ -36,13 +35,8 @@ export interface LayerOptions {
 type Gated = Linear<'gate' | 'up'>;
 
 /** SwiGLU between two linear layers; its output is rebuilt in backward (§3.2.3), its inputs are kept. */
-function gatedOutput(
-  tape: Tape,
-  gate: Tensor,
-  up: Tensor,
-  down: { prepare(tape: Tape, x: Value): Value },
-): Value {
-  const [act] = recompute(tape, [gate, up], () => [down.prepare(tape, swiglu(tape, gate, up))]);
+function gatedOutput(tape: Tape, gate: Tensor, up: Tensor, down: InputForms): Value {
+  const [act] = recompute(tape, [gate, up], () => [down.prepareGated(tape, gate, up)]);
   return act;
 }
 
@@ -60,8 +54,8 @@ class FeedForward extends Module {
     this.down = this.child('', factory.linear(pools, { in: width, outs: { down: hidden } }));
   }
 
-  prepare(tape: Tape, x: Value): Value {
-    return this.wide.prepare(tape, x);
+  prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value {
+    return this.wide.prepareNormed(tape, x, weight, epsilon);
   }
 
   forward(tape: Tape, x: Value): Tensor {
@@ -100,8 +94,14 @@ class Experts extends Module {
     );
   }
 
-  prepare(tape: Tape, x: Value): Value {
-    return this.wide.prepare(tape, x);
+  /** The normed stream as their products take it, and as the router does. */
+  prepareNormed(
+    tape: Tape,
+    x: Tensor,
+    weight: Parameter,
+    epsilon: number,
+  ): readonly [prepared: Value, normed: Tensor] {
+    return this.wide.prepareNormed(tape, x, weight, epsilon, true);
   }
 
   forward(tape: Tape, x: Value, offsets: Tensor): Tensor {
@@ -238,7 +238,7 @@ export class DecoderLayer extends Module {
     const { norm, inner } = this.attention;
     const flat = this.rows(h);
     const [x] = recompute(tape, [h], () => [
-      inner.prepare(tape, rmsNorm(tape, flat, norm, this.config.normEps)),
+      inner.prepareNormed(tape, flat, norm, this.config.normEps),
     ]);
     const cache = options.caches?.get(inner);
     const u = cache ? inner.decode(tape, x, cache) : inner.forward(tape, x, h.shape[0] ?? 1);
@@ -249,7 +249,7 @@ export class DecoderLayer extends Module {
     const h = input.h as Tensor;
     const flat = this.rows(h);
     const [x] = recompute(tape, [h], () => [
-      dense.prepare(tape, rmsNorm(tape, flat, this.feedForward.norm, this.config.normEps)),
+      dense.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
     ]);
     return { ...input, h: add(tape, h, dense.forward(tape, x)) };
   }
@@ -264,10 +264,9 @@ export class DecoderLayer extends Module {
     const h = input.h as Tensor;
     const flat = this.rows(h);
     // One norm for router, experts and shared expert; quantised once for both kinds of experts.
-    const [x, low] = recompute(tape, [h], () => {
-      const normed = rmsNorm(tape, flat, this.feedForward.norm, this.config.normEps);
-      return [normed, experts.prepare(tape, normed)] as const;
-    });
+    const [low, x] = recompute(tape, [h], () =>
+      experts.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
+    );
     const { balanceLoss, balanceFactor } = options;
     const balance =
       balanceLoss && balanceFactor > 0 && tape.recording

@@ -5,6 +5,7 @@ export { checkGradients, type GradientCheck, type GradientCheckResult } from './
 export {
   type GroupedLinear,
   type GroupedLinearSpec,
+  type InputForms,
   type Linear,
   type LinearFactory,
   type LinearRecipe,

@@ -6,19 +6,21 @@
 // took it.
 import type { Kernels } from '@baleen/kernels';
 
+import { rmsNormInto, swigluInto } from './fused';
 import type {
   GroupedLinear,
   GroupedLinearSpec,
+  InputForms,
   Linear,
   LinearFactory,
   LinearRecipe,
   LinearSpec,
   RowGroups,
 } from './linear';
-import { matrixShape } from './ops';
+import { matrixShape, rmsNorm, swiglu } from './ops';
 import { Module, Parameter, type Pools } from './parameter';
 import type { Tape } from './tape';
-import { shapeError, type Tensor, type Value } from './tensor';
+import { type ScaledTensor, shapeError, type Tensor, type Value } from './tensor';
 
 /**
  * Makes linear layers of one recipe.
@@ -41,7 +43,7 @@ interface Products {
 }
 
 /** Weights under `<output>.weight`, and the passes over all outputs. */
-abstract class WeightedLayer<Name extends string> extends Module {
+abstract class WeightedLayer<Name extends string> extends Module implements InputForms {
   readonly weights: Readonly<Record<Name, Parameter>>;
   private readonly names: readonly Name[];
 
@@ -62,6 +64,43 @@ abstract class WeightedLayer<Name extends string> extends Module {
 
   prepare(tape: Tape, x: Value): Value {
     return this.recipe.prepare(tape, x, this.spec.powerOfTwo ?? false);
+  }
+
+  prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value;
+  prepareNormed(
+    tape: Tape,
+    x: Tensor,
+    weight: Parameter,
+    epsilon: number,
+    keep: true,
+  ): readonly [prepared: Value, normed: Tensor];
+  prepareNormed(
+    tape: Tape,
+    x: Tensor,
+    weight: Parameter,
+    epsilon: number,
+    keep = false,
+  ): Value | readonly [prepared: Value, normed: Tensor] {
+    const out = this.target(tape, x);
+    if (out) {
+      const normed = rmsNormInto(tape, out, x, weight, epsilon, keep);
+      return normed ? [out, normed] : out;
+    }
+    const normed = rmsNorm(tape, x, weight, epsilon);
+    const prepared = this.prepare(tape, normed);
+    return keep ? [prepared, normed] : prepared;
+  }
+
+  prepareGated(tape: Tape, gate: Tensor, up: Tensor): Value {
+    const out = this.target(tape, gate);
+    if (!out) return this.prepare(tape, swiglu(tape, gate, up));
+    swigluInto(tape, out, gate, up);
+    return out;
+  }
+
+  /** Where an input of this shape goes, if a kernel may write it. */
+  private target(tape: Tape, x: Tensor): ScaledTensor | undefined {
+    return this.recipe.target?.(tape, matrixShape(x), this.spec.powerOfTwo ?? false);
   }
 
   protected pass(

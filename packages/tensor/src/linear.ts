@@ -2,7 +2,7 @@
 // alike (`@baleen/fp8` has the FP8 factory). Here is what they are; linear-layer.ts has the layers, plain-linears.ts the plain recipe.
 import type { Module, Parameter, Pools } from './parameter';
 import type { Tape } from './tape';
-import type { Tensor, Value } from './tensor';
+import type { ScaledTensor, Tensor, Value } from './tensor';
 
 /** What a linear layer is made of. */
 export interface LinearSpec<Name extends string = string> {
@@ -22,29 +22,43 @@ export interface GroupedLinearSpec<Name extends string = string> extends LinearS
   experts: number;
 }
 
+/** How an input gets into the form that the products take (BF16, FP8). */
+export interface InputForms {
+  /**
+   * Puts an input into that form. `forward` does it itself; calling it inside a recompute region lets backward rebuild
+   * that form instead of keeping it.
+   */
+  prepare(tape: Tape, x: Value): Value;
+  /** `prepare` of `rmsNorm(tape, x, weight, epsilon)`, in one pass over x where the precision has one. */
+  prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value;
+  /** The same with the normed values themselves beside it, for readers that are no products. */
+  prepareNormed(
+    tape: Tape,
+    x: Tensor,
+    weight: Parameter,
+    epsilon: number,
+    keep: true,
+  ): readonly [prepared: Value, normed: Tensor];
+  /** `prepare` of `swiglu(tape, gate, up)`, in one pass where the precision has one. */
+  prepareGated(tape: Tape, gate: Tensor, up: Tensor): Value;
+}
+
 /** Several products of one input: y_name = x · W_nameᵀ. */
-export interface Linear<Name extends string = string> extends Module {
+export interface Linear<Name extends string = string> extends Module, InputForms {
   /** What it was made of. */
   readonly spec: LinearSpec<Name>;
   /** The weights by output name, [out, in]. */
   readonly weights: Readonly<Record<Name, Parameter>>;
-  /**
-   * Puts the input into the form the products take (BF16, FP8). `forward` does it itself; calling it inside a
-   * recompute region lets backward rebuild that form instead of keeping it.
-   */
-  prepare(tape: Tape, x: Value): Value;
   /** x [rows, in] → every output [rows, out]. */
   forward(tape: Tape, x: Value): Record<Name, Tensor>;
 }
 
 /** The same for experts: rows offsets[e] … offsets[e+1] meet expert e's weights. */
-export interface GroupedLinear<Name extends string = string> extends Module {
+export interface GroupedLinear<Name extends string = string> extends Module, InputForms {
   /** What it was made of. */
   readonly spec: GroupedLinearSpec<Name>;
   /** The weights by output name, [experts, out, in]. */
   readonly weights: Readonly<Record<Name, Parameter>>;
-  /** See {@link Linear.prepare}. */
-  prepare(tape: Tape, x: Value): Value;
   /** x [rows, in] sorted by expert, offsets [experts + 1] I32 → every output [rows, out]. */
   forward(tape: Tape, x: Value, offsets: Tensor): Record<Name, Tensor>;
 }
@@ -76,6 +90,11 @@ export interface LinearRecipe {
   readonly precision: 'fp32' | 'bf16' | 'fp8';
   /** The input for the forward product, on the tape: its gradient passes unchanged. */
   prepare(tape: Tape, x: Value, powerOfTwo: boolean): Value;
+  /**
+   * Room for a prepared input in 1×128 tiles, with contents undefined: where it is there, kernels that quantise what they
+   * compute write it instead of `prepare`, with the same bits.
+   */
+  target?(tape: Tape, shape: readonly [number, number], powerOfTwo: boolean): ScaledTensor;
   /** The weight for the forward product and the input gradient, kept until its next version. */
   weight(pools: Pools, weight: Parameter): Value;
   /** An output's gradient for the input gradient (`rowwise`) and for the weight gradient (`columnwise`). */

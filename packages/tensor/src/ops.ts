@@ -32,24 +32,40 @@ export function add(tape: Tape, a: Tensor, b: Tensor): Tensor {
  * @returns [rows, cols]
  */
 export function rmsNorm(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Tensor {
-  const { kernels } = tape;
   const [rows, cols] = matrixShape(x);
   const out = tape.empty(x.shape);
   const rstd = tape.empty([rows]);
-  kernels.rmsNorm(out, rstd, x, weight.data, { rows, cols, epsilon });
+  tape.kernels.rmsNorm(out, rstd, x, weight.data, { rows, cols, epsilon });
   tape.record({
     name: 'rmsNorm',
     inputs: [x],
     outputs: [out],
     saved: [x, rstd],
-    backward: ([grad]) => {
-      if (!grad) return [];
-      const dx = tape.empty(x.shape);
-      kernels.rmsNormBackward(dx, weight.grad, grad, x, weight.data, rstd, { rows, cols });
-      return [dx];
-    },
+    backward: ([grad]) => (grad ? [rmsNormGradient(tape, grad, x, weight, rstd)] : []),
   });
   return out;
+}
+
+/**
+ * The gradient of `rmsNorm`; the weight's is added to.
+ * @param tape - the tape
+ * @param grad - of the output
+ * @param x - the input
+ * @param weight - the weight
+ * @param rstd - what forward kept
+ * @returns the input's
+ */
+export function rmsNormGradient(
+  tape: Tape,
+  grad: Tensor,
+  x: Tensor,
+  weight: Parameter,
+  rstd: Tensor,
+): Tensor {
+  const [rows, cols] = matrixShape(x);
+  const dx = tape.empty(x.shape);
+  tape.kernels.rmsNormBackward(dx, weight.grad, grad, x, weight.data, rstd, { rows, cols });
+  return dx;
 }
 
 /**
@@ -67,15 +83,24 @@ export function swiglu(tape: Tape, gate: Tensor, up: Tensor): Tensor {
     inputs: [gate, up],
     outputs: [out],
     saved: [gate, up],
-    backward: ([grad]) => {
-      if (!grad) return [];
-      const dgate = tape.empty(gate.shape);
-      const dup = tape.empty(up.shape);
-      tape.kernels.swigluBackward(dgate, dup, grad, gate, up);
-      return [dgate, dup];
-    },
+    backward: ([grad]) => (grad ? swigluGradients(tape, grad, gate, up) : []),
   });
   return out;
+}
+
+/**
+ * The gradients of `swiglu`.
+ * @param tape - the tape
+ * @param grad - of the output
+ * @param gate - an input
+ * @param up - the other
+ * @returns those of gate and up
+ */
+export function swigluGradients(tape: Tape, grad: Tensor, gate: Tensor, up: Tensor): Tensor[] {
+  const dgate = tape.empty(gate.shape);
+  const dup = tape.empty(up.shape);
+  tape.kernels.swigluBackward(dgate, dup, grad, gate, up);
+  return [dgate, dup];
 }
 
 /**
