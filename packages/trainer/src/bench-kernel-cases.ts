@@ -342,6 +342,23 @@ function memoryBound(r: number): KernelCase[] {
         kernels.quantizeBoth(rowwise, columnwise, x, { rows: r, cols: c });
       };
     }),
+    // A norm and an activation encoded where they are made: FP32 read, codes written.
+    streamed('rms-norm-quantize', 5, (kernels) => {
+      const make = new Operands(kernels);
+      const [out, rstd] = [make.scaled([r, c], 1, block), make.f32(r)];
+      const [x, weight] = [make.f32(r, c), make.f32(c)];
+      return () => {
+        const sizes = { rows: r, cols: c, epsilon: 1e-6 };
+        kernels.rmsNormQuantize(out, null, rstd, x, weight, sizes);
+      };
+    }),
+    streamed('swiglu-quantize', 9, (kernels) => {
+      const make = new Operands(kernels);
+      const [out, gate, up] = [make.scaled([r, c], 1, block), make.f32(r, c), make.f32(r, c)];
+      return () => {
+        kernels.swigluQuantize(out, gate, up, { rows: r, cols: c });
+      };
+    }),
     // FP32 parameter and BF16 moments read and written, the gradient read: 20 bytes a parameter.
     streamed(
       'adamw',

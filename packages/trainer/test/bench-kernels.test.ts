@@ -19,6 +19,9 @@ test('the cases count the work of what they run', () => {
     of: 'bf16Dot',
   });
   expect(find('adamw')[0]).toMatchObject({ shape: [2 ** 24], work: 20 * 2 ** 24, of: 'copy' });
+  // FP32 read once, a byte of codes written.
+  expect(find('rms-norm-quantize')[0]).toMatchObject({ work: (4 + 1) * 2 ** 24, of: 'copy' });
+  expect(find('swiglu-quantize')[0]).toMatchObject({ work: (8 + 1) * 2 ** 24, of: 'copy' });
   const shapes = new Set(kernelCases().map(({ kernel, shape }) => `${kernel} ${shape.join('×')}`));
   expect(shapes.size).toBe(kernelCases().length);
 });
