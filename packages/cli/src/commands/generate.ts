@@ -79,7 +79,7 @@ export function define(command: Command, voice: Voice): void {
         'keep one of them',
         '--prompt',
       );
-    await generateText(run, await promptOf(prompt ?? flags.prompt, voice), flags, voice);
+    await generateText(run, prompt ?? flags.prompt, flags, voice);
   });
 }
 
@@ -99,12 +99,14 @@ async function promptOf(given: string | undefined, voice: Voice): Promise<string
 
 async function generateText(
   path: string,
-  prompt: string,
+  given: string | undefined,
   flags: GenerateFlags,
   voice: Voice,
 ): Promise<void> {
   setThreads(flags.threads);
   const opened = await openRun(path);
+  // Only now: whoever fills a pipe had the time that the model took.
+  const prompt = await promptOf(given, voice);
   const seed = flags.seed ?? Math.floor(Math.random() * 2 ** 31);
   const { dim } = voice.err;
   voice.say(dim(`${shown(opened.folder)}, step ${whole(opened.step)}, seed ${seed}`), '');
