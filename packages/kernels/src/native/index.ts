@@ -209,7 +209,7 @@ function bindAddon(addon: Addon): NativeKernels {
   let recorded: number[] | null = null;
   let origin = 0;
   // The addon notes when calls run; their arguments are kept here, in the same order.
-  let watched: Float64Array[] | null = null;
+  let noted: Float64Array[] | null = null;
   const record = (body: () => void): Recording => {
     if (recorded)
       throw Object.assign(new Error('a recording is under way, and recordings do not nest'), {
@@ -228,7 +228,7 @@ function bindAddon(addon: Addon): NativeKernels {
       slots.note(null);
     }
     return new NativeRecording(addon, Float64Array.from(calls), [...memory], (made) => {
-      watched?.push(made);
+      noted?.push(made);
     });
   };
   const kernels: Record<string, unknown> = {
@@ -255,13 +255,13 @@ function bindAddon(addon: Addon): NativeKernels {
     watch: () => {
       // The addon reads the clock of process.hrtime, which began before performance.now() did.
       origin = Number(process.hrtime.bigint()) / 1e9 - performance.now() / 1000;
-      watched = [];
+      noted = [];
       addon.watch(true);
     },
     watched: (): KernelSpan[] => {
       const seen = addon.watch(false) ?? new Float64Array(0);
-      const calls = [...callsIn(watched ?? [])].slice(0, seen.length / 3);
-      watched = null;
+      const calls = [...callsIn(noted ?? [])].slice(0, seen.length / 3);
+      noted = null;
       return calls.map(([op, written], i) => {
         const kernel = names[op];
         const [begin, end] = seen.subarray(3 * i + 1, 3 * i + 3);
@@ -303,7 +303,7 @@ function bindAddon(addon: Addon): NativeKernels {
         if (key.startsWith('@')) slots.view(sizes[key.slice(1)] as View | undefined);
         else slots.number(Number(sizes[key] ?? 0));
       slots.number(value);
-      if (watched) watched.push(Float64Array.of(op, slots.written().length, ...slots.written()));
+      if (noted) noted.push(Float64Array.of(op, slots.written().length, ...slots.written()));
       addon.run(op);
       if (recorded) {
         const written = slots.written();
