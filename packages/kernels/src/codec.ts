@@ -1,18 +1,29 @@
-// The number formats, once: E4M3 (FP8) and BF16, to and from FP32.
-//
-// E4M3FN (OCP FP8): sign, 4 exponent bits with bias 7, 3 mantissa bits. No infinity; 0x7f and 0xff are NaN; the largest
-// value is 448 = 1.75 · 2⁸, the smallest subnormal 2⁻⁹.
+// The codec: numbers to codes and back, one by one and in arrays. formats.ts describes the formats and has the mechanism
+// that serves all of them; E4M3 and BF16, which training lives on, have faster ways of their own here, to the same bits.
+import {
+  type CodesOf,
+  encodePattern,
+  type FormatName,
+  formats,
+  roundingOf,
+  valuesOf,
+} from './formats';
 
 /** The largest E4M3 value. */
-export const e4m3Max = 448;
+export const e4m3Max: number = formats.e4m3.max;
 
-const e4m3Values: Float32Array = Float32Array.from({ length: 256 }, (_, code) => {
-  const exponent = (code >> 3) & 15;
-  const mantissa = code & 7;
-  if ((code & 127) === 127) return NaN;
-  const magnitude = exponent === 0 ? mantissa * 2 ** -9 : (1 + mantissa / 8) * 2 ** (exponent - 7);
-  return code & 128 ? -magnitude : magnitude;
-});
+const e4m3Values: Float32Array = valuesOf(formats.e4m3);
+
+/** Tables that have been asked for. */
+const tables: Partial<Record<FormatName, Float32Array>> = { e4m3: e4m3Values };
+
+/** All values of a format by code.
+ * @param format - its name
+ * @returns a shared table of 2^bits values; do not write to it
+ */
+export function formatTable(format: FormatName): Float32Array {
+  return (tables[format] ??= valuesOf(formats[format]));
+}
 
 /** All 256 E4M3 values by code.
  * @returns a shared table; do not write to it
@@ -54,6 +65,88 @@ export function encodeE4M3(x: number): number {
   // Round away the 20 lowest mantissa bits, then move the exponent's bias from 127 to 7.
   const rounded = magnitude + 0x7ffff + ((magnitude >>> 20) & 1);
   return sign | Math.min((rounded >>> 20) - (120 << 3), 0x7e);
+}
+
+/** How numbers are encoded. */
+export interface EncodeOptions {
+  /**
+   * Values that round beyond the largest become the largest (default); otherwise infinity, or NaN where the format has
+   * none. Zero in `e8m0`, which has none, becomes the smallest value (default), or NaN.
+   */
+  saturate?: boolean;
+}
+
+/**
+ * Makes the function that encodes single numbers to a format: the nearest code, ties to even.
+ * @param format - its name
+ * @param options - what happens beyond the largest value
+ * @returns a function from numbers, rounded to FP32 first, to codes
+ *
+ * @example
+ * ```ts
+ * import { encoder } from '@baleen/kernels';
+ * const encode = encoder('e5m2');
+ * console.log(encode(1.5), encode(-Infinity), encoder('e5m2', { saturate: false })(-Infinity)); // => 62 251 252
+ * ```
+ */
+export function encoder(format: FormatName, options: EncodeOptions = {}): (x: number) => number {
+  const { saturate = true } = options;
+  if (format === 'e4m3' && saturate) return encodeE4M3;
+  const rounding = roundingOf(formats[format], saturate);
+  return (x) => {
+    float[0] = x;
+    return encodePattern(bits[0], rounding);
+  };
+}
+
+/** Encodes an array to a format, value by value: the nearest codes, ties to even.
+ * @param x - values
+ * @param format - its name
+ * @param options - what happens beyond the largest value; and where the codes go, as many as values
+ * @returns the codes
+ */
+export function encodeArray<F extends FormatName>(
+  x: Float32Array,
+  format: F,
+  options: EncodeOptions & { out?: CodesOf<F> } = {},
+): CodesOf<F> {
+  const { saturate = true } = options;
+  const out = options.out ?? emptyCodes(format, x.length);
+  if (format === 'e4m3' && saturate) {
+    encodeE4M3Array(x, out as Uint8Array);
+    return out;
+  }
+  const rounding = roundingOf(formats[format], saturate);
+  const words = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  for (let i = 0; i < words.length; i += 1) out[i] = encodePattern(words[i], rounding);
+  return out;
+}
+
+/** Decodes an array of a format's codes.
+ * @param codes - codes
+ * @param format - its name
+ * @param options - where the values go, as many as codes
+ * @returns the values
+ */
+export function decodeArray<F extends FormatName>(
+  codes: CodesOf<F>,
+  format: F,
+  options: { out?: Float32Array } = {},
+): Float32Array {
+  const out = options.out ?? new Float32Array(codes.length);
+  const table = formatTable(format);
+  for (let i = 0; i < codes.length; i += 1) out[i] = table[codes[i]];
+  return out;
+}
+
+/** Room for codes.
+ * @param format - the format's name
+ * @param length - how many
+ * @returns zeroed codes
+ */
+export function emptyCodes<F extends FormatName>(format: F, length: number): CodesOf<F> {
+  const Codes = formats[format].bits > 8 ? Uint16Array : Uint8Array;
+  return new Codes(length) as CodesOf<F>;
 }
 
 /** The value of a BF16 bit pattern.
@@ -103,8 +196,7 @@ export function decodeE4M3Array(
   codes: Uint8Array,
   out: Float32Array = new Float32Array(codes.length),
 ): Float32Array {
-  for (let i = 0; i < codes.length; i += 1) out[i] = e4m3Values[codes[i]];
-  return out;
+  return decodeArray(codes, 'e4m3', { out });
 }
 
 /** Rounds an array to BF16 patterns.

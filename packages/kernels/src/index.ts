@@ -1,16 +1,39 @@
 // The package's door.
 export {
+  type BlockSizes,
+  type Blocks,
+  blockScale,
+  decodeBlocks,
+  encodeBlocks,
+  forBlocks,
+  type ScaleOptions,
+  scaleBlocks,
+} from './blocks';
+export {
+  decodeArray,
   decodeBf16,
   decodeBf16Array,
   decodeE4M3,
   decodeE4M3Array,
+  type EncodeOptions,
   e4m3Max,
   e4m3Table,
+  emptyCodes,
+  encodeArray,
   encodeBf16,
   encodeBf16Array,
   encodeE4M3,
   encodeE4M3Array,
+  encoder,
+  formatTable,
 } from './codec';
+export {
+  type CodesOf,
+  type FormatName,
+  formats,
+  type NumberFormat,
+  type NumberFormats,
+} from './formats';
 export type * from './kernels';
 export {
   describeKernels,
@@ -24,6 +47,7 @@ export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
 export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
+export { groupedScaleRows } from './signature';
 export { type KernelName, kernelNames } from './signatures';
 export { type SizeChecks, sizeChecks } from './size-checks';
 export type { KernelSizes, KernelSpan, OperandSize } from './span';

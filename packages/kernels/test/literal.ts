@@ -15,11 +15,16 @@ export function nearest(values: readonly number[], x: number): number {
   return best;
 }
 
-/** The magnitudes of E4M3FN by code 0 … 126, from the format's definition. */
-export const e4m3Magnitudes: readonly number[] = Array.from({ length: 127 }, (_, code) => {
-  const [exponent, mantissa] = [Math.floor(code / 8), code % 8];
-  return exponent === 0 ? (mantissa / 8) * 2 ** -6 : (1 + mantissa / 8) * 2 ** (exponent - 7);
-});
+/** Magnitudes of a format by code: powers of two from `low` to `high`, each in `steps`, multiples of a step below them. */
+export function magnitudesOf(low: number, high: number, steps: number): number[] {
+  const list = Array.from({ length: steps }, (_, i) => (i / steps) * 2 ** low);
+  for (let exponent = low; exponent <= high; exponent += 1)
+    for (let i = 0; i < steps; i += 1) list.push((1 + i / steps) * 2 ** exponent);
+  return list;
+}
+
+/** The magnitudes of E4M3FN by code 0 … 126; the next code is NaN. */
+export const e4m3Magnitudes: readonly number[] = magnitudesOf(-6, 8, 8).slice(0, 127);
 
 /** One element of `gemm` on BF16 or FP8: promotion of partial sums every 128, each step rounded to FP32. */
 export function exactElement(

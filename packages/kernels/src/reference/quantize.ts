@@ -1,68 +1,36 @@
-// Quantisation of the reference: blocks with online scales (§3.3.2).
-import { decodeE4M3, e4m3Max, encodeBf16Array, encodeE4M3 } from '../codec';
+// Quantisation of the reference: E4M3 in blocks with online scales (§3.3.2). The blocks themselves are in ../blocks.ts,
+// which does the same in every format.
+import { type BlockSizes, decodeBlocks, encodeBlocks, scaleBlocks } from '../blocks';
+import { encodeBf16Array } from '../codec';
 import type { FusedQuantizeSizes, QuantizeSizes } from '../kernels';
 import { bf16, e4m3, f32, i32, type ScaledView, type View, viewOf } from '../storage';
 import { rmsNorm, swiglu } from './layers';
 
-/** Smallest amax a scale is made from, as in V3's published inference code. */
-const amaxFloor: number = Math.fround(1e-4);
-
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** The scale of a block: fl(max(amax, 1e-4) / 448), or the power of two at or above that. */
-function blockScale(amax: number, powerOfTwo: boolean): number {
-  float[0] = Math.max(amax, amaxFloor) / e4m3Max;
-  // Any mantissa bit carries into the exponent, and then none is left.
-  if (powerOfTwo) bits[0] = (bits[0] + 0x7fffff) & 0x7f800000;
-  return float[0];
-}
-
-/** Calls `visit` with the borders of every block, row of blocks by row of blocks, and the number of its scale. */
-function forBlocks(
-  { rows, cols, offsets, stack = 1 }: QuantizeSizes,
+function blockSizes(
   { blockRows, blockCols }: ScaledView,
-  visit: (r0: number, r1: number, c0: number, c1: number, scaleAt: number) => void,
-): void {
-  const borders = offsets
-    ? i32(offsets)
-    : Int32Array.from({ length: stack + 1 }, (_, i) => i * rows);
-  let scaleAt = 0;
-  for (let g = 0; g + 1 < borders.length; g += 1) {
-    const [first, last] = [borders[g], borders[g + 1]];
-    for (let r0 = first; r0 < last; r0 += blockRows)
-      for (let c0 = 0; c0 < cols; c0 += blockCols) {
-        visit(r0, Math.min(last, r0 + blockRows), c0, Math.min(cols, c0 + blockCols), scaleAt);
-        scaleAt += 1;
-      }
-  }
+  { rows, cols, offsets, stack = 1 }: QuantizeSizes,
+): BlockSizes {
+  return {
+    rows,
+    cols,
+    blockRows,
+    blockCols,
+    stack,
+    ...(offsets && { borders: i32(offsets) }),
+  };
 }
 
-function quantizeValues(out: ScaledView, x: Float32Array, sizes: QuantizeSizes): void {
-  const { cols, powerOfTwo = false } = sizes;
-  const [codes, scales] = [e4m3(out.codes), f32(out.scales)];
-  forBlocks(sizes, out, (r0, r1, c0, c1, scaleAt) => {
-    let amax = 0;
-    for (let r = r0; r < r1; r += 1)
-      for (let c = c0; c < c1; c += 1) {
-        const magnitude = Math.abs(x[r * cols + c]);
-        if (magnitude > amax) amax = magnitude; // never a NaN
-      }
-    const scale = blockScale(amax, powerOfTwo);
-    scales[scaleAt] = scale;
-    for (let r = r0; r < r1; r += 1)
-      for (let c = c0; c < c1; c += 1) codes[r * cols + c] = encodeE4M3(x[r * cols + c] / scale);
-  });
+function quantizeValues(view: ScaledView, x: Float32Array, sizes: QuantizeSizes): void {
+  const blocks = blockSizes(view, sizes);
+  const out = { format: 'e4m3', codes: e4m3(view.codes), scales: f32(view.scales) } as const;
+  scaleBlocks(out, x, blocks, sizes);
+  encodeBlocks(out, x, blocks);
 }
 
-function decoded(x: ScaledView, rows: number, cols: number): Float32Array {
-  const [codes, scales] = [e4m3(x.codes), f32(x.scales)];
+function decoded(view: ScaledView, rows: number, cols: number): Float32Array {
+  const x = { format: 'e4m3', codes: e4m3(view.codes), scales: f32(view.scales) } as const;
   const out = new Float32Array(rows * cols);
-  forBlocks({ rows, cols }, x, (r0, r1, c0, c1, scaleAt) => {
-    const scale = scales[scaleAt];
-    for (let r = r0; r < r1; r += 1)
-      for (let c = c0; c < c1; c += 1) out[r * cols + c] = decodeE4M3(codes[r * cols + c]) * scale;
-  });
+  decodeBlocks(out, x, blockSizes(view, { rows, cols }));
   return out;
 }
 
