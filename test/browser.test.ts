@@ -44,3 +44,23 @@ test('fp8 quantises and decodes there', async () => {
   }`;
   expect(await inBareContext('fp8', expression)).toBe('4 1 448 1.5 -0.875 16');
 });
+
+test('fp8 has its formats, packing, statistics and products there', async () => {
+  // E5M6 has 17 and 65/64. Beside 8 = 2³ Hopper cuts what lies below 2⁻¹⁰.
+  const expression = `{
+    const codes = baleen.encodeArray(new Float32Array([17, 1.015625, 1e9]), 'e5m6');
+    const back = baleen.unpack12(baleen.pack12(codes), { count: 3 });
+    const options = { block: 'tensor', format: 'bf16' };
+    const a = baleen.quantize(new Float32Array([8, 2 ** -13]), { rows: 1, cols: 2 }, options);
+    const b = baleen.quantize(new Float32Array([1, 1]), { rows: 1, cols: 2 }, options);
+    const statistics = baleen.errorStatistics(new Float32Array([8, 2 ** -13]), a);
+    [
+      ...baleen.decodeArray(back, 'e5m6'),
+      baleen.multiply(a, b)[0] - 8 === 2 ** -13,
+      baleen.multiply(a, b, { tensorCore: baleen.hopper })[0],
+      statistics.maxAbsolute,
+      baleen.quantizeDelayed(new Float32Array([1]), { rows: 1, cols: 1 }, baleen.delayedScale()).scales[0],
+    ].join(' ');
+  }`;
+  expect(await inBareContext('fp8', expression)).toBe('17 1.015625 65024 true 8 0 1');
+});

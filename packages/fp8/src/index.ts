@@ -1,20 +1,46 @@
 // The package's door.
 export {
+  type CodesOf,
+  decodeArray,
   decodeE4M3,
   decodeE4M3Array,
+  type EncodeOptions,
   e4m3Max,
   e4m3Table,
+  encodeArray,
   encodeE4M3,
   encodeE4M3Array,
+  encoder,
+  type FormatName,
+  formats,
+  formatTable,
+  type NumberFormat,
+  type NumberFormats,
+  type ScaleOptions,
 } from '@baleen/kernels';
 
-export { fp8Linears, quantizeActivations } from './linear';
+export { type DelayedScale, delayedScale, quantizeDelayed } from './delayed';
 export {
-  type BlockShape,
-  dequantize,
+  type GroupedOptions,
+  inputGradient,
   multiply,
-  type QuantizedMatrix,
+  type ProductOptions,
+  weightGradient,
+} from './gemm';
+export { hopper, type TensorCore } from './hopper';
+export { fp8Linears, quantizeActivations } from './linear';
+export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
+export { pack12, packed12Length, unpack12 } from './packed12';
+export {
+  dequantize,
   type QuantizeOptions,
   quantize,
-  signalToNoise,
+  type RequantizeOptions,
+  requantize,
 } from './quantize';
+export {
+  type ErrorStatistics,
+  emptyStatistics,
+  errorStatistics,
+  signalToNoise,
+} from './statistics';

@@ -1,139 +1,166 @@
-// Scaling on typed arrays: FP8 codes with one scale a block, and products of them.
-import { type Kernels, loadKernels, type ScaledView, viewOf } from '@baleen/kernels';
+// Scaling on typed arrays: values to codes with one scale a block, and back. E4M3 runs on the kernels; other formats, and
+// floors of amax other than V3's, on the same arithmetic in plain TypeScript.
+import {
+  decodeBlocks,
+  encodeBlocks,
+  type Kernels,
+  loadKernels,
+  type ScaleOptions,
+  scaleBlocks,
+  type View,
+  viewOf,
+} from '@baleen/kernels';
 
-/** Block shapes of V3's recipe (§3.3.2): activations, their transpose, weights. */
-export type BlockShape = '1x128' | '128x1' | '128x128';
+import {
+  type BlockShape,
+  blockSizes,
+  checkLength,
+  checkMatrix,
+  type ElementFormat,
+  isE4M3,
+  isPlainE4M3,
+  type MatrixSizes,
+  matrixFor,
+  type QuantizedMatrix,
+  refuseOption,
+  scaledView,
+} from './matrix';
+import { type ErrorStatistics, errorStatistics } from './statistics';
 
-/** A quantised matrix on typed arrays. */
-export interface QuantizedMatrix {
-  /** E4M3 codes, row-major. */
-  codes: Uint8Array;
-  /** FP32 multipliers, ⌈rows / blockRows⌉ × ⌈cols / blockCols⌉. */
-  scales: Float32Array;
-  /** Rows. */
-  rows: number;
-  /** Columns. */
-  cols: number;
-  /** Block shape. */
-  block: BlockShape;
-}
-
-/** Options of the functions here. */
-export interface QuantizeOptions {
-  /** Block shape (default 1x128). */
+/** Options of {@link quantize} and {@link requantize}. */
+export interface QuantizeOptions<F extends ElementFormat = 'e4m3'> extends ScaleOptions {
+  /** Format of the codes (default e4m3). */
+  format?: F;
+  /** What shares a scale (default 1x128). */
   block?: BlockShape;
-  /** Round scales up to powers of two. */
-  powerOfTwo?: boolean;
+  /** Filled with what quantising changed. */
+  statistics?: ErrorStatistics;
   /** Kernels to use (default: `loadKernels()`). */
   kernels?: Kernels;
-  /** Where the result goes; nothing is allocated then. */
-  out?: QuantizedMatrix;
-}
-
-const shapes: Readonly<Record<BlockShape, readonly [number, number]>> = {
-  '1x128': [1, 128],
-  '128x1': [128, 1],
-  '128x128': [128, 128],
-};
-
-function scaled(x: QuantizedMatrix): ScaledView {
-  const [blockRows, blockCols] = shapes[x.block];
-  return { codes: viewOf(x.codes), scales: viewOf(x.scales), blockRows, blockCols };
+  /** Where the result goes, of the format, block and sizes asked for; no array is allocated then. */
+  out?: QuantizedMatrix<F>;
 }
 
 /**
- * Quantises a matrix to E4M3 with online scales: scale = max(amax, 1e-4) / 448 a block, code = E4M3(x / scale).
- * @param x - rows × cols values, row-major
+ * Quantises a matrix with online scales: scale = max(amax, amaxFloor) / the format's largest value a block, or the power
+ * of two at or above that; code = the nearest to x / scale, ties to even (§3.3.2). A format with FP32's exponents (BF16)
+ * keeps scales of 1. NaN stays NaN and does not count for amax.
+ * @param x - [stack, rows, cols] values, row-major
  * @param sizes - rows and columns; blocks at the edges are ragged
  * @param options - see {@link QuantizeOptions}
  * @returns codes and scales
+ * @throws ERR_BALEEN_FP8_SHAPE where sizes and lengths do not agree
  *
  * @example
  * ```ts
  * import { dequantize, quantize } from '@baleen/fp8';
- * const q = quantize(new Float32Array([0.5, -448, 3]), { rows: 1, cols: 3 });
+ * const x = new Float32Array([0.5, -448, 3.1]);
+ * const q = quantize(x, { rows: 1, cols: 3 });
  * console.log([...dequantize(q)].join(' ')); // => 0.5 -448 3
+ * const fine = quantize(x, { rows: 1, cols: 3 }, { format: 'e5m6', powerOfTwo: true });
+ * console.log([...dequantize(fine)].join(' ')); // => 0.5 -448 3.09375
  * ```
  */
-export function quantize(
+export function quantize<F extends ElementFormat = 'e4m3'>(
   x: Float32Array,
-  sizes: { rows: number; cols: number },
-  options: QuantizeOptions = {},
-): QuantizedMatrix {
-  const { rows, cols } = sizes;
-  const block = options.out?.block ?? options.block ?? '1x128';
-  const [blockRows, blockCols] = shapes[block];
-  const out: QuantizedMatrix = options.out ?? {
-    codes: new Uint8Array(rows * cols),
-    scales: new Float32Array(Math.ceil(rows / blockRows) * Math.ceil(cols / blockCols)),
-    rows,
-    cols,
-    block,
-  };
-  (options.kernels ?? loadKernels()).quantize(scaled(out), viewOf(x), {
-    rows,
-    cols,
-    powerOfTwo: options.powerOfTwo ?? false,
-  });
+  sizes: MatrixSizes,
+  options: QuantizeOptions<F> = {},
+): QuantizedMatrix<F> {
+  const { powerOfTwo = false, amaxFloor, statistics } = options;
+  const { rows, cols, stack = 1 } = sizes;
+  if (amaxFloor !== undefined && !(amaxFloor >= 0 && amaxFloor < Infinity))
+    refuseOption('amaxFloor', amaxFloor, 'name the smallest amax, 0 or more');
+  const out = matrixFor(sizes, options);
+  checkLength('x', x, { stack, rows, cols });
+  if (onKernels(out, options)) {
+    const kernelSizes = { rows, cols, powerOfTwo, stack, ...groupsOf(out) };
+    kernelsOf(options).quantize(scaledView(out), viewOf(x), kernelSizes);
+  } else {
+    scaleBlocks(out, x, blockSizes(out), options);
+    encodeBlocks(out, x, blockSizes(out));
+  }
+  if (statistics) errorStatistics(x, out, { out: statistics });
   return out;
+}
+
+/** Whether kernels quantise so: E4M3, with V3's floor. */
+function onKernels(out: QuantizedMatrix, options: ScaleOptions): out is QuantizedMatrix<'e4m3'> {
+  return isE4M3(out) && options.amaxFloor === undefined;
+}
+
+function kernelsOf(options: { kernels?: Kernels }): Kernels {
+  return options.kernels ?? loadKernels();
+}
+
+/** Row groups as kernels take them. */
+function groupsOf({ offsets }: MatrixSizes): { offsets?: View; groups?: number } {
+  return offsets ? { offsets: viewOf(offsets), groups: offsets.length - 1 } : {};
 }
 
 /**
  * Decodes a quantised matrix: value × scale, each rounded to FP32.
  * @param x - codes and scales
  * @param options - kernels, and where the result goes
- * @returns rows × cols values
+ * @returns [stack, rows, cols] values
+ * @throws ERR_BALEEN_FP8_SHAPE where sizes and lengths do not agree
  */
 export function dequantize(
   x: QuantizedMatrix,
   options: { kernels?: Kernels; out?: Float32Array } = {},
 ): Float32Array {
-  const out = options.out ?? new Float32Array(x.rows * x.cols);
-  (options.kernels ?? loadKernels()).dequantize(viewOf(out), scaled(x), x);
+  const { rows, cols, stack = 1 } = x;
+  checkMatrix('x', x);
+  const out = options.out ?? new Float32Array(stack * rows * cols);
+  checkLength('out', out, { stack, rows, cols });
+  if (isPlainE4M3(x)) kernelsOf(options).dequantize(viewOf(out), scaledView(x), { rows, cols });
+  else decodeBlocks(out, x, blockSizes(x));
   return out;
 }
 
-/**
- * The product a · bᵀ of a [m, k] in 1×128 tiles and b [n, k] in 128×128 blocks, summed in FP32 with promotion every 128
- * of k: the forward product of an FP8 linear layer.
- * @param a - activations
- * @param b - weights
- * @param options - kernels, and where the result goes
- * @returns [m, n]
- */
-export function multiply(
-  a: QuantizedMatrix,
-  b: QuantizedMatrix,
-  options: { kernels?: Kernels; out?: Float32Array } = {},
-): Float32Array {
-  if (a.cols !== b.cols)
-    throw Object.assign(new Error(`a has ${a.cols} columns and b ${b.cols}; they must agree`), {
-      code: 'ERR_BALEEN_FP8_SHAPE',
-      path: 'b.cols',
-      hint: 'b is stored as [n, k], as weights are',
-    });
-  const out = options.out ?? new Float32Array(a.rows * b.rows);
-  (options.kernels ?? loadKernels()).gemm(viewOf(out), scaled(a), scaled(b), {
-    m: a.rows,
-    n: b.rows,
-    k: a.cols,
-    transB: true,
-  });
-  return out;
+/** Options of {@link requantize}. */
+export interface RequantizeOptions<F extends ElementFormat = 'e4m3'> extends QuantizeOptions<F> {
+  /** Row groups of the result, as {@link MatrixSizes} has them. */
+  offsets?: Int32Array;
 }
 
 /**
- * Signal-to-noise ratio of an approximation.
- * @param exact - the values meant
- * @param approximate - the values had
- * @returns 10 · log₁₀(Σ exact² / Σ (exact − approximate)²), in decibels
+ * Gives a quantised matrix another block shape or format: its values are decoded to FP32 and quantised again, as the
+ * backward pass makes 128×1 tiles of activations that were kept in 1×128 (§3.3.2). `statistics` then say what the second
+ * rounding changed. Where scales are powers of two on both sides it changes only values that fall below the normal ones
+ * (§3.3.3).
+ * @param x - codes and scales
+ * @param options - see {@link QuantizeOptions}; format and block are e4m3 and 1x128 unless named
+ * @returns codes and scales
+ * @throws ERR_BALEEN_FP8_SHAPE where sizes and lengths do not agree
+ *
+ * @example
+ * ```ts
+ * import { emptyStatistics, quantize, requantize } from '@baleen/fp8';
+ * const x = Float32Array.from({ length: 256 * 256 }, (_, i) => Math.sin(i) * ((i % 256) + 1));
+ * const errors = [true, false].map((powerOfTwo) => {
+ *   const kept = quantize(x, { rows: 256, cols: 256 }, { powerOfTwo });
+ *   const statistics = emptyStatistics();
+ *   requantize(kept, { block: '128x1', powerOfTwo, statistics });
+ *   return statistics.signalToNoise.toFixed(0);
+ * });
+ * console.log(errors.join(' dB, with FP32 scales ')); // => Infinity dB, with FP32 scales 32
+ * ```
  */
-export function signalToNoise(exact: Float32Array, approximate: Float32Array): number {
-  let signal = 0;
-  let noise = 0;
-  exact.forEach((value, i) => {
-    signal += value * value;
-    noise += (value - (approximate[i] ?? 0)) ** 2;
-  });
-  return 10 * Math.log10(signal / noise);
+export function requantize<F extends ElementFormat = 'e4m3'>(
+  x: QuantizedMatrix,
+  options: RequantizeOptions<F> = {},
+): QuantizedMatrix<F> {
+  const { powerOfTwo = false, statistics, offsets } = options;
+  const { rows, cols, stack } = x;
+  const sizes = { rows, cols, ...(stack !== undefined && { stack }), ...(offsets && { offsets }) };
+  const decoded = (): Float32Array =>
+    dequantize(x, options.kernels ? { kernels: options.kernels } : {});
+  checkMatrix('x', x);
+  const out = matrixFor(sizes, options);
+  if (!isPlainE4M3(x) || !onKernels(out, options))
+    return quantize(decoded(), sizes, { ...options, out });
+  const kernelSizes = { rows, cols, powerOfTwo, ...groupsOf(out) };
+  kernelsOf(options).requantize(scaledView(out), scaledView(x), kernelSizes);
+  if (statistics) errorStatistics(decoded(), out, { out: statistics });
+  return out;
 }

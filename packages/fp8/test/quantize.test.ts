@@ -1,67 +1,77 @@
-// Quantisation on typed arrays, against its definition: scale = max(amax, 1e-4) / 448, code = E4M3(x / scale).
+// Quantisation on typed arrays, against its definition written out a second time (literal.ts).
 import { loadKernels, referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
 import { decibels, firstDifference, implementationsOf, values } from '../../../test/support';
 import {
   type BlockShape,
+  decodeArray,
   decodeE4M3,
   dequantize,
-  encodeE4M3,
-  multiply,
+  type ElementFormat,
+  emptyStatistics,
+  encoder,
+  formatTable,
+  type MatrixSizes,
   type QuantizedMatrix,
   quantize,
-  signalToNoise,
+  requantize,
 } from '../src/index';
+import { quantized, rounded } from './literal';
 
-const blocks: Record<BlockShape, [number, number]> = {
-  '1x128': [1, 128],
-  '128x1': [128, 1],
-  '128x128': [128, 128],
-};
+const blocks: BlockShape[] = ['1x128', '128x1', '128x128', 'row', 'tensor'];
+const formats: ElementFormat[] = ['e4m3', 'e5m2', 'e5m6', 'bf16'];
 
-/** The definition, element by element. */
-function literal(x: Float32Array, rows: number, cols: number, block: BlockShape, power: boolean) {
-  const [blockRows, blockCols] = blocks[block];
-  const width = Math.ceil(cols / blockCols);
-  const scales = new Float32Array(Math.ceil(rows / blockRows) * width);
-  const blockOf = (i: number): number =>
-    Math.floor(Math.floor(i / cols) / blockRows) * width + Math.floor((i % cols) / blockCols);
-  x.forEach((value, i) => {
-    const b = blockOf(i);
-    scales[b] = Math.max(scales[b], Math.abs(value));
-  });
-  scales.forEach((amax, b) => {
-    const scale = Math.fround(Math.max(amax, Math.fround(1e-4)) / 448);
-    scales[b] = power ? 2 ** Math.ceil(Math.log2(scale)) : scale;
-  });
-  const codes = Uint8Array.from(x, (value, i) =>
-    encodeE4M3(Math.fround(value / scales[blockOf(i)])),
-  );
-  const decoded = Float32Array.from(codes, (code, i) => decodeE4M3(code) * scales[blockOf(i)]);
-  return { codes, scales, decoded };
+/** Rows of very different size, so that a scale of the wrong block shows. */
+function uneven(count: number): Float32Array {
+  return values(count, count).map((value, i) => value * 10 ** ((i % 7) - 3));
 }
 
+test.each(formats)('%s: decoding and encoding every code is the definition', (format) => {
+  const table = formatTable(format);
+  const strict = encoder(format, { saturate: false });
+  const wrong: number[] = [];
+  table.forEach((value, code) => {
+    if (!Number.isFinite(value)) return;
+    if (!Object.is(rounded(format, value), value) || encoder(format)(value) !== code)
+      wrong.push(code);
+    // A little and a lot to either side, and beyond the largest.
+    for (const factor of [0.98, 0.9995, 1.0005, 1.02, 1.07, 1.6]) {
+      const x = Math.fround(value * factor);
+      if (!Object.is(table[encoder(format)(x)], rounded(format, x))) wrong.push(x);
+      if (!Object.is(table[strict(x)], rounded(format, x, true))) wrong.push(x);
+    }
+  });
+  expect(wrong).toEqual([]);
+});
+
 describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
-  describe.each(['1x128', '128x1', '128x128'] as const)('blocks of %s', (block) => {
-    // One row, ragged edges in both directions, whole blocks.
-    test.each([
-      [1, 5],
-      [3, 130],
-      [131, 257],
-      [128, 128],
-      [0, 16],
-    ])('%i × %i: codes, scales and values as defined', (rows, cols) => {
-      // Rows of very different size, so that a scale of the wrong block shows.
-      const x = values(rows * cols, rows + cols).map((value, i) => value * 10 ** ((i % 7) - 3));
-      for (const powerOfTwo of [false, true]) {
-        const q = quantize(x, { rows, cols }, { block, powerOfTwo, kernels });
-        const expected = literal(x, rows, cols, block, powerOfTwo);
-        expect(q).toMatchObject({ rows, cols, block });
-        expect(firstDifference(q.scales, expected.scales)).toBe(-1);
-        expect(firstDifference(q.codes, expected.codes)).toBe(-1);
-        expect(firstDifference(dequantize(q, { kernels }), expected.decoded)).toBe(-1);
-      }
+  describe.each(formats)('%s', (format) => {
+    describe.each(blocks)('blocks of %s', (block) => {
+      const sizes: MatrixSizes[] = [
+        { rows: 1, cols: 5 },
+        { rows: 3, cols: 130 },
+        { rows: 131, cols: 257 },
+        { rows: 128, cols: 128 },
+        { rows: 0, cols: 16 },
+        { rows: 16, cols: 0 },
+        { rows: 33, cols: 140, stack: 3 },
+        ...(block === '128x1'
+          ? [{ rows: 300, cols: 7, offsets: Int32Array.of(0, 0, 5, 135, 263, 300) }]
+          : []),
+      ];
+      test.each(sizes)('%o: codes, scales and values as defined', (size) => {
+        const x = uneven((size.stack ?? 1) * size.rows * size.cols);
+        for (const options of [{}, { powerOfTwo: true }, { amaxFloor: 2 }]) {
+          const q = quantize(x, size, { format, block, kernels, ...options });
+          const expected = quantized(x, size, format, block, options);
+          expect(q).toMatchObject({ ...size, format, block });
+          expect(
+            firstDifference(q.scales.subarray(0, expected.scales.length), expected.scales),
+          ).toBe(-1);
+          expect(firstDifference(dequantize(q, { kernels }), expected.decoded)).toBe(-1);
+        }
+      });
     });
   });
 
@@ -73,6 +83,20 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const tiny = quantize(new Float32Array(3).fill(1e-11), { rows: 1, cols: 3 }, { kernels });
     expect(tiny.scales[0]).toBe(Math.fround(Math.fround(1e-4) / 448));
     expect([...dequantize(tiny, { kernels })]).toEqual([0, 0, 0]);
+  });
+
+  test('without a floor small blocks keep their values, and zeros a scale of 1', () => {
+    const x = Float32Array.of(1e-20, -3e-20, 0, 0);
+    for (const powerOfTwo of [false, true]) {
+      const options = { block: 'row', amaxFloor: 0, powerOfTwo, kernels } as const;
+      const q = quantize(x, { rows: 2, cols: 2 }, options);
+      expect(q.scales[1]).toBe(1);
+      expect(decibels(x, dequantize(q, { kernels }))).toBeGreaterThan(25);
+    }
+    for (const amaxFloor of [-1, NaN, Infinity])
+      expect(() => quantize(x, { rows: 2, cols: 2 }, { amaxFloor, kernels })).toThrow(
+        expect.objectContaining({ code: 'ERR_BALEEN_FP8_OPTION', path: 'amaxFloor' }),
+      );
   });
 
   test('NaN stays NaN', () => {
@@ -105,7 +129,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
 
   test('writes into what it is given and allocates nothing then', () => {
     const x = values(6, 1);
-    const out: QuantizedMatrix = {
+    const out: QuantizedMatrix<'e4m3'> = {
+      format: 'e4m3',
       codes: new Uint8Array(6),
       scales: new Float32Array(3),
       rows: 2,
@@ -119,59 +144,78 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(decibels(x, decoded)).toBeGreaterThan(25);
   });
 
-  test('a product is the sum over blocks of exact block sums times both scales', () => {
-    const [m, n, k] = [3, 131, 300];
-    const a = quantize(values(m * k, 1), { rows: m, cols: k }, { kernels });
-    const b = quantize(values(n * k, 2), { rows: n, cols: k }, { block: '128x128', kernels });
-    const out = new Float32Array(m * n);
-    expect(multiply(a, b, { out, kernels })).toBe(out);
-    for (let i = 0; i < m; i += 1)
-      for (let j = 0; j < n; j += 1) {
-        let sum = 0;
-        for (let first = 0; first < k; first += 128) {
-          let acc = 0;
-          for (let l = first; l < Math.min(k, first + 128); l += 1)
-            acc = Math.fround(
-              acc + decodeE4M3(a.codes[i * k + l]) * decodeE4M3(b.codes[j * k + l]),
-            );
-          const scale = Math.fround(
-            a.scales[i * 3 + first / 128] * b.scales[Math.floor(j / 128) * 3 + first / 128],
-          );
-          sum = Math.fround(sum + Math.fround(acc * scale));
-        }
-        expect(out[i * n + j]).toBe(sum);
-      }
-  });
+  describe('requantise', () => {
+    const size = { rows: 140, cols: 150 };
+    const x = uneven(size.rows * size.cols);
 
-  test('a product is FP32’s to 27 dB and more', () => {
-    const [m, n, k] = [20, 30, 512];
-    const [x, w] = [values(m * k, 3), values(n * k, 4, 0.05)];
-    const exact = new Float32Array(m * n);
-    for (let i = 0; i < m; i += 1)
-      for (let j = 0; j < n; j += 1)
-        for (let l = 0; l < k; l += 1) exact[i * n + j] += x[i * k + l] * w[j * k + l];
-    const product = multiply(
-      quantize(x, { rows: m, cols: k }, { kernels }),
-      quantize(w, { rows: n, cols: k }, { block: '128x128', kernels }),
-      { kernels },
-    );
-    expect(signalToNoise(exact, product)).toBeGreaterThan(27);
-    expect(signalToNoise(exact, product)).toBeCloseTo(decibels(exact, product), 6);
+    test.each(['e4m3', 'e5m6'] as const)('%s: decodes and quantises again', (format) => {
+      const kept = quantize(x, size, { format, kernels });
+      const statistics = emptyStatistics();
+      const again = requantize(kept, { format, block: '128x1', statistics, kernels });
+      const decoded = dequantize(kept, { kernels });
+      const expected = quantized(decoded, size, format, '128x1');
+      expect(firstDifference(again.scales, expected.scales)).toBe(-1);
+      const result = dequantize(again, { kernels });
+      expect(firstDifference(result, expected.decoded)).toBe(-1);
+      expect(statistics.signalToNoise).toBeCloseTo(decibels(decoded, result), 6);
+    });
+
+    test('into row groups, from E5M6 to E4M3, and in a stack', () => {
+      const offsets = Int32Array.of(0, 3, 140);
+      const grouped = requantize(quantize(x, size, { kernels }), {
+        block: '128x1',
+        offsets,
+        kernels,
+      });
+      const direct = dequantize(quantize(x, size, { kernels }), { kernels });
+      expect(grouped).toEqual(quantize(direct, { ...size, offsets }, { block: '128x1', kernels }));
+      const wide = quantize(x, size, { format: 'e5m6', block: '128x1', kernels });
+      expect(requantize(wide, { kernels })).toEqual(quantize(dequantize(wide), size, { kernels }));
+      const stack = quantize(x, { rows: 70, cols: 150, stack: 2 }, { kernels });
+      expect(requantize(stack, { kernels })).toEqual(
+        quantize(dequantize(stack), { rows: 70, cols: 150, stack: 2 }, { kernels }),
+      );
+    });
+
+    test('with powers of two on both sides normal values do not change', () => {
+      // Rows and columns of one size: no value falls below the normal ones of its column's scale.
+      const even = values(256 * 256, 3).map((value) => Math.sign(value) * (1 + Math.abs(value)));
+      const sizes = { rows: 256, cols: 256 };
+      const errors = [true, false].map((powerOfTwo) => {
+        const statistics = emptyStatistics();
+        const kept = quantize(even, sizes, { powerOfTwo, kernels });
+        requantize(kept, { block: '128x1', powerOfTwo, statistics, kernels });
+        return statistics;
+      });
+      expect(errors[0]).toMatchObject({ maxAbsolute: 0, signalToNoise: Infinity });
+      expect(errors[1].signalToNoise).toBeLessThan(60);
+    });
   });
 
   test('sizes that do not agree are refused', () => {
-    const x = quantize(values(6, 1), { rows: 2, cols: 3 }, { kernels });
-    const w = quantize(values(8, 1), { rows: 2, cols: 4 }, { block: '128x128', kernels });
-    expect(() => multiply(x, w, { kernels })).toThrow(
-      expect.objectContaining({ code: 'ERR_BALEEN_FP8_SHAPE', path: 'b.cols' }),
-    );
-    expect(() => quantize(values(5, 1), { rows: 2, cols: 3 }, { kernels })).toThrow(
-      expect.objectContaining({ code: 'ERR_BALEEN_KERNELS_SHAPE' }),
-    );
+    const refused = (path: string): unknown =>
+      expect.objectContaining({ code: 'ERR_BALEEN_FP8_SHAPE', path });
+    const x = values(6, 1);
+    const size = { rows: 2, cols: 3 };
+    expect(() => quantize(values(5, 1), size, { kernels })).toThrow(refused('x'));
+    expect(() => quantize(x, { rows: 1.5, cols: 4 }, { kernels })).toThrow(refused('rows'));
+    const out = quantize(x, size, { kernels });
+    expect(() => quantize(x, { rows: 3, cols: 2 }, { out, kernels })).toThrow(refused('out.rows'));
+    expect(() => quantize(x, size, { out, block: 'row', kernels })).toThrow(refused('out.block'));
+    const offsets = Int32Array.of(0, 2);
+    expect(() => quantize(x, { ...size, offsets }, { kernels })).toThrow(refused('offsets'));
+    for (const wrong of [[0, 1], [1, 2], [0, 2, 1, 2], [2]])
+      expect(() =>
+        quantize(x, { ...size, offsets: Int32Array.from(wrong) }, { block: '128x1', kernels }),
+      ).toThrow(refused('offsets'));
+    const short = { ...out, scales: new Float32Array(1) };
+    expect(() => dequantize(short, { kernels })).toThrow(refused('x.scales'));
+    expect(() => dequantize(out, { out: new Float32Array(5), kernels })).toThrow(refused('out'));
   });
 });
 
-test('signalToNoise is in decibels, infinite for equal arrays', () => {
-  expect(signalToNoise(Float32Array.of(10, 0), Float32Array.of(9, 0))).toBeCloseTo(20, 6);
-  expect(signalToNoise(Float32Array.of(1, 2), Float32Array.of(1, 2))).toBe(Infinity);
+test('scales that are powers of two survive as E8M0, one byte each', () => {
+  const q = quantize(uneven(4096), { rows: 8, cols: 512 }, { powerOfTwo: true });
+  const codes = Uint8Array.from(q.scales, encoder('e8m0'));
+  expect(decodeArray(codes, 'e8m0')).toEqual(q.scales);
 });

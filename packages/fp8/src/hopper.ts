@@ -1,0 +1,119 @@
+// How Hopper's tensor cores add up FP8 products, in plain arithmetic (§3.3.2, §3.5.2). An instruction takes 32 products:
+// all are shifted to the largest exponent among them, what falls below the bits that are kept is cut off (not rounded),
+// and the rest is added exactly.
+//
+// The exponent of a product is the sum of its factors' exponents, as hardware has it before the product itself is known:
+// the product of their significands lies in [1, 4). A subnormal factor has the exponent of the smallest normal value and
+// a significand below 1. Products that are zero take no part. This is how measurements on H100 describe `wgmma`
+// (Xie et al., MMA-Sim, arXiv 2511.10909: products and accumulator cut at 13 fraction bits, the sum as well).
+import { type FormatName, formats } from '@baleen/kernels';
+
+/** How a tensor core accumulates. */
+export interface TensorCore {
+  /**
+   * Bits kept of each summand below the weight 2^e of the largest exponent e: everything under 2^(e − fractionBits) is
+   * cut off. The "14 bits" of the paper count the bit of weight 2^e as well, and are 13 here. From 1 to 45.
+   */
+  fractionBits: number;
+  /**
+   * What becomes of the sum of an instruction. `aligned`: the accumulator is one more summand of the next instruction, so
+   * that it takes part in the largest exponent and is cut like the products; the sum keeps `fractionBits` below its own
+   * leading bit (§3.5.2: accumulation into registers has that precision). `fp32`: only the products are aligned and cut;
+   * their sum is added to an FP32 accumulator, rounded to nearest.
+   */
+  accumulator: 'aligned' | 'fp32';
+}
+
+/** Hopper's FP8 instructions. */
+export const hopper: TensorCore = { fractionBits: 13, accumulator: 'aligned' };
+
+/** Products of one instruction. */
+const instruction = 32;
+
+/** Exponent of zeros, and what lies below every product of other numbers and above every product with a zero. */
+const [zero, none] = [-(2 ** 14), -(2 ** 13)];
+
+/** 2^e by e + 1022. */
+const powers: Float64Array = Float64Array.from({ length: 2046 }, (_, i) => 2 ** (i - 1022));
+
+const double = new Float64Array(1);
+const words = new Uint32Array(double.buffer);
+/** Where the exponent is: the high word, on machines of either byte order. */
+const high: number = new Uint8Array(new Uint16Array([1]).buffer)[0];
+
+/** e of 2^e ≤ |x| < 2^(e + 1), for x of a double's normal range. */
+function exponentOf(x: number): number {
+  double[0] = x;
+  return ((words[high] >>> 20) & 0x7ff) - 1023;
+}
+
+/**
+ * Exponents of a format's codes as its multiplier sees them: those of subnormals are the smallest normal's.
+ * @param format - the format's name
+ * @returns exponents by code
+ */
+export function exponentTable(format: FormatName): Int16Array {
+  const { bits, exponentBits, mantissaBits, bias } = formats[format];
+  return Int16Array.from({ length: 2 ** bits }, (_, code) => {
+    const magnitude = code & (2 ** (exponentBits + mantissaBits) - 1);
+    return magnitude === 0 ? zero : Math.max(1, magnitude >>> mantissaBits) - bias;
+  });
+}
+
+/** A row of factors: values and their exponents. */
+export interface Factors {
+  /** Values. */
+  values: Float32Array;
+  /** Their exponents. */
+  exponents: Int16Array;
+}
+
+/**
+ * Σ a[aAt + i] · b[bAt + i] over i < count, as a tensor core adds it up, from an accumulator of zero.
+ * @param a - one side
+ * @param aAt - where its factors begin
+ * @param b - the other side
+ * @param bAt - where its factors begin
+ * @param count - products; the last instruction may have fewer than 32
+ * @param core - how it accumulates
+ * @returns the accumulator
+ */
+export function tensorCoreSum(
+  a: Factors,
+  aAt: number,
+  b: Factors,
+  bAt: number,
+  count: number,
+  core: TensorCore,
+): number {
+  const { values: x, exponents: ex } = a;
+  const { values: y, exponents: ey } = b;
+  const { fractionBits } = core;
+  const aligned = core.accumulator === 'aligned';
+  let sum = 0;
+  for (let first = 0; first < count; first += instruction) {
+    const last = Math.min(count, first + instruction);
+    let top = aligned && sum !== 0 ? exponentOf(sum) : none;
+    for (let i = first; i < last; i += 1) {
+      const exponent = ex[aAt + i] + ey[bAt + i];
+      if (exponent > top) top = exponent;
+    }
+    if (top === none) continue; // nothing but zeros
+    const up = powers[1022 + fractionBits - top];
+    // In multiples of 2^(top − fractionBits): whole numbers, which a double adds exactly.
+    let total = aligned ? Math.trunc(sum * up) : 0;
+    for (let i = first; i < last; i += 1) total += Math.trunc(x[aAt + i] * y[bAt + i] * up);
+    total *= powers[1022 + top - fractionBits];
+    sum = aligned ? cut(total, fractionBits) : Math.fround(sum + Math.fround(total));
+  }
+  return sum;
+}
+
+/** x without what lies more than `fractionBits` below its leading bit. */
+function cut(x: number, fractionBits: number): number {
+  if (x === 0) return 0;
+  const exponent = exponentOf(x);
+  return (
+    Math.trunc(x * powers[1022 + fractionBits - exponent]) * powers[1022 + exponent - fractionBits]
+  );
+}

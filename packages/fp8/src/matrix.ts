@@ -1,0 +1,236 @@
+// A quantised matrix on typed arrays: codes in a format, one scale a block.
+import {
+  type BlockSizes,
+  type CodesOf,
+  emptyCodes,
+  type FormatName,
+  groupedScaleRows,
+  type ScaledView,
+  type SizeChecks,
+  sizeChecks,
+  viewOf,
+} from '@baleen/kernels';
+
+const checks: SizeChecks = sizeChecks('ERR_BALEEN_FP8_SHAPE');
+/** See `SizeChecks`. */
+export const refuse: SizeChecks['refuse'] = checks.refuse;
+/** See `SizeChecks`. */
+export const checkLength: SizeChecks['length'] = checks.length;
+
+/** Refuses an option's value. */
+export function refuseOption(path: string, value: unknown, hint: string): never {
+  const message = `${path} is ${String(value)}`;
+  throw Object.assign(new Error(message), { code: 'ERR_BALEEN_FP8_OPTION', path, hint });
+}
+
+/** Formats that a matrix's values may have. */
+export type ElementFormat = Exclude<FormatName, 'e8m0'>;
+
+/**
+ * What shares a scale. `1x128`, `128x1` and `128x128` are V3's (§3.3.2): activations, their transpose, weights. `row` is
+ * a scale for each row (a token, or an output channel), `tensor` one for the whole matrix.
+ */
+export type BlockShape = '1x128' | '128x1' | '128x128' | 'row' | 'tensor';
+
+/** Sizes of a matrix, or of several that lie in one. */
+export interface MatrixSizes {
+  /** Rows; of one matrix where several are stacked. */
+  rows: number;
+  /** Columns. */
+  cols: number;
+  /** Matrices of `rows` rows on top of each other (default 1), such as the weights of experts. */
+  stack?: number;
+  /**
+   * Row groups, such as the tokens of each expert: their first rows, and the end of the last. Blocks of 128×1, which
+   * would cross their borders, start anew at each.
+   */
+  offsets?: Int32Array;
+}
+
+/** A quantised matrix: element (r, c) is the value of its code times the scale of its block. */
+export interface QuantizedMatrix<F extends ElementFormat = ElementFormat> extends MatrixSizes {
+  /** The codes' format. */
+  format: F;
+  /** Codes [stack, rows, cols], row-major. */
+  codes: CodesOf<F>;
+  /**
+   * FP32 multipliers [stack, ⌈rows / block rows⌉, ⌈cols / block columns⌉]. With row groups, scale rows of each group
+   * follow those of the one before, and there is room for the most that the number of groups can need.
+   */
+  scales: Float32Array;
+  /** What shares a scale. */
+  block: BlockShape;
+}
+
+/** Rows and columns of a block. */
+export function blockOf(x: {
+  block: BlockShape;
+  rows: number;
+  cols: number;
+}): [rows: number, cols: number] {
+  const { rows, cols } = x;
+  switch (x.block) {
+    case '1x128':
+      return [1, 128];
+    case '128x1':
+      return [128, 1];
+    case '128x128':
+      return [128, 128];
+    case 'row':
+      return [1, Math.max(1, cols)];
+    case 'tensor':
+      return [Math.max(1, rows), Math.max(1, cols)];
+  }
+}
+
+/** Sizes as the arithmetic of blocks takes them. */
+export function blockSizes(x: MatrixSizes & { block: BlockShape }): BlockSizes {
+  const { rows, cols, stack, offsets } = x;
+  const [blockRows, blockCols] = blockOf(x);
+  return {
+    rows,
+    cols,
+    blockRows,
+    blockCols,
+    ...(stack !== undefined && { stack }),
+    ...(offsets && { borders: offsets }),
+  };
+}
+
+/** Codes and scales as kernels take them. */
+export function scaledView(x: QuantizedMatrix<'e4m3'>): ScaledView {
+  const [blockRows, blockCols] = blockOf(x);
+  return { codes: viewOf(x.codes), scales: viewOf(x.scales), blockRows, blockCols };
+}
+
+/** Whether codes are what kernels compute with. */
+export function isE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
+  return x.format === 'e4m3';
+}
+
+/** Whether kernels decode it: E4M3, and one matrix whose blocks start anew nowhere. */
+export function isPlainE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
+  return isE4M3(x) && (x.stack ?? 1) === 1 && !x.offsets;
+}
+
+/** Scales that a matrix needs. */
+function scaleCount(x: MatrixSizes & { block: BlockShape }): number {
+  const { rows, cols, stack = 1, offsets } = x;
+  const [blockRows, blockCols] = blockOf(x);
+  const scaleRows = offsets
+    ? groupedScaleRows(rows, offsets.length - 1)
+    : Math.ceil(rows / blockRows);
+  return stack * scaleRows * Math.ceil(cols / blockCols);
+}
+
+/** Matrix g of a stack, or row group g, as a matrix of its own; a plain one as it is. */
+export function groupOf(x: QuantizedMatrix, g: number): QuantizedMatrix {
+  const { format, block, rows, cols, stack = 1, offsets, codes, scales } = x;
+  if (offsets) {
+    let scaleRow = 0;
+    for (let h = 0; h < g; h += 1) scaleRow += Math.ceil((offsets[h + 1] - offsets[h]) / 128);
+    const [first, last] = [offsets[g], offsets[g + 1]];
+    return {
+      format,
+      block,
+      rows: last - first,
+      cols,
+      codes: codes.subarray(first * cols, last * cols),
+      scales: scales.subarray(scaleRow * cols, (scaleRow + Math.ceil((last - first) / 128)) * cols),
+    };
+  }
+  const [size, count] = [rows * cols, scales.length / stack];
+  return {
+    format,
+    block,
+    rows,
+    cols,
+    codes: codes.subarray(g * size, (g + 1) * size),
+    scales: scales.subarray(g * count, (g + 1) * count),
+  };
+}
+
+/** Rows first … last − 1 of a matrix whose blocks no border between rows cuts. */
+export function rowsOf(x: QuantizedMatrix, first: number, last: number): QuantizedMatrix {
+  const { format, block, cols, codes, scales } = x;
+  const scaleCols = Math.ceil(cols / blockOf(x)[1]);
+  return {
+    format,
+    block,
+    rows: last - first,
+    cols,
+    codes: codes.subarray(first * cols, last * cols),
+    scales: block === 'tensor' ? scales : scales.subarray(first * scaleCols, last * scaleCols),
+  };
+}
+
+/** The matrix that a result goes to: the one given, if it is what is asked for, or a new one. */
+export function matrixFor<F extends ElementFormat>(
+  sizes: MatrixSizes,
+  options: { format?: F; block?: BlockShape; out?: QuantizedMatrix<F> },
+): QuantizedMatrix<F> {
+  const { rows, cols, stack = 1, offsets } = sizes;
+  const { out } = options;
+  const { format = out?.format ?? ('e4m3' as F), block = out?.block ?? '1x128' } = options;
+  checkSizes({ ...sizes, block });
+  if (!out)
+    return {
+      ...sizes,
+      format,
+      codes: emptyCodes(format, stack * rows * cols),
+      scales: new Float32Array(scaleCount({ ...sizes, block })),
+      block,
+    };
+  const asked = { format, block, rows, cols, stack };
+  const given = { ...out, stack: out.stack ?? 1 };
+  for (const key of ['format', 'block', 'rows', 'cols', 'stack'] as const)
+    if (given[key] !== asked[key])
+      refuse(
+        `out.${key}`,
+        `out.${key} is ${given[key]}, expected ${asked[key]}`,
+        'give a matrix of the format, block and sizes asked for',
+      );
+  // The borders are part of the result.
+  if (offsets) out.offsets = offsets;
+  else delete out.offsets;
+  checkMatrix('out', out);
+  return out;
+}
+
+/** Refuses sizes that cannot be, and borders that are not those of the rows: kernels do not look at values. */
+function checkSizes(x: MatrixSizes & { block: BlockShape }): void {
+  const { rows, cols, stack = 1, offsets, block } = x;
+  checks.whole({ rows, cols }, 0);
+  checks.whole({ stack });
+  if (!offsets) return;
+  if (block !== '128x1')
+    refuse('offsets', `offsets with blocks of ${block}`, 'only blocks of 128x1 take row groups');
+  if (stack !== 1)
+    refuse('stack', `a stack of ${stack} with offsets`, 'a stack has no row groups: leave one out');
+  checkOffsets(offsets, rows);
+}
+
+/** Refuses borders of row groups that do not divide `rows` rows. */
+export function checkOffsets(offsets: Int32Array, rows: number): void {
+  const ordered = offsets.every((first, g) => g === 0 || first >= offsets[g - 1]);
+  if (offsets.length < 2 || offsets[0] !== 0 || offsets[offsets.length - 1] !== rows || !ordered)
+    refuse(
+      'offsets',
+      `offsets (${offsets.join(' ')}) do not divide ${rows} rows`,
+      'give the first row of each group in order, and the number of rows at the end',
+    );
+}
+
+/** Refuses codes and scales of other lengths than the matrix's sizes. */
+export function checkMatrix(path: string, x: QuantizedMatrix): void {
+  const { rows, cols, stack = 1 } = x;
+  checkSizes(x);
+  checkLength(`${path}.codes`, x.codes, { stack, rows, cols });
+  const scales = scaleCount(x);
+  if (x.offsets ? x.scales.length < scales : x.scales.length !== scales)
+    refuse(
+      `${path}.scales`,
+      `${path}.scales holds ${x.scales.length} values, expected ${x.offsets ? 'at least ' : ''}${scales}`,
+      `one scale for each block of ${x.block}`,
+    );
+}

@@ -1,0 +1,117 @@
+// What quantising did to a matrix: how far values moved, how many were lost at either end of the format, and how far the
+// scales spread.
+import { encoder, forBlocks, formatTable } from '@baleen/kernels';
+
+import { blockSizes, checkLength, checkMatrix, type QuantizedMatrix } from './matrix';
+
+/** Errors of a quantised matrix. Values that are no finite numbers are counted and take no part in the rest. */
+export interface ErrorStatistics {
+  /** Finite values. */
+  values: number;
+  /** Infinities and NaN among the original values. */
+  nonFinite: number;
+  /** Signal-to-noise ratio in decibels; see {@link signalToNoise}. */
+  signalToNoise: number;
+  /** Largest |x − decoded|. */
+  maxAbsolute: number;
+  /** Largest |x − decoded| / |x| of values that did not become zero. */
+  maxRelative: number;
+  /** Values that round beyond the format's largest, and became the largest. */
+  saturated: number;
+  /** Values other than zero that became zero. */
+  underflowed: number;
+  /** The smallest scale of a block; Infinity where there is none. */
+  smallestScale: number;
+  /** The largest scale of a block; 0 where there is none. */
+  largestScale: number;
+}
+
+/** Statistics of nothing, to be filled.
+ * @returns zeros
+ */
+export function emptyStatistics(): ErrorStatistics {
+  return {
+    values: 0,
+    nonFinite: 0,
+    signalToNoise: NaN,
+    maxAbsolute: 0,
+    maxRelative: 0,
+    saturated: 0,
+    underflowed: 0,
+    smallestScale: Infinity,
+    largestScale: 0,
+  };
+}
+
+/**
+ * Compares a quantised matrix with what it was made from.
+ * @param x - the values meant [stack, rows, cols]
+ * @param q - the matrix made of them
+ * @param options - where the statistics go
+ * @returns the statistics
+ * @throws ERR_BALEEN_FP8_SHAPE where sizes and lengths do not agree
+ *
+ * @example
+ * ```ts
+ * import { errorStatistics, quantize } from '@baleen/fp8';
+ * const x = new Float32Array([448, 17, 1e-4]);
+ * const { maxAbsolute, underflowed, largestScale } = errorStatistics(x, quantize(x, { rows: 1, cols: 3 }));
+ * console.log(maxAbsolute, underflowed, largestScale); // => 1 1 1
+ * ```
+ */
+export function errorStatistics(
+  x: Float32Array,
+  q: QuantizedMatrix,
+  options: { out?: ErrorStatistics } = {},
+): ErrorStatistics {
+  const { rows, cols, stack = 1, codes, scales } = q;
+  checkMatrix('q', q);
+  checkLength('x', x, { stack, rows, cols });
+  const s = Object.assign(options.out ?? emptyStatistics(), emptyStatistics());
+  const table = formatTable(q.format);
+  // Where rounding without saturation leaves the finite numbers, saturation took hold.
+  const strict = encoder(q.format, { saturate: false });
+  let signal = 0;
+  let noise = 0;
+  forBlocks(blockSizes(q), (r0, r1, c0, c1, scaleAt) => {
+    const scale = scales[scaleAt];
+    s.smallestScale = Math.min(s.smallestScale, scale);
+    s.largestScale = Math.max(s.largestScale, scale);
+    for (let r = r0; r < r1; r += 1)
+      for (let i = r * cols + c0; i < r * cols + c1; i += 1) {
+        const value = x[i];
+        if (!Number.isFinite(value)) {
+          s.nonFinite += 1;
+          continue;
+        }
+        const decoded = Math.fround(table[codes[i]] * scale);
+        const error = Math.abs(value - decoded);
+        s.values += 1;
+        signal += value * value;
+        noise += error * error;
+        s.maxAbsolute = Math.max(s.maxAbsolute, error);
+        if (!Number.isFinite(table[strict(value / scale)])) s.saturated += 1;
+        if (value === 0) continue;
+        if (decoded === 0) s.underflowed += 1;
+        else s.maxRelative = Math.max(s.maxRelative, error / Math.abs(value));
+      }
+  });
+  s.signalToNoise = 10 * Math.log10(signal / noise);
+  return s;
+}
+
+/**
+ * Signal-to-noise ratio of an approximation.
+ * @param exact - the values meant
+ * @param approximate - the values had
+ * @returns 10 · log₁₀(Σ exact² / Σ (exact − approximate)²), in decibels
+ */
+export function signalToNoise(exact: Float32Array, approximate: Float32Array): number {
+  let signal = 0;
+  let noise = 0;
+  exact.forEach((value, i) => {
+    signal += value * value;
+    noise += (value - (approximate[i] ?? 0)) ** 2;
+  });
+  return 10 * Math.log10(signal / noise);
+}
