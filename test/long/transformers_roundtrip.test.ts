@@ -1,9 +1,7 @@
 // A checkpoint that Baleen saves loads in Hugging Face transformers with the same logits, and the keys that transformers
 // does not know are exactly those of multi-token prediction.
 //
-// It needs Python with torch, transformers and safetensors: `BALEEN_PYTHON` names the interpreter (default python3).
-// Without them it skips and says so; BALEEN_REQUIRE_PYTHON=1 makes that a failure.
-import { spawnSync } from 'node:child_process';
+// It needs Python with torch, transformers and safetensors (see python.ts).
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,17 +20,9 @@ import {
 import { writeSafetensors, writeShards } from '../../packages/model/src/node';
 import { initialize, Region, Run, type Tensor, tensorFrom } from '../../packages/tensor/src/index';
 import { largestDifference, randomFrom, values } from '../support';
+import { pythonHas, runPython } from './python';
 
-const python = process.env.BALEEN_PYTHON ?? 'python3';
-const probe = spawnSync(python, ['-c', 'import torch, transformers, safetensors'], {
-  encoding: 'utf8',
-});
-const present = probe.status === 0;
-const reason = `${python} has no torch, transformers and safetensors: ${(probe.error?.message ?? probe.stderr).trim().split('\n').at(-1) ?? ''}`;
-if (!present) {
-  if (process.env.BALEEN_REQUIRE_PYTHON) throw new Error(reason);
-  console.log(`skipped: ${reason}`);
-}
+const present = pythonHas('torch', 'transformers', 'safetensors');
 
 const base: ModelConfig = {
   vocabSize: 300,
@@ -152,10 +142,8 @@ describe.skipIf(!present)('transformers', () => {
       writeFileSync(join(folder, 'config.json'), JSON.stringify(configToHuggingFace(config)));
       writeFileSync(join(folder, 'ids.json'), JSON.stringify(ids));
     });
-    const script = join(import.meta.dirname, 'transformers_roundtrip.py');
     const folders = cases.map((_, index) => folderOf(index));
-    const { status, stderr } = spawnSync(python, [script, ...folders], { encoding: 'utf8' });
-    if (status !== 0) throw new Error(stderr);
+    runPython('transformers_roundtrip.py', folders);
   });
 
   test.each(cases.map(([name, config], index) => [name, config, folderOf(index)] as const))(
