@@ -5,7 +5,7 @@ import { referenceKernels, type ScaledView, type View, viewOf } from '@baleen/ke
 import type { Case } from './cases';
 import { type Arena, scaledArrays } from './compare';
 
-const { dequantize } = referenceKernels();
+const reference = referenceKernels();
 
 /** A 1×128 output that holds something already. */
 export function tilesOut(arena: Arena, rows: number, cols: number): ScaledView {
@@ -24,7 +24,7 @@ function decoded(
   cols: number,
 ): { values: Float32Array; scales: Float32Array } {
   const values = new Float32Array(rows * cols);
-  dequantize(viewOf(values), x, { rows, cols });
+  reference.dequantize(viewOf(values), x, { rows, cols });
   return { values, scales: scaledArrays(x).scales };
 }
 

@@ -116,7 +116,8 @@ function decoded(x: ScaledView, rows: number, cols: number): number[] {
 }
 
 /** Products and quantisation. */
-export const literalProducts: MatrixKernels & QuantizeKernels = {
+export const literalProducts: MatrixKernels &
+  Omit<QuantizeKernels, 'rmsNormQuantize' | 'swigluQuantize'> = {
   gemm: (c, a, b, { m, n, k, transA = false, transB = false, accumulate = false }) => {
     const [left, right] = [reader(a, transA ? m : k), reader(b, transB ? k : n)];
     write(c, product(read(c), kindOf(a), [m, n, k], left, right, transA, transB, accumulate));
