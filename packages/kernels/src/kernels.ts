@@ -52,7 +52,7 @@ export interface Kernels
   readonly isa: string;
   /** Threads the pool uses now. */
   readonly threads: number;
-  /** Makes zeroed storage. */
+  /** Makes zeroed storage, of that many bytes from its `lineStart` on. */
   createStorage(byteLength: number): Storage;
   /** Waits until everything enqueued has run. */
   flush(): void;

@@ -18,6 +18,8 @@ export interface Storage {
   readonly backend: 'cpu' | 'null';
   /** Size in bytes. */
   readonly byteLength: number;
+  /** Where its first whole cache line begins, in bytes from its start; 0 if absent. */
+  readonly lineStart?: number;
 }
 
 /** A storage in this process's memory. */

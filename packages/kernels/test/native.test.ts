@@ -1,8 +1,11 @@
 // Every kernel of the addon against the reference, on every instruction set the machine has: equal to the bit where the
 // contract fixes bits, within a tolerance elsewhere, never writing beside its outputs, and the same for 1, 2 and 3 threads.
+import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 
 import {
+  type CpuStorage,
   kernelNames,
   nativeKernels,
   referenceKernels,
@@ -50,6 +53,21 @@ describe.skipIf(native === null)('native kernels', () => {
       set(0);
       expect(native.threads).toBe(Math.min(availableParallelism(), 64));
       native.setThreads(threadsBefore);
+    }
+  });
+
+  test('storage has all its bytes from the start of a cache line on', () => {
+    const folder = fileURLToPath(new URL('../native', import.meta.url));
+    const load = createRequire(import.meta.url)('node-gyp-build') as (path: string) => {
+      address(array: Uint8Array): number;
+    };
+    const { address } = load(folder);
+    for (const size of [0, 1, 64, 5000, 1 << 22]) {
+      const storage = native.createStorage(size) as CpuStorage;
+      const start = storage.lineStart ?? 0;
+      expect(address(new Uint8Array(storage.buffer, start)) % 64).toBe(0);
+      expect(start + size).toBeLessThanOrEqual(storage.buffer.byteLength);
+      expect(storage.byteLength).toBe(storage.buffer.byteLength);
     }
   });
 

@@ -158,10 +158,8 @@ export class Region implements RegionCounters {
     }
     // A Node.js ArrayBuffer stops at 4 GiB on version 20, so a region spans as many buffers as it needs.
     const size = Math.max(rounded, this.bufferBytes);
-    const buffer: Buffer = {
-      storage: this.kernels.createStorage(size),
-      free: [{ start: 0, bytes: size }],
-    };
+    const storage = this.kernels.createStorage(size);
+    const buffer: Buffer = { storage, free: [{ start: storage.lineStart ?? 0, bytes: size }] };
     this.list.push(buffer);
     this.reservedBytes += size;
     return this.take(buffer, 0, bytes, rounded);

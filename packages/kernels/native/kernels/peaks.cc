@@ -86,7 +86,7 @@ void stream(float* out, const float* in, long count) {
 double copyRate() {
   // Far larger than the caches.
   const long count = 32 << 20;
-  float* in = new float[count];
+  float* in = new (std::align_val_t(64)) float[count];
   float* out = new (std::align_val_t(64)) float[count];
   const long parts = threads();
   const long share = count / parts / 64 * 64;
@@ -107,7 +107,7 @@ double copyRate() {
     const double now = 8.0 * static_cast<double>(share * parts) / (seconds() - begin) / 1e9;
     best = now > best ? now : best;
   }
-  delete[] in;
+  ::operator delete[](in, std::align_val_t(64));
   ::operator delete[](out, std::align_val_t(64));
   return best;
 }

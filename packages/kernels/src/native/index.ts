@@ -5,7 +5,7 @@ import type { Kernels, Recording } from '../kernels';
 
 import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
 import type { KernelSizes, KernelSpan, OperandSize } from '../span';
-import { cpuBuffer, createCpuStorage, type DType, type Operand, type View } from '../storage';
+import { type CpuStorage, cpuBuffer, type DType, type Operand, type View } from '../storage';
 import { threadShare } from './cores';
 
 /** What the addon exports (native/addon.cc). */
@@ -103,6 +103,19 @@ export function loadNative(): { kernels: NativeKernels } | { kernels: null; reas
     const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
     return { kernels: null, reason };
   }
+}
+
+/** Bytes of a cache line, and of the widest vectors. */
+const line = 64;
+
+/**
+ * Zeroed memory. Node.js hands out buffers 16 bytes past the start of a line, where every access of a whole
+ * vector touches two: so there is a line more, and `lineStart` says how much of it to leave out.
+ */
+function createStorage(addon: Addon, byteLength: number): CpuStorage {
+  const buffer = new ArrayBuffer(byteLength + line);
+  const lineStart = (line - (addon.address(new Uint8Array(buffer)) % line)) % line;
+  return { backend: 'cpu', buffer, byteLength: buffer.byteLength, lineStart };
 }
 
 /** Writes arguments into the array the addon reads. */
@@ -235,7 +248,7 @@ function bindAddon(addon: Addon): NativeKernels {
     implementation: 'native',
     record,
     isas,
-    createStorage: createCpuStorage,
+    createStorage: (byteLength: number) => createStorage(addon, byteLength),
     flush: () => undefined,
     setIsa: (name: string) => {
       if (!isas.includes(name))
