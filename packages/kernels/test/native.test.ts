@@ -61,11 +61,11 @@ describe.skipIf(native === null)('native kernels', () => {
     const load = createRequire(import.meta.url)('node-gyp-build') as (path: string) => {
       address(array: Uint8Array): number;
     };
-    const { address } = load(folder);
+    const addon = load(folder);
     for (const size of [0, 1, 64, 5000, 1 << 22]) {
       const storage = native.createStorage(size) as CpuStorage;
       const start = storage.lineStart ?? 0;
-      expect(address(new Uint8Array(storage.buffer, start)) % 64).toBe(0);
+      expect(addon.address(new Uint8Array(storage.buffer, start)) % 64).toBe(0);
       expect(start + size).toBeLessThanOrEqual(storage.buffer.byteLength);
       expect(storage.byteLength).toBe(storage.buffer.byteLength);
     }
