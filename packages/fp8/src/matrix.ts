@@ -123,45 +123,48 @@ function scaleCount(x: MatrixSizes & { block: BlockShape }): number {
   return stack * scaleRows * Math.ceil(cols / blockCols);
 }
 
-/** Matrix g of a stack, or row group g, as a matrix of its own; a plain one as it is. */
-export function groupOf(x: QuantizedMatrix, g: number): QuantizedMatrix {
-  const { format, block, rows, cols, stack = 1, offsets, codes, scales } = x;
-  if (offsets) {
-    let scaleRow = 0;
-    for (let h = 0; h < g; h += 1) scaleRow += Math.ceil((offsets[h + 1] - offsets[h]) / 128);
-    const [first, last] = [offsets[g], offsets[g + 1]];
-    return {
-      format,
-      block,
-      rows: last - first,
-      cols,
-      codes: codes.subarray(first * cols, last * cols),
-      scales: scales.subarray(scaleRow * cols, (scaleRow + Math.ceil((last - first) / 128)) * cols),
-    };
-  }
-  const [size, count] = [rows * cols, scales.length / stack];
-  return {
-    format,
-    block,
-    rows,
-    cols,
-    codes: codes.subarray(g * size, (g + 1) * size),
-    scales: scales.subarray(g * count, (g + 1) * count),
-  };
-}
-
-/** Rows first … last − 1 of a matrix whose blocks no border between rows cuts. */
-export function rowsOf(x: QuantizedMatrix, first: number, last: number): QuantizedMatrix {
-  const { format, block, cols, codes, scales } = x;
-  const scaleCols = Math.ceil(cols / blockOf(x)[1]);
+/** Rows first … last − 1 of a matrix as a matrix of its own, under its scales from … to − 1. */
+function part(
+  { format, block, cols, codes, scales }: QuantizedMatrix,
+  [first, last]: readonly [number, number],
+  [from, to]: readonly [number, number],
+): QuantizedMatrix {
   return {
     format,
     block,
     rows: last - first,
     cols,
     codes: codes.subarray(first * cols, last * cols),
-    scales: block === 'tensor' ? scales : scales.subarray(first * scaleCols, last * scaleCols),
+    scales: scales.subarray(from, to),
   };
+}
+
+/** Matrix g of a stack, or row group g, as a matrix of its own; a plain one as it is. */
+export function groupOf(x: QuantizedMatrix, g: number): QuantizedMatrix {
+  const { rows, cols, stack = 1, offsets, scales } = x;
+  if (offsets) {
+    const blocksOf = (group: number): number =>
+      Math.ceil((offsets[group + 1] - offsets[group]) / 128);
+    let scaleRow = 0;
+    for (let h = 0; h < g; h += 1) scaleRow += blocksOf(h);
+    return part(
+      x,
+      [offsets[g], offsets[g + 1]],
+      [scaleRow * cols, (scaleRow + blocksOf(g)) * cols],
+    );
+  }
+  const count = scales.length / stack;
+  return part(x, [g * rows, (g + 1) * rows], [g * count, (g + 1) * count]);
+}
+
+/** Rows first … last − 1 of a matrix whose blocks no border between rows cuts. */
+export function rowsOf(x: QuantizedMatrix, first: number, last: number): QuantizedMatrix {
+  const scaleCols = Math.ceil(x.cols / blockOf(x)[1]);
+  return part(
+    x,
+    [first, last],
+    x.block === 'tensor' ? [0, x.scales.length] : [first * scaleCols, last * scaleCols],
+  );
 }
 
 /** The matrix that a result goes to: the one given, if it is what is asked for, or a new one. */

@@ -12,17 +12,7 @@ import {
 } from '@baleen/kernels';
 import { expect, test } from 'vitest';
 
-import { e4m3Magnitudes, nearest } from './literal';
-
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** The FP32 value some steps away from a positive one. */
-function neighbour(x: number, steps: number): number {
-  float[0] = x;
-  bits[0] += steps;
-  return float[0];
-}
+import { e4m3Magnitudes, floatOf, nearest, neighbour } from './literal';
 
 test('E4M3: 256 codes decode to the values of the format', () => {
   for (let code = 0; code < 127; code += 1) {
@@ -68,8 +58,8 @@ test('E4M3: 100,000 values of every size round to the nearest', () => {
   const wrong: number[] = [];
   for (let i = 0; i < 100_000; i += 1) {
     // A stride through all positive finite patterns up to 512.
-    bits[0] = Math.floor((i / 100_000) * 0x44000000);
-    if (encodeE4M3(float[0]) !== nearest(e4m3Magnitudes, float[0])) wrong.push(float[0]);
+    const x = floatOf(Math.floor((i / 100_000) * 0x44000000));
+    if (encodeE4M3(x) !== nearest(e4m3Magnitudes, x)) wrong.push(x);
   }
   expect(wrong).toEqual([]);
 });
@@ -89,8 +79,7 @@ test('BF16: every pattern survives, midpoints go to the even neighbour', () => {
       wrong.push(pattern);
     if (magnitude === 0x7f80) continue; // infinity has no neighbour
     const near = [-1, 0, 1].map((step) => {
-      bits[0] = pattern * 65_536 + 0x8000 + step;
-      return encodeBf16(float[0]);
+      return encodeBf16(floatOf(pattern * 65_536 + 0x8000 + step));
     });
     const even = pattern % 2 === 0 ? pattern : pattern + 1;
     if (near[0] !== pattern || near[1] !== even || near[2] !== pattern + 1) wrong.push(pattern);

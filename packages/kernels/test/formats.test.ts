@@ -13,17 +13,7 @@ import {
 } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
-import { e4m3Magnitudes, magnitudesOf } from './literal';
-
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** The FP32 value some steps away from a positive one. */
-function neighbour(x: number, steps: number): number {
-  float[0] = x;
-  bits[0] += steps;
-  return float[0];
-}
+import { e4m3Magnitudes, floatOf, magnitudesOf, neighbour } from './literal';
 
 interface Definition {
   format: FormatName;
@@ -114,8 +104,7 @@ describe.each(definitions)('$format', ({ format, magnitudes, beyond, sign }) => 
 
 test('the faster ways of E4M3 and BF16 give the same codes as the mechanism', () => {
   const x = Float32Array.from({ length: 100_000 }, (_, i) => {
-    bits[0] = Math.floor((i / 100_000) * 0xff000000);
-    return float[0];
+    return floatOf(Math.floor((i / 100_000) * 0xff000000));
   }).filter((value) => Number.isFinite(value));
   const strict = encodeArray(x, 'e4m3', { saturate: false });
   const differ = x.filter((value, i) => Math.abs(value) <= 464 && strict[i] !== encodeE4M3(value));

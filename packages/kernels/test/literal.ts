@@ -209,3 +209,19 @@ export function numericGradient(
     return (up - f(moved)) / (2 * h);
   });
 }
+
+const float = new Float32Array(1);
+const bits = new Uint32Array(float.buffer);
+
+/** The FP32 number of a bit pattern. */
+export function floatOf(pattern: number): number {
+  bits[0] = pattern;
+  return float[0];
+}
+
+/** The FP32 value some steps away from a positive one. */
+export function neighbour(x: number, steps: number): number {
+  float[0] = x;
+  bits[0] += steps;
+  return float[0];
+}
