@@ -145,18 +145,14 @@ struct Divisor {
  * several times as long.
  */
 inline vi quotientMagnitude(vf x, const Divisor& by) {
-#if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
   const vf size = abs(x);
-  const vf rough = mul(size, by.inverse);
-#if defined(BALEEN_AVX512)
-  const vf remainder = _mm512_fnmadd_ps(rough, by.scale, size);
-#else
-  const vf remainder = _mm256_fnmadd_ps(rough, by.scale, size);
-#endif
-  const vf quotient = fma(remainder, by.inverse, rough);
-#else
-  const vf quotient = div(abs(x), by.scale);
-#endif
+  vf quotient;
+  if constexpr (fused) {
+    const vf rough = mul(size, by.inverse);
+    quotient = fma(fnma(rough, by.scale, size), by.inverse, rough);
+  } else {
+    quotient = div(size, by.scale);
+  }
   // As in toE4m3. What `base` has on top of its power of two comes off again, modulo 256 together with 121 exponents.
   const vi exponent = andi(higher(asInt(quotient), set1i(121 << 23)), set1i(0x7f800000));
   const vi base = addi(exponent, set1i((20 << 23) + (1 << 22) + 56));

@@ -13,8 +13,10 @@ inline vf loadTwice(const float* p) {
   const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
 }
-/** Transposes 16 × 16 words: out[j · outStride + i] = in[i · inStride + j]. */
-inline void transpose16(const float* in, long inStride, float* out, long outStride) {
+/** Words along a side of the square that is transposed at once. */
+constexpr long side = 16;
+/** Transposes a square of words: out[j · outStride + i] = in[i · inStride + j] for i and j below `side`. */
+inline void transposeSquare(const float* in, long inStride, float* out, long outStride) {
   __m512 r[16];
   __m512 t[16];
 #pragma GCC unroll 16
@@ -55,6 +57,11 @@ inline vf loadTwice(const float* p) {
 #else
 inline vf swapPairs(vf x) { return vf{x[1], x[0], x[3], x[2]}; }
 inline vf loadTwice(const float* p) { return vf{p[0], p[0], p[1], p[1]}; }
+#endif
+
+#if !defined(BALEEN_AVX512)
+constexpr long side = 1;
+inline void transposeSquare(const float* in, long, float* out, long) { *out = *in; }
 #endif
 
 }  // namespace BALEEN_ISA

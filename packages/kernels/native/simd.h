@@ -1,5 +1,6 @@
-// Vectors of FP32 for the instruction set this file is compiled for. Every kernel is written once against these few
-// operations; binding.gyp compiles it once an instruction set, in the namespace BALEEN_ISA.
+// Vectors of FP32 for the instruction set this file is compiled for. Every kernel is written once against the few
+// operations of isa/ and what is built on them here; binding.gyp compiles it once an instruction set, in the namespace
+// BALEEN_ISA.
 //
 // A tail shorter than a vector goes through loadPartial and storePartial, so that an element's result never depends on
 // where it stands. Nothing from the standard library's templates is used in kernels: the linker may keep only one copy
@@ -24,8 +25,13 @@
 #define BALEEN_ISA isa_baseline
 #endif
 
-#if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
-#include <immintrin.h>
+// The set's own operations.
+#if defined(BALEEN_AVX512)
+#include "isa/avx512.h"
+#elif defined(BALEEN_AVX2)
+#include "isa/avx2.h"
+#else
+#include "isa/baseline.h"
 #endif
 
 namespace baleen {
@@ -34,190 +40,6 @@ namespace BALEEN_ISA {
 inline long minOf(long a, long b) { return a < b ? a : b; }
 inline long maxOf(long a, long b) { return a > b ? a : b; }
 inline long ceilDiv(long a, long b) { return (a + b - 1) / b; }
-
-// — the instruction set's own —
-
-#if defined(BALEEN_AVX512)
-constexpr int W = 16;
-using vf = __m512;
-using vi = __m512i;
-inline vf load(const float* p) { return _mm512_loadu_ps(p); }
-inline void store(float* p, vf x) { _mm512_storeu_ps(p, x); }
-inline vf set1(float x) { return _mm512_set1_ps(x); }
-inline vf add(vf a, vf b) { return _mm512_add_ps(a, b); }
-inline vf sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-inline vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-inline vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
-inline vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
-/** a · b + c, rounded once where the set has it (twice on the baseline). */
-inline vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-inline vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
-inline vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
-inline vf abs(vf a) { return _mm512_abs_ps(a); }
-inline __mmask16 firstLanes(long n) { return static_cast<__mmask16>((1u << n) - 1u); }
-/** The first n < W elements, zeros behind. */
-inline vf loadPartial(const float* p, long n) { return _mm512_maskz_loadu_ps(firstLanes(n), p); }
-inline void storePartial(float* p, vf x, long n) { _mm512_mask_storeu_ps(p, firstLanes(n), x); }
-inline vi asInt(vf x) { return _mm512_castps_si512(x); }
-inline vf asFloat(vi x) { return _mm512_castsi512_ps(x); }
-inline vi set1i(int x) { return _mm512_set1_epi32(x); }
-inline vi addi(vi a, vi b) { return _mm512_add_epi32(a, b); }
-inline vi subi(vi a, vi b) { return _mm512_sub_epi32(a, b); }
-inline vi andi(vi a, vi b) { return _mm512_and_si512(a, b); }
-inline vi ori(vi a, vi b) { return _mm512_or_si512(a, b); }
-template <int N>
-inline vi shiftLeft(vi a) { return _mm512_slli_epi32(a, N); }
-template <int N>
-inline vi shiftRight(vi a) { return _mm512_srli_epi32(a, N); }
-/** Nearest integer, ties to even. */
-inline vi roundToInt(vf x) { return _mm512_cvtps_epi32(x); }
-inline vf toFloat(vi x) { return _mm512_cvtepi32_ps(x); }
-/** a where x > y (both integers), else b. */
-inline vi selectGreater(vi x, vi y, vi a, vi b) {
-  return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(x, y), b, a);
-}
-/** W 16-bit integers widened, and the low 16 bits of W integers. */
-inline vi load16(const uint16_t* p) {
-  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-inline void store16(uint16_t* p, vi x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
-}
-/** W bytes widened, and the low 8 bits of W integers. */
-inline vi load8(const uint8_t* p) {
-  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-inline void store8(uint8_t* p, vi x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
-}
-#elif defined(BALEEN_AVX2)
-constexpr int W = 8;
-using vf = __m256;
-using vi = __m256i;
-inline vf load(const float* p) { return _mm256_loadu_ps(p); }
-inline void store(float* p, vf x) { _mm256_storeu_ps(p, x); }
-inline vf set1(float x) { return _mm256_set1_ps(x); }
-inline vf add(vf a, vf b) { return _mm256_add_ps(a, b); }
-inline vf sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-inline vf mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-inline vf div(vf a, vf b) { return _mm256_div_ps(a, b); }
-inline vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
-inline vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-inline vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
-inline vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
-inline vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-inline __m256i firstLanes(long n) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lanes);
-}
-inline vf loadPartial(const float* p, long n) { return _mm256_maskload_ps(p, firstLanes(n)); }
-inline void storePartial(float* p, vf x, long n) { _mm256_maskstore_ps(p, firstLanes(n), x); }
-inline vi asInt(vf x) { return _mm256_castps_si256(x); }
-inline vf asFloat(vi x) { return _mm256_castsi256_ps(x); }
-inline vi set1i(int x) { return _mm256_set1_epi32(x); }
-inline vi addi(vi a, vi b) { return _mm256_add_epi32(a, b); }
-inline vi subi(vi a, vi b) { return _mm256_sub_epi32(a, b); }
-inline vi andi(vi a, vi b) { return _mm256_and_si256(a, b); }
-inline vi ori(vi a, vi b) { return _mm256_or_si256(a, b); }
-template <int N>
-inline vi shiftLeft(vi a) { return _mm256_slli_epi32(a, N); }
-template <int N>
-inline vi shiftRight(vi a) { return _mm256_srli_epi32(a, N); }
-inline vi roundToInt(vf x) { return _mm256_cvtps_epi32(x); }
-inline vf toFloat(vi x) { return _mm256_cvtepi32_ps(x); }
-inline vi selectGreater(vi x, vi y, vi a, vi b) {
-  return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi32(x, y));
-}
-inline vi load16(const uint16_t* p) {
-  return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-inline void store16(uint16_t* p, vi x) {
-  const __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
-}
-inline vi load8(const uint8_t* p) {
-  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-}
-inline void store8(uint8_t* p, vi x) {
-  const __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xff));
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
-  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm_setzero_si128());
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
-}
-#else
-constexpr int W = 4;
-typedef float vf __attribute__((vector_size(16)));
-typedef int32_t vi __attribute__((vector_size(16)));
-inline vf load(const float* p) {
-  vf x;
-  memcpy(&x, p, sizeof x);
-  return x;
-}
-inline void store(float* p, vf x) { memcpy(p, &x, sizeof x); }
-inline vf set1(float x) { return vf{x, x, x, x}; }
-inline vf add(vf a, vf b) { return a + b; }
-inline vf sub(vf a, vf b) { return a - b; }
-inline vf mul(vf a, vf b) { return a * b; }
-inline vf div(vf a, vf b) { return a / b; }
-inline vf sqrt(vf a) { return vf{sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}; }
-inline vf fma(vf a, vf b, vf c) { return a * b + c; }
-inline vf max(vf a, vf b) { return a > b ? a : b; }
-inline vf min(vf a, vf b) { return a < b ? a : b; }
-inline vi asInt(vf x) {
-  vi y;
-  memcpy(&y, &x, sizeof y);
-  return y;
-}
-inline vf asFloat(vi x) {
-  vf y;
-  memcpy(&y, &x, sizeof y);
-  return y;
-}
-inline vi set1i(int x) { return vi{x, x, x, x}; }
-inline vf abs(vf a) { return asFloat(asInt(a) & set1i(0x7fffffff)); }
-inline vf loadPartial(const float* p, long n) {
-  vf x = set1(0);
-  memcpy(&x, p, static_cast<size_t>(n) * 4);
-  return x;
-}
-inline void storePartial(float* p, vf x, long n) { memcpy(p, &x, static_cast<size_t>(n) * 4); }
-// Sums and shifts of patterns wrap around, which numbers with a sign may not.
-typedef uint32_t vu __attribute__((vector_size(16)));
-inline vi addi(vi a, vi b) {
-  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) + reinterpret_cast<vu>(b));
-}
-inline vi subi(vi a, vi b) {
-  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) - reinterpret_cast<vu>(b));
-}
-inline vi andi(vi a, vi b) { return a & b; }
-inline vi ori(vi a, vi b) { return a | b; }
-template <int N>
-inline vi shiftLeft(vi a) {
-  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) << N);
-}
-template <int N>
-inline vi shiftRight(vi a) {
-  return reinterpret_cast<vi>(reinterpret_cast<vu>(a) >> N);
-}
-inline vi roundToInt(vf x) {
-  vi y;
-  for (int i = 0; i < 4; i += 1) y[i] = static_cast<int32_t>(lrintf(x[i]));
-  return y;
-}
-inline vf toFloat(vi x) { return __builtin_convertvector(x, vf); }
-inline vi selectGreater(vi x, vi y, vi a, vi b) { return x > y ? a : b; }
-inline vi load16(const uint16_t* p) { return vi{p[0], p[1], p[2], p[3]}; }
-inline void store16(uint16_t* p, vi x) {
-  for (int i = 0; i < 4; i += 1) p[i] = static_cast<uint16_t>(x[i]);
-}
-inline vi load8(const uint8_t* p) { return vi{p[0], p[1], p[2], p[3]}; }
-inline void store8(uint8_t* p, vi x) {
-  for (int i = 0; i < 4; i += 1) p[i] = static_cast<uint8_t>(x[i]);
-}
-#endif
-
-// — built on those, the same for every set —
 
 /**
  * Folds a vector in halves until one element is left: a fixed tree, and no detour through memory on x86-64, where what

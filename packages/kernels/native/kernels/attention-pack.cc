@@ -75,14 +75,9 @@ void packColumns(const float* rows, long count, long pitch, float* out) {
   for (long panel = 0; panel < count; panel += panelCols) {
     const float* in = rows + panel * pitch;
     float* to = out + panel * pitch;
-#if defined(BALEEN_AVX512)
-    for (long c = 0; c < pitch; c += 16)
-      for (long i = 0; i < panelCols; i += 16)
-        transpose16(in + i * pitch + c, pitch, to + c * panelCols + i, panelCols);
-#else
-    for (long c = 0; c < pitch; c += 1)
-      for (long i = 0; i < panelCols; i += 1) to[c * panelCols + i] = in[i * pitch + c];
-#endif
+    for (long c = 0; c < pitch; c += side)
+      for (long i = 0; i < panelCols; i += side)
+        transposeSquare(in + i * pitch + c, pitch, to + c * panelCols + i, panelCols);
   }
 }
 

@@ -32,18 +32,11 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
 #endif
 }
 
-/** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes. */
+/** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
 void transposeWords(const float* in, long stride, long width, float* out, long rows) {
-#if defined(BALEEN_AVX512)
-  if (rows % 16 == 0 && width % 16 == 0) {
-    for (long i = 0; i < rows; i += 16)
-      for (long j = 0; j < width; j += 16)
-        transpose16(in + i * stride + j, stride, out + j * rows + i, rows);
-    return;
-  }
-#endif
-  for (long j = 0; j < width; j += 1)
-    for (long i = 0; i < rows; i += 1) out[j * rows + i] = in[i * stride + j];
+  for (long j = 0; j < width; j += side)
+    for (long i = 0; i < rows; i += side)
+      transposeSquare(in + i * stride + j, stride, out + j * rows + i, rows);
 }
 
 /** One row of a block by itself: `length` values of k as words (FP32, or pairs), zeros up to a multiple of 32. */

@@ -61,7 +61,7 @@ double rate() {
 template <bool Dot>
 double bestRate() {
   double best = rate<8, Dot>();
-  if constexpr (W == 16) {
+  if constexpr (registers == 32) {
     const double more[] = {rate<16, Dot>(), rate<20, Dot>(), rate<24, Dot>(), rate<28, Dot>()};
     for (double r : more) best = r > best ? r : best;
   } else {

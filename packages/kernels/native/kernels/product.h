@@ -12,6 +12,7 @@ namespace BALEEN_ISA {
 
 /** Partial sums are promoted every so many of k (§3.3.2). */
 constexpr long depth = 128;
+// In registers are two vectors of sums a row, and two columns of b.
 #if defined(BALEEN_AVX512)
 constexpr long rowsA = 14;
 #else
