@@ -79,6 +79,20 @@ inline void loadE4m3Four(const uint8_t* codes, vf* values) {
     values[i + 1] = mul(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(all, 1)), up);
   }
 }
+#elif defined(BALEEN_NEON)
+inline void loadE4m3Four(const uint8_t* codes, vf* values) {
+  for (int i = 0; i < 4; i += 2, codes += 2 * W) {
+    // Shifted with its sign repeated, a code leaves a second one where the exponent's highest bit is.
+    const int16x8_t wide = vshll_n_s8(vreinterpret_s8_u8(vld1_u8(codes)), 7);
+    const uint16x8_t halves = vandq_u16(vreinterpretq_u16_s16(wide), vdupq_n_u16(0xbf80));
+    const uint16x8_t nan = vdupq_n_u16(0x3f80);
+    const uint16x8_t isNan = vceqq_u16(vandq_u16(halves, nan), nan);
+    const float16x8_t all = vreinterpretq_f16_u16(vbslq_u16(isNan, vdupq_n_u16(0x7e00), halves));
+    const vf up = set1(256.0f);
+    values[i] = mul(vcvt_f32_f16(vget_low_f16(all)), up);
+    values[i + 1] = mul(vcvt_high_f32_f16(all), up);
+  }
+}
 #else
 inline void loadE4m3Four(const uint8_t* codes, vf* values) {
   for (int i = 0; i < 4; i += 1) values[i] = fromE4m3(load8(codes + i * W));
@@ -96,6 +110,12 @@ inline vi higher(vi a, vi b) { return _mm256_max_epi32(a, b); }
 inline bool anyAbove(vi a, vi limit) {
   return _mm256_movemask_epi8(_mm256_cmpgt_epi32(a, limit)) != 0;
 }
+#elif defined(BALEEN_NEON)
+inline vi lowerUnsigned(vi a, vi b) {
+  return vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)));
+}
+inline vi higher(vi a, vi b) { return vmaxq_s32(a, b); }
+inline bool anyAbove(vi a, vi limit) { return vmaxvq_u32(vcgtq_s32(a, limit)) != 0; }
 #else
 inline vi lowerUnsigned(vi a, vi b) {
   const vu x = reinterpret_cast<vu>(a);
@@ -191,6 +211,17 @@ inline void storeE4m3Four(uint8_t* codes, const vf* x, const Divisor* by) {
             quotientMagnitude(x[2], by[2]), quotientMagnitude(x[3], by[3]));
   const __m512i signs = bytes(place(3), asInt(x[0]), asInt(x[1]), asInt(x[2]), asInt(x[3]));
   _mm512_storeu_si512(codes, _mm512_ternarylogic_epi32(magnitudes, signs, _mm512_set1_epi8(-128), 0xd8));
+#elif defined(BALEEN_NEON)
+  // Even words of two registers are the lower halves of their integers, odd ones the upper; so with bytes.
+  const auto words = [](vi v) { return vreinterpretq_u16_s32(v); };
+  const auto bytes = [](uint16x8_t v) { return vreinterpretq_u8_u16(v); };
+  const vi sizes[4] = {quotientMagnitude(x[0], by[0]), quotientMagnitude(x[1], by[1]),
+                       quotientMagnitude(x[2], by[2]), quotientMagnitude(x[3], by[3])};
+  const uint8x16_t magnitudes = vuzp1q_u8(bytes(vuzp1q_u16(words(sizes[0]), words(sizes[1]))),
+                                          bytes(vuzp1q_u16(words(sizes[2]), words(sizes[3]))));
+  const uint8x16_t signs = vuzp2q_u8(bytes(vuzp2q_u16(words(asInt(x[0])), words(asInt(x[1])))),
+                                     bytes(vuzp2q_u16(words(asInt(x[2])), words(asInt(x[3])))));
+  vst1q_u8(codes, vbslq_u8(vdupq_n_u8(0x80), signs, magnitudes));
 #else
   for (int v = 0; v < 4; v += 1) store8(codes + v * W, quotientToE4m3(x[v], by[v]));
 #endif

@@ -54,12 +54,28 @@ inline vf loadTwice(const float* p) {
   const __m256i lanes = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
   return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), lanes);
 }
+#elif defined(BALEEN_NEON)
+inline vf swapPairs(vf x) { return vrev64q_f32(x); }
+inline vf loadTwice(const float* p) {
+  const float32x2_t two = vld1_f32(p);
+  return vcombine_f32(vzip1_f32(two, two), vzip2_f32(two, two));
+}
+constexpr long side = 4;
+inline void transposeSquare(const float* in, long inStride, float* out, long outStride) {
+  // Two rows' even elements side by side, and their odd ones; then pairs of those.
+  const float32x4x2_t upper = vtrnq_f32(load(in), load(in + inStride));
+  const float32x4x2_t lower = vtrnq_f32(load(in + 2 * inStride), load(in + 3 * inStride));
+  for (int j = 0; j < 2; j += 1) {
+    store(out + j * outStride, vcombine_f32(vget_low_f32(upper.val[j]), vget_low_f32(lower.val[j])));
+    store(out + (2 + j) * outStride, vcombine_f32(vget_high_f32(upper.val[j]), vget_high_f32(lower.val[j])));
+  }
+}
 #else
 inline vf swapPairs(vf x) { return vf{x[1], x[0], x[3], x[2]}; }
 inline vf loadTwice(const float* p) { return vf{p[0], p[0], p[1], p[1]}; }
 #endif
 
-#if !defined(BALEEN_AVX512)
+#if !defined(BALEEN_AVX512) && !defined(BALEEN_NEON)
 constexpr long side = 1;
 inline void transposeSquare(const float* in, long, float* out, long) { *out = *in; }
 #endif

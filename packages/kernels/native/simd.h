@@ -21,6 +21,8 @@
 #define BALEEN_ISA isa_avx512
 #elif defined(BALEEN_AVX2)
 #define BALEEN_ISA isa_avx2
+#elif defined(BALEEN_NEON)
+#define BALEEN_ISA isa_neon
 #else
 #define BALEEN_ISA isa_baseline
 #endif
@@ -30,6 +32,8 @@
 #include "isa/avx512.h"
 #elif defined(BALEEN_AVX2)
 #include "isa/avx2.h"
+#elif defined(BALEEN_NEON)
+#include "isa/neon.h"
 #else
 #include "isa/baseline.h"
 #endif
@@ -59,6 +63,8 @@ inline float sumOf(vf x) {
   BALEEN_FOLD(half, _mm_add_ps);
 #elif defined(BALEEN_AVX2)
   BALEEN_FOLD(x, _mm_add_ps);
+#elif defined(BALEEN_NEON)
+  return vaddv_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
 #else
   return (x[0] + x[2]) + (x[1] + x[3]);
 #endif

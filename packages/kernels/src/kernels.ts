@@ -48,7 +48,7 @@ export interface Kernels
     OptimizerKernels {
   /** Which implementation this is. */
   readonly implementation: 'reference' | 'native' | 'null';
-  /** Instruction set in use (`avx512bf16`, `avx512`, `avx2`, `baseline`), `javascript` or `none`. */
+  /** Instruction set in use (`avx512bf16`, `avx512`, `avx2`, `neon`, `baseline`), `javascript` or `none`. */
   readonly isa: string;
   /** Threads the pool uses now. */
   readonly threads: number;

@@ -79,7 +79,7 @@ describe.skipIf(native === null)('native kernels', () => {
   });
 
   for (const kernel of kernelNames)
-    test(`${kernel}: as the reference, on ${native.isas.join(', ')}`, { timeout: 60_000 }, () => {
+    test(`${kernel}: as the reference, on ${native.isas.join(', ')}`, () => {
       for (const { label, tolerance, run } of [...cases, ...largeCases].filter(
         (c) => c.kernel === kernel,
       )) {

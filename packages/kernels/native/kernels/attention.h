@@ -252,6 +252,15 @@ inline vf foldRows(const vf* rows, Fold fold) {
   x = fold(x, _mm512_permute_ps(x, 0x4e));
   // Now quarter i holds row i, then row 4 + i, twice.
   return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13), x);
+#elif defined(BALEEN_NEON)
+  // In the order of sumOf, two rows side by side, then four.
+  vf halves[2];
+  for (int i = 0; i < 2; i += 1) {
+    const vf a = rows[2 * i];
+    const vf b = rows[2 * i + 1];
+    halves[i] = fold(vcombine_f32(vget_low_f32(a), vget_low_f32(b)), vcombine_f32(vget_high_f32(a), vget_high_f32(b)));
+  }
+  return fold(vuzp1q_f32(halves[0], halves[1]), vuzp2q_f32(halves[0], halves[1]));
 #else
   float folded[W] = {};
   for (long r = 0; r < stripRows; r += 1) folded[r] = fold.ofOne(rows[r]);

@@ -27,6 +27,8 @@ void spin(long rounds) {
     // Hides x and y from the optimiser, so that nothing moves out of the loop.
 #if defined(BALEEN_AVX512) || defined(BALEEN_AVX2)
     asm volatile("" : "+v"(x), "+v"(y));
+#elif defined(BALEEN_NEON)
+    asm volatile("" : "+w"(x), "+w"(y));
 #endif
 #pragma GCC unroll 32
     for (int i = 0; i < N; i += 1) {

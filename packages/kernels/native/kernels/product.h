@@ -12,9 +12,11 @@ namespace BALEEN_ISA {
 
 /** Partial sums are promoted every so many of k (§3.3.2). */
 constexpr long depth = 128;
-// In registers are two vectors of sums a row, and two columns of b.
+// In registers are two vectors of sums a row, two columns of b, and on NEON elements of a, which x86 takes from memory.
 #if defined(BALEEN_AVX512)
 constexpr long rowsA = 14;
+#elif defined(BALEEN_NEON)
+constexpr long rowsA = 8;
 #else
 constexpr long rowsA = 6;
 #endif
