@@ -10,7 +10,7 @@ namespace BALEEN_ISA {
 
 static constexpr long pieceTokens = 64;
 // Keeps a token's sum of scores from being zero, as the published code does.
-static constexpr float tiny = 1e-20f;
+static constexpr float leastSum = 1e-20f;
 
 struct Balance {
   const float* scores;
@@ -34,7 +34,7 @@ struct Balance {
 };
 
 static float scoreSum(const float* scores, long experts) {
-  return tiny + sumRow(experts, [&](auto at, long e) { return at.load(scores + e); });
+  return leastSum + sumRow(experts, [&](auto at, long e) { return at.load(scores + e); });
 }
 
 static void gather(const Balance& b, long piece) {
