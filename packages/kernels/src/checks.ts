@@ -128,12 +128,6 @@ function checkScales(kernel: string, argument: string, x: ScaledView, matrix: Ma
   if (scales.dtype !== 'f32')
     throw mismatch(kernel, `${argument}.scales`, `is ${scales.dtype}, expected f32`);
   if (!(blockRows >= 1 && blockCols >= 1)) throw mismatch(kernel, span, 'has empty blocks');
-  if (groups !== undefined && (blockRows !== 128 || blockCols !== 1))
-    throw mismatch(
-      kernel,
-      span,
-      'must have blocks of 128×1, so that they end with their row group',
-    );
   if (along) {
     const [inner, outer] = along === 'rows' ? [blockRows, blockCols] : [blockCols, blockRows];
     const widths = across === undefined ? [1, 128] : [across];
@@ -143,16 +137,21 @@ function checkScales(kernel: string, argument: string, x: ScaledView, matrix: Ma
         span,
         `must span 128 along its ${along}, which the product sums over, and ${widths.join(' or ')} across`,
       );
-  }
-  const scaleRows =
-    groups === undefined ? Math.ceil(rows / blockRows) : groupedScaleRows(rows, groups);
+  } else if (groups !== undefined && (blockRows !== 128 || ![1, 128].includes(blockCols)))
+    throw mismatch(
+      kernel,
+      span,
+      'must have blocks of 128×1 or 128×128, so that they end with their row group',
+    );
+  const grouped = groups !== undefined && blockRows === 128;
+  const scaleRows = grouped ? groupedScaleRows(rows, groups) : Math.ceil(rows / blockRows);
   const expected = stack * scaleRows * Math.ceil(cols / blockCols);
   // Row groups need a number of scales that only their borders tell; there is room for the worst of them.
-  if (groups === undefined ? scales.size !== expected : scales.size < expected)
+  if (grouped ? scales.size < expected : scales.size !== expected)
     throw mismatch(
       kernel,
       `${argument}.scales`,
-      `holds ${scales.size} elements, expected ${groups === undefined ? '' : 'at least '}${expected} for ${stack * rows} × ${cols} in blocks of ${blockRows}×${blockCols}`,
+      `holds ${scales.size} elements, expected ${grouped ? 'at least ' : ''}${expected} for ${stack * rows} × ${cols} in blocks of ${blockRows}×${blockCols}`,
     );
   checkRange(kernel, `${argument}.scales`, scales);
 }

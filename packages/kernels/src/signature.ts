@@ -38,7 +38,7 @@ export interface MatrixNeed {
   readonly along?: 'rows' | 'cols';
   /** What blocks span across `along`, if only one width serves. */
   readonly across?: number;
-  /** Row groups whose blocks start anew, each 128×1. */
+  /** Row groups at whose borders blocks of 128 rows start anew. */
   readonly groups?: number;
 }
 
@@ -138,7 +138,7 @@ export function reach(offset: number, stride: number, rows: number, inner: numbe
 }
 
 /**
- * Rows of scales that 128×1 blocks need when they start anew at the borders of row groups, whatever the borders are:
+ * Rows of scales that blocks of 128 rows need when they start anew at the borders of row groups, whatever the borders are:
  * every group may end with a ragged block.
  * @param rows - rows of the matrix
  * @param groups - row groups

@@ -41,7 +41,7 @@ const productFault: Signature['fault'] = (_, [, a, b]) =>
 
 /** Matrices that `quantize` and `requantize` take, on top of each other. */
 const stackOf = (s: Sizes): number => (s.stack === undefined ? 1 : n(s.stack));
-/** Their blocks: any shape; with row groups 128×1. */
+/** Their blocks: any shape; with row groups 128 rows high. */
 const quantized = (s: Sizes): MatrixNeed => ({
   rows: n(s.rows),
   cols: n(s.cols),
@@ -143,7 +143,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     keys: ['groups', 'rows', 'n', 'k', 'transB', 'accumulate'],
     needs: (s, [c, a, b, offsets]) => [
       view('c', c, n(s.rows) * n(s.n)),
-      operand('a', a, { rows: n(s.rows), cols: n(s.k), along: 'cols', across: 1 }),
+      operand('a', a, { rows: n(s.rows), cols: n(s.k), along: 'cols', groups: n(s.groups) }),
       operand('b', b, {
         stack: n(s.groups),
         ...(s.transB

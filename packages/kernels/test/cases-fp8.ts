@@ -173,48 +173,54 @@ export function fp8Cases(): Case[] {
       },
     });
   for (const sizes of [[1], [0, 0], [0, 5, 130, 0, 128, 300], [3, 0, 1]])
-    for (const cols of [1, 33, 128]) {
+    for (const cols of [1, 33, 128, 150]) {
       const [rows, groups] = [sizes.reduce((sum, size) => sum + size, 0), sizes.length];
-      const used = sizes.reduce((sum, size) => sum + Math.ceil(size / 128), 0) * cols;
-      const label = `[${sizes.join(' ')}] × ${cols} in groups`;
-      // Scales beyond the last group's are nobody's.
-      const outputs = (out: ScaledView): { codes: Uint8Array; scales: Float32Array } => {
-        const { codes, scales } = scaledArrays(out);
-        return { codes, scales: scales.subarray(0, used) };
-      };
-      list.push(
-        {
-          kernel: 'quantize',
-          label,
-          tolerance: 'bits',
-          run: (kernels, arena) => {
-            const out = scaledOut(arena, rows, cols, [128, 1], groups);
-            const offsets = viewOf(arena.offsets(sizes));
-            const x = viewOf(arena.floats(rows * cols));
-            kernels.quantize(out, x, { rows, cols, offsets, groups });
-            return outputs(out);
+      const scaleRows = sizes.reduce((sum, size) => sum + Math.ceil(size / 128), 0);
+      const name = `[${sizes.join(' ')}] × ${cols} in groups`;
+      list.push({
+        kernel: 'quantizeBoth',
+        label: name,
+        tolerance: 'bits',
+        run: (kernels, arena) =>
+          bothWays(kernels, arena, arena.floats(rows * cols), { rows, cols }, sizes),
+      });
+      for (const block of [
+        [128, 1],
+        [128, 128],
+      ] as const) {
+        const label = `${name} of ${block.join('×')}`;
+        // Scales beyond the last group's are nobody's.
+        const outputs = (out: ScaledView): { codes: Uint8Array; scales: Float32Array } => {
+          const { codes, scales } = scaledArrays(out);
+          return { codes, scales: scales.subarray(0, scaleRows * Math.ceil(cols / block[1])) };
+        };
+        list.push(
+          {
+            kernel: 'quantize',
+            label,
+            tolerance: 'bits',
+            run: (kernels, arena) => {
+              const out = scaledOut(arena, rows, cols, block, groups);
+              const offsets = viewOf(arena.offsets(sizes));
+              const x = viewOf(arena.floats(rows * cols));
+              kernels.quantize(out, x, { rows, cols, offsets, groups });
+              return outputs(out);
+            },
           },
-        },
-        {
-          kernel: 'quantizeBoth',
-          label,
-          tolerance: 'bits',
-          run: (kernels, arena) =>
-            bothWays(kernels, arena, arena.floats(rows * cols), { rows, cols }, sizes),
-        },
-        {
-          kernel: 'requantize',
-          label,
-          tolerance: 'bits',
-          run: (kernels, arena) => {
-            const out = scaledOut(arena, rows, cols, [128, 1], groups);
-            const offsets = viewOf(arena.offsets(sizes));
-            const x = arena.scaled(rows, cols, [1, 128]);
-            kernels.requantize(out, x, { rows, cols, offsets, groups });
-            return outputs(out);
+          {
+            kernel: 'requantize',
+            label,
+            tolerance: 'bits',
+            run: (kernels, arena) => {
+              const out = scaledOut(arena, rows, cols, block, groups);
+              const offsets = viewOf(arena.offsets(sizes));
+              const x = arena.scaled(rows, cols, [1, 128]);
+              kernels.requantize(out, x, { rows, cols, offsets, groups });
+              return outputs(out);
+            },
           },
-        },
-      );
+        );
+      }
     }
   return list;
 }

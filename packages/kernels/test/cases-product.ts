@@ -50,6 +50,12 @@ const shapes = [
   [40, 48, 384],
 ] as const;
 const kinds = ['f32', 'bf16', 'e4m3'] as const;
+/** What FP8 blocks span across the axis that is summed, in a and in b. */
+const blockPairs = [
+  [1, 128],
+  [1, 1],
+  [128, 128],
+] as const;
 
 /** Cases of matrix products. */
 export function productCases(): Case[] {
@@ -59,13 +65,7 @@ export function productCases(): Case[] {
       for (const transA of [false, true])
         for (const transB of [false, true])
           for (const accumulate of [false, true])
-            for (const [acrossA, acrossB] of kind === 'e4m3'
-              ? [
-                  [1, 128],
-                  [1, 1],
-                  [128, 128],
-                ]
-              : [[1, 1]])
+            for (const [acrossA, acrossB] of kind === 'e4m3' ? blockPairs : [[1, 1] as const])
               list.push({
                 kernel: 'gemm',
                 label: `${kind} ${m}×${n}×${k}${transA ? ' aᵀ' : ''}${transB ? ' bᵀ' : ''}${accumulate ? ' +=' : ''} ${acrossA}/${acrossB}`,
@@ -100,17 +100,27 @@ export function productCases(): Case[] {
           const rows = sizes.reduce((sum, size) => sum + size, 0);
           const name = `${kind} [${sizes.join(' ')}] ${n}, ${k}${accumulate ? ' +=' : ''}`;
           const tolerance = kind === 'f32' ? 1e-6 : 'bits';
+          // Scales for any grouping of the rows, where blocks start anew at every group.
+          const grouped = (arena: Arena, cols: number, across: 1 | 128, along: 'rows' | 'cols') =>
+            kind === 'e4m3' && (along === 'rows' || across === 128)
+              ? arena.scaled(
+                  rows,
+                  cols,
+                  [128, along === 'rows' ? across : 128],
+                  Math.floor(rows / 128) + groups,
+                )
+              : matrix(arena, kind, rows, cols, along, across);
           for (const transB of [false, true])
-            for (const across of kind === 'e4m3' ? [1, 128] : [1])
+            for (const [acrossA, acrossB] of kind === 'e4m3' ? blockPairs : [[1, 1] as const])
               list.push({
                 kernel: 'groupedGemm',
-                label: `${name}${transB ? ' bᵀ' : ''} ${across}`,
+                label: `${name}${transB ? ' bᵀ' : ''} ${acrossA}/${acrossB}`,
                 tolerance,
                 run: (kernels, arena) => {
-                  const a = matrix(arena, kind, rows, k, 'cols', 1);
+                  const a = grouped(arena, k, acrossA, 'cols');
                   const b = transB
-                    ? stack(arena, kind, groups, [n, k], 'cols', across)
-                    : stack(arena, kind, groups, [k, n], 'rows', across);
+                    ? stack(arena, kind, groups, [n, k], 'cols', acrossB)
+                    : stack(arena, kind, groups, [k, n], 'rows', acrossB);
                   const c = arena.out(rows * n);
                   const offsets = viewOf(arena.offsets(sizes));
                   kernels.groupedGemm(viewOf(c), a, b, offsets, {
@@ -124,29 +134,26 @@ export function productCases(): Case[] {
                   return { c };
                 },
               });
-          list.push({
-            kernel: 'groupedGemmWeight',
-            label: name,
-            tolerance,
-            run: (kernels, arena) => {
-              const scaleRows = Math.floor(rows / 128) + groups;
-              const [a, b] = [k, n].map((cols) =>
-                kind === 'e4m3'
-                  ? arena.scaled(rows, cols, [128, 1], scaleRows)
-                  : matrix(arena, kind, rows, cols, 'rows', 1),
-              );
-              const c = arena.out(groups * k * n);
-              const offsets = viewOf(arena.offsets(sizes));
-              kernels.groupedGemmWeight(viewOf(c), a, b, offsets, {
-                groups,
-                rows,
-                m: k,
-                n,
-                accumulate,
-              });
-              return { c };
-            },
-          });
+          for (const across of kind === 'e4m3' ? ([1, 128] as const) : ([1] as const))
+            list.push({
+              kernel: 'groupedGemmWeight',
+              label: `${name} ${across}`,
+              tolerance,
+              run: (kernels, arena) => {
+                const a = grouped(arena, k, across, 'rows');
+                const b = grouped(arena, n, 1, 'rows');
+                const c = arena.out(groups * k * n);
+                const offsets = viewOf(arena.offsets(sizes));
+                kernels.groupedGemmWeight(viewOf(c), a, b, offsets, {
+                  groups,
+                  rows,
+                  m: k,
+                  n,
+                  accumulate,
+                });
+                return { c };
+              },
+            });
         }
   return list;
 }

@@ -61,17 +61,17 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /gemm: a in blocks of 128×1 must span 128 along its cols/,
   ],
   [
-    'blocks over rows of groups',
+    'blocks over rows of groups without scales for each',
     (x) => {
-      x.groupedGemm(f(4), s(2, 9, 128, 128), s(2, 9, 1, 128), i(2), {
-        groups: 1,
+      x.groupedGemm(f(4), s(2, 9, 128, 128), s(4, 9, 1, 128), i(3), {
+        groups: 2,
         rows: 2,
         n: 2,
         k: 9,
         transB: true,
       });
     },
-    /groupedGemm: a in blocks of 128×128 must .* 1 across/,
+    /groupedGemm: a.scales holds 1 elements, expected at least 2 for 2 × 9/,
   ],
   [
     'too few scales',
@@ -97,7 +97,7 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     (x) => {
       x.quantize(s(3, 2, 1, 128), f(6), { rows: 3, cols: 2, offsets: i(2), groups: 1 });
     },
-    /must have blocks of 128×1/,
+    /must have blocks of 128×1 or 128×128/,
   ],
   [
     'one way twice',

@@ -125,9 +125,11 @@ export const literalProducts: MatrixKernels &
   groupedGemm: (c, a, b, offsets, { groups, n, k, transB = false, accumulate = false }) => {
     const [starts, out] = [read(offsets), read(c)];
     const bRows = transB ? n : k;
+    let aScaleRow = 0;
     for (let g = 0; g < groups; g += 1) {
       const rows = starts[g + 1] - starts[g];
-      const left = reader(a, k, starts[g], starts[g]);
+      const left = reader(a, k, starts[g], aScaleRow);
+      aScaleRow += isScaled(a) ? Math.ceil(rows / a.blockRows) : rows;
       const scaleRow = isScaled(b) ? g * Math.ceil(bRows / b.blockRows) : 0;
       const right = reader(b, transB ? k : n, g * bRows, scaleRow);
       const old = out.slice(starts[g] * n);

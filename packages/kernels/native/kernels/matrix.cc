@@ -64,15 +64,17 @@ void groupedGemm(Args args) {
   const Source right = sourceOf(b, transB ? k : n, !transB);
   const long bScaleRows = right.scales ? ceilDiv(bRows, right.blockRows) : 0;
   Problem* problems = problemsFor(groups);
+  long aScaleRow = 0;
   for (long g = 0; g < groups; g += 1) {
     const long first = offsets[g];
-    // a's blocks are one row high: its scale rows are its rows.
-    problems[g] = {offsets[g + 1] - first,
+    const long rows = offsets[g + 1] - first;
+    problems[g] = {rows,
                    n,
                    k,
-                   fromRow(left, first, first),
+                   fromRow(left, first, aScaleRow),
                    fromRow(right, g * bRows, g * bScaleRows),
                    {c.f32() + first * n, n, accumulate}};
+    aScaleRow += ceilDiv(rows, left.blockRows);
   }
   multiply(problems, groups);
 }

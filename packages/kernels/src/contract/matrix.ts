@@ -62,13 +62,14 @@ export interface MatrixKernels {
   gemm(c: View, a: Operand, b: Operand, sizes: GemmSizes): void;
   /**
    * Rows offsets[g] … offsets[g+1] of c [rows, n] = the same rows of a [rows, k] · op(b[g]), for every group.
-   * b is stacked [groups, …]; scales of a stacked FP8 b are stacked likewise. Empty groups are fine.
+   * b is stacked [groups, …]; scales of a stacked FP8 b are stacked likewise. Empty groups are fine. FP8 blocks of a
+   * that are 128 rows high start anew at every group's first row (see `QuantizeSizes.offsets`).
    */
   groupedGemm(c: View, a: Operand, b: Operand, offsets: View, sizes: GroupedGemmSizes): void;
   /**
    * c[g] [m, n] = a[rows of g]ᵀ · b[rows of g], stacked [groups, m, n]: the weight gradients of experts. Sums run over
-   * the group's rows in blocks of 128 that start at the group's first row. FP8 operands are 128×1 with grouped scale
-   * rows (see `QuantizeSizes.offsets`).
+   * the group's rows in blocks of 128 that start at the group's first row. FP8 operands are 128×1 or 128×128 with
+   * grouped scale rows (see `QuantizeSizes.offsets`).
    */
   groupedGemmWeight(
     c: View,

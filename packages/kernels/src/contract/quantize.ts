@@ -11,8 +11,8 @@ export interface QuantizeSizes {
   /** Round scales up to powers of two. */
   powerOfTwo?: boolean;
   /**
-   * Row groups [groups + 1]: blocks of 128 rows start anew at every group's first row (128×1 only). Group g's scale
-   * rows then follow those of the groups before it: g's first is Σ_{h<g} ⌈rows of h / 128⌉.
+   * Row groups [groups + 1]: blocks of 128 rows (128×1 or 128×128, no others) start anew at every group's first row.
+   * Group g's scale rows then follow those of the groups before it: g's first is Σ_{h<g} ⌈rows of h / 128⌉.
    */
   offsets?: View;
   /** Number of groups in `offsets`. */

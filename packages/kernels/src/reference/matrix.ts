@@ -24,14 +24,16 @@ export function groupedGemm(
   const [out, starts] = [f32(c), i32(offsets)];
   const [bRows, bCols] = transB ? [n, k] : [k, n];
   const bScaleRows = isScaled(b) ? Math.ceil(bRows / b.blockRows) : 0;
+  const aBlockRows = isScaled(a) ? a.blockRows : 1;
+  let aScaleRow = 0;
   for (let g = 0; g < groups; g += 1) {
     const [first, last] = [starts[g], starts[g + 1]];
     if (first === last) continue;
-    // a's blocks are one row high, so its scale rows are its rows.
-    const left = decode(a, first, last - first, k, first);
+    const left = decode(a, first, last - first, k, aScaleRow);
     const own = decode(b, g * bRows, bRows, bCols, g * bScaleRows);
     const right = transB ? transpose(own) : own;
     multiply(out.subarray(first * n, last * n), left, right, accumulate);
+    aScaleRow += Math.ceil((last - first) / aBlockRows);
   }
 }
 
