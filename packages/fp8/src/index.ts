@@ -28,7 +28,7 @@ export {
   weightGradient,
 } from './gemm';
 export { hopper, type TensorCore } from './hopper';
-export { fp8Linears, quantizeActivations } from './linear';
+export { type Fp8LinearOptions, fp8Linears, quantizeActivations } from './linear';
 export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
 export { pack12, packed12Length, unpack12 } from './packed12';
 export {

@@ -19,17 +19,27 @@ import {
 
 const block = 128;
 
+/** Where a recipe may leave V3's, to measure what that does. */
+export interface Fp8LinearOptions {
+  /**
+   * Blocks of the gradients of a layer's outputs: V3's 1×128 and 128×1 (default), or one 128×128 form for both products,
+   * with which a 16B model diverged (Appendix B.2).
+   */
+  gradientBlock?: '1x128' | '128x128';
+}
+
 /**
  * The FP8 factory: V3's recipe for linear layers.
+ * @param options - see {@link Fp8LinearOptions}
  * @returns a factory for `@baleen/model`, or any module that takes its linears from one
  */
-export function fp8Linears(): LinearFactory {
+export function fp8Linears(options: Fp8LinearOptions = {}): LinearFactory {
   return linearFactory({
     precision: 'fp8',
     prepare: quantizeActivations,
     target: emptyRowwise,
     weight: quantizedWeight,
-    gradient: quantizedGradient,
+    gradient: options.gradientBlock === '128x128' ? blockGradient : quantizedGradient,
     columnwise: columnwiseInput,
   });
 }
@@ -88,15 +98,16 @@ function emptyRowwise(
   return tape.emptyScaled(shape, 1, block, { scaleFormat: formatOf(powerOfTwo) });
 }
 
-/** Room for the 128×1 form of a matrix. Its blocks of rows never cross an expert's border (§3.3.2): each may add one. */
-function emptyColumnwise(
+/** Room for a matrix in blocks of 128 rows. They never cross an expert's border (§3.3.2): each may add one. */
+function emptyGrouped(
   tape: Tape,
   shape: readonly [number, number],
   powerOfTwo: boolean,
   groups: RowGroups | undefined,
+  blockCols: 1 | 128 = 1,
 ): ScaledTensor {
   const scaleRows = groups && Math.floor(shape[0] / block) + groups.count;
-  return tape.emptyScaled(shape, block, 1, {
+  return tape.emptyScaled(shape, block, blockCols, {
     scaleFormat: formatOf(powerOfTwo),
     ...(scaleRows === undefined ? {} : { scaleRows }),
   });
@@ -118,11 +129,24 @@ function quantizedGradient(
   groups?: RowGroups,
 ): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
   const [rows, cols] = matrixShape(grad);
-  const columnwise = emptyColumnwise(tape, [rows, cols], powerOfTwo, groups);
+  const columnwise = emptyGrouped(tape, [rows, cols], powerOfTwo, groups);
   const rowwise = emptyRowwise(tape, [rows, cols], powerOfTwo);
   const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.quantizeBoth(rowwise, columnwise, grad, sizes);
   return { rowwise, columnwise };
+}
+
+/** The 128×128 form of an output's gradient, which serves both products as it is. */
+function blockGradient(
+  tape: Tape,
+  grad: Tensor,
+  powerOfTwo: boolean,
+  groups?: RowGroups,
+): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
+  const [rows, cols] = matrixShape(grad);
+  const form = emptyGrouped(tape, [rows, cols], powerOfTwo, groups, block);
+  tape.kernels.quantize(form, grad, { rows, cols, powerOfTwo, ...groupSizes(groups) });
+  return { rowwise: form, columnwise: form };
 }
 
 /**
@@ -132,7 +156,7 @@ function quantizedGradient(
 function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor {
   const [rows, cols] = matrixShape(x);
   const powerOfTwo = (x as ScaledTensor).scaleFormat === 'powerOfTwo';
-  const columnwise = emptyColumnwise(tape, [rows, cols], powerOfTwo, groups);
+  const columnwise = emptyGrouped(tape, [rows, cols], powerOfTwo, groups);
   const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.requantize(columnwise, x as ScaledTensor, sizes);
   return columnwise;

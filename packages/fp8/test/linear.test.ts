@@ -86,20 +86,33 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   ])('%s', (_name, grouped) => {
     const exact = run(kernels, plainLinears('fp32'), grouped);
     const fp8 = run(kernels, fp8Linears(), grouped);
+    const inBlocks = run(kernels, fp8Linears({ gradientBlock: '128x128' }), grouped);
 
-    test('output and every gradient are FP32’s to 22 dB and more, and are not FP32’s', () => {
-      for (const [name, a, b] of [
-        ['output', exact.y, fp8.y],
-        ['input gradient', exact.dx, fp8.dx],
-        ...exact.weights.map((weight, i): [string, Float32Array, Float32Array] => [
-          `weight gradient ${i}`,
-          weight,
-          fp8.weights[i],
-        ]),
-      ] as const) {
-        expect(decibels(a, b), name).toBeGreaterThan(22);
-        expect(decibels(a, b), name).toBeLessThan(50);
-      }
+    test.each([
+      ['tiles', fp8],
+      ['blocks', inBlocks],
+    ])(
+      'with gradients in %s, output and every gradient are FP32’s to 22 dB and more, and are not FP32’s',
+      (_gradients, actual) => {
+        for (const [name, a, b] of [
+          ['output', exact.y, actual.y],
+          ['input gradient', exact.dx, actual.dx],
+          ...exact.weights.map((weight, i): [string, Float32Array, Float32Array] => [
+            `weight gradient ${i}`,
+            weight,
+            actual.weights[i],
+          ]),
+        ] as const) {
+          expect(decibels(a, b), name).toBeGreaterThan(22);
+          expect(decibels(a, b), name).toBeLessThan(50);
+        }
+      },
+    );
+
+    test('the shape of gradient blocks changes every gradient, and the output not at all', () => {
+      const [output, ...gradients] = differences(inBlocks, fp8);
+      expect(output).toBe(-1);
+      expect(Math.min(...gradients)).toBeGreaterThan(-1);
     });
 
     test('the error has no direction: its mean is that of noise', () => {
@@ -117,44 +130,70 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     });
   });
 
-  test('experts without rows get no gradient', () => {
-    const { weights } = run(kernels, fp8Linears(), true);
-    for (const grad of weights) {
-      const each = grad.length / 5;
-      for (const e of [1, 4])
-        expect(grad.slice(e * each, (e + 1) * each).every((value) => value === 0)).toBe(true);
-      expect(grad.slice(2 * each, 3 * each).some((value) => value !== 0)).toBe(true);
-    }
+  test('beside a loud token the gradients of quiet ones are lost in blocks of 128×128, and not in tiles', () => {
+    const [rows, loud, side] = [128, 5, 128];
+    const inputGradient = (factory: LinearFactory): Float32Array => {
+      const layer = factory.linear(new Pools(kernels), { in: side, outs: { out: side } });
+      initialize(layer, 0.05, 1);
+      const region = new Region(kernels, 'inputs');
+      const size = (row: number): number => (row === loud ? 1 : 1e-6);
+      const grad = values(rows * side, 2).map((v, i) => v * size(Math.floor(i / side)));
+      const [x, g] = [values(rows * side, 1), grad].map((v) => tensorFrom(region, [rows, side], v));
+      const tape = new Tape(new Region(kernels, 'test'));
+      const [y] = tape.frame('test', () => [layer.forward(tape, x).out]);
+      const [dx] = tape.backFrame([y], [g], [x]);
+      return copyOf(dx).slice((loud + 1) * side);
+    };
+    const exact = inputGradient(plainLinears('fp32'));
+    const blocks = fp8Linears({ gradientBlock: '128x128' });
+    expect(decibels(exact, inputGradient(fp8Linears()))).toBeGreaterThan(22);
+    expect(decibels(exact, inputGradient(blocks))).toBeLessThan(1);
   });
 
-  test('an expert’s rows give the same bits whoever stands beside them', () => {
-    // Blocks of 128 rows start anew at every expert: expert 2's seven rows alone are expert 2's rows among others.
-    const layer = fp8Linears().groupedLinear(new Pools(kernels), {
-      experts: 2,
-      in: 136,
-      outs: { out: 24 },
-    });
-    initialize(layer, 0.05, 1);
-    const inputs = new Region(kernels, 'inputs');
-    const [own, other] = [values(7 * 136, 1), values(130 * 136, 2, 100)];
-    const [ownGrad, otherGrad] = [values(7 * 24, 3), values(130 * 24, 4, 100)];
-    const both = (first: number, xs: Float32Array[], gs: Float32Array[]) => {
-      const rows = first + 7;
-      kernels.fill(layer.weights.out.grad, 0);
-      const x = tensorFrom(inputs, [rows, 136], Float32Array.from(xs.flatMap((l) => [...l])));
-      const g = tensorFrom(inputs, [rows, 24], Float32Array.from(gs.flatMap((l) => [...l])));
-      const offsets = tensorFrom(inputs, [3], Int32Array.of(0, first, rows));
-      const tape = new Tape(new Region(kernels, 'test'));
-      const [y] = tape.frame('test', () => [layer.forward(tape, x, offsets).out]);
-      const [dx] = tape.backFrame([y], [g], [x]);
-      return [
-        copyOf(y).slice(first * 24),
-        copyOf(dx).slice(first * 136),
-        copyOf(layer.weights.out.grad).slice(24 * 136),
-      ];
-    };
-    expect(both(130, [other, own], [otherGrad, ownGrad])).toEqual(both(0, [own], [ownGrad]));
-  });
+  test.each(['1x128', '128x128'] as const)(
+    'experts without rows get no gradient (%s)',
+    (gradientBlock) => {
+      const { weights } = run(kernels, fp8Linears({ gradientBlock }), true);
+      for (const grad of weights) {
+        const each = grad.length / 5;
+        for (const e of [1, 4])
+          expect(grad.slice(e * each, (e + 1) * each).every((value) => value === 0)).toBe(true);
+        expect(grad.slice(2 * each, 3 * each).some((value) => value !== 0)).toBe(true);
+      }
+    },
+  );
+
+  test.each(['1x128', '128x128'] as const)(
+    'an expert’s rows give the same bits whoever stands beside them (%s)',
+    (gradientBlock) => {
+      // Blocks of 128 rows start anew at every expert: expert 2's seven rows alone are expert 2's rows among others.
+      const layer = fp8Linears({ gradientBlock }).groupedLinear(new Pools(kernels), {
+        experts: 2,
+        in: 136,
+        outs: { out: 24 },
+      });
+      initialize(layer, 0.05, 1);
+      const inputs = new Region(kernels, 'inputs');
+      const [own, other] = [values(7 * 136, 1), values(130 * 136, 2, 100)];
+      const [ownGrad, otherGrad] = [values(7 * 24, 3), values(130 * 24, 4, 100)];
+      const both = (first: number, xs: Float32Array[], gs: Float32Array[]) => {
+        const rows = first + 7;
+        kernels.fill(layer.weights.out.grad, 0);
+        const x = tensorFrom(inputs, [rows, 136], Float32Array.from(xs.flatMap((l) => [...l])));
+        const g = tensorFrom(inputs, [rows, 24], Float32Array.from(gs.flatMap((l) => [...l])));
+        const offsets = tensorFrom(inputs, [3], Int32Array.of(0, first, rows));
+        const tape = new Tape(new Region(kernels, 'test'));
+        const [y] = tape.frame('test', () => [layer.forward(tape, x, offsets).out]);
+        const [dx] = tape.backFrame([y], [g], [x]);
+        return [
+          copyOf(y).slice(first * 24),
+          copyOf(dx).slice(first * 136),
+          copyOf(layer.weights.out.grad).slice(24 * 136),
+        ];
+      };
+      expect(both(130, [other, own], [otherGrad, ownGrad])).toEqual(both(0, [own], [ownGrad]));
+    },
+  );
 
   test('weights are quantised once a version', () => {
     let calls = 0;

@@ -39,6 +39,12 @@ export interface ForwardOptions {
   mainOnly?: boolean;
 }
 
+/** What a model may be built with. */
+export interface DecoderOptions {
+  /** Makes the layers' linears in place of the precision's own factory, say to measure another recipe. */
+  linears?: LinearFactory;
+}
+
 /** The model. */
 export class Decoder extends Module {
   /** Memory of weights, gradients, state and derived forms. */
@@ -57,6 +63,7 @@ export class Decoder extends Module {
    * @param kernels - the backend
    * @param config - sizes; checked first
    * @param precision - inputs of the linear layers' products
+   * @param options - see {@link DecoderOptions}
    */
   constructor(
     kernels: Kernels,
@@ -64,6 +71,7 @@ export class Decoder extends Module {
     readonly config: ModelConfig,
     /** Inputs of the linear layers' products. */
     readonly precision: Precision,
+    options: DecoderOptions = {},
   ) {
     super();
     checkConfig(config);
@@ -72,7 +80,7 @@ export class Decoder extends Module {
     const { hiddenSize: hidden, vocabSize, attention, normEps } = config;
     this.outer = precision === 'fp32' ? 'fp32' : 'bf16';
     const outerLinears = plainLinears(this.outer);
-    const factory: LinearFactory = precision === 'fp8' ? fp8Linears() : outerLinears;
+    const factory = options.linears ?? (precision === 'fp8' ? fp8Linears() : outerLinears);
     const rotary = new Rotary(
       pools,
       config.maxSequence,

@@ -11,7 +11,7 @@ export {
 } from './checkpoint';
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
-export { Decoder, type ForwardOptions, type Precision } from './decoder';
+export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
 export { choose, generate, type SamplingOptions } from './generate';
 export {
   type CheckpointNames,
