@@ -1,17 +1,13 @@
 // `baleen bench step`: a training step against the bound that this machine's peaks set.
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
-
 import { describeKernels, setThreads } from '@baleen/kernels';
-import { writeText } from '@baleen/model/node';
 import { benchStep, type ChromeTrace } from '@baleen/trainer';
 import type { Command } from 'commander';
 
-import { usageError } from './errors';
 import { addConfigFlags } from './flags';
 import { block, duration, table, whole } from './format';
 import type { Formatter, Voice } from './io';
 import { kernelLines } from './kernel-report';
+import { checkPlace, writeResult } from './output-file';
 import { openProgress, paced } from './progress';
 import { fact } from './report';
 import { resolveSettings, type Settings, type SettingsOptions } from './settings';
@@ -62,7 +58,7 @@ async function measure(
   voice: Voice,
 ): Promise<void> {
   const { config, preset, name } = settings;
-  if (profile !== undefined) checkPlace(profile);
+  if (profile !== undefined) checkPlace('--profile', profile);
   const { threads } = config;
   setThreads(threads);
   voice.say(`Timing steps of ${preset ?? name} in ${config.precision} on made-up tokens …`);
@@ -81,7 +77,7 @@ async function measure(
   } finally {
     progress.stop();
   }
-  if (profile !== undefined) writeTrace(profile, trace);
+  if (profile !== undefined) writeResult('--profile', profile, trace, 'ERR_BALEEN_BENCH_PROFILE');
   voice.result(result);
   if (voice.json) return;
   const { bold, cyan, dim } = voice.out;
@@ -118,36 +114,6 @@ async function measure(
       `  trace  ${profile}: three steps; open it in Chrome's about:tracing or in Perfetto`,
       '',
     );
-}
-
-/** Refuses a place for a file before the work that fills it. */
-function checkPlace(path: string): void {
-  const folder = dirname(path);
-  const isFolder = (place: string): boolean => existsSync(place) && statSync(place).isDirectory();
-  let fault = '';
-  if (!isFolder(folder)) fault = 'lies in a folder that does not exist';
-  else if (isFolder(path)) fault = 'is a folder';
-  else
-    try {
-      accessSync(folder, constants.W_OK);
-    } catch {
-      fault = 'lies in a folder where you may not write';
-    }
-  if (fault === '') return;
-  throw usageError('PROFILE', `--profile (${path}) ${fault}`, 'choose another file', '--profile');
-}
-
-function writeTrace(path: string, trace: ChromeTrace | null): void {
-  try {
-    writeText(path, JSON.stringify(trace));
-  } catch (error) {
-    throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
-      code: 'ERR_BALEEN_BENCH_PROFILE',
-      path: '--profile',
-      hint: 'choose a file where there is room and you may write',
-      cause: error,
-    });
-  }
 }
 
 /** Kernels as bars of their share of a step, the small ones together. */

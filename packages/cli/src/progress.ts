@@ -44,25 +44,25 @@ export async function openProgress(
 }
 
 /**
- * Follows work that tells only its share, once it is known to take more than two seconds.
+ * Follows work that tells its share and perhaps what it does, once it is known to take more than two seconds.
  * @param progress - where it is shown
- * @param what - what is done
+ * @param what - what is done, where the work does not say
  * @param now - clock in milliseconds
- * @returns takes the share done; a smaller one than before begins anew
+ * @returns takes the share done, and parts of the line; a smaller share than before begins anew
  */
 export function paced(
   progress: Progress,
   what: string,
   now: () => number = () => performance.now(),
-): (share: number) => void {
+): (share: number, parts?: readonly string[]) => void {
   let first = { share: 1, at: 0 };
   let before = 1;
-  return (share) => {
+  return (share, parts = [what]) => {
     if (share <= before) first = { share, at: now() };
     before = share;
     if (share === first.share) return;
     const pace = (now() - first.at) / 1000 / (share - first.share);
-    if (pace > 2) progress.update({ share, parts: [what], left: clock(pace * (1 - share)) });
+    if (pace > 2) progress.update({ share, parts, left: clock(pace * (1 - share)) });
   };
 }
 
