@@ -43,6 +43,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'measure this machine at the work of a training step',
     load: () => import('./commands/bench'),
   },
+  lab: {
+    summary: 'measure a published claim again',
+    load: () => import('./commands/lab'),
+  },
 };
 
 const examples = [

@@ -46,6 +46,11 @@ test.each([
   [['generate', 'runs/a', '--tokens', '0'], 'USAGE_VALUE', 'give a whole number from 1'],
   [['generate', 'runs/a', '--top-p', '2'], 'USAGE_VALUE', 'give a number from 0 to 1'],
   [['generate', 'runs/a', 'one', '--prompt', 'two'], 'USAGE_PROMPT', 'keep one of them'],
+  [['lab', 'fp8-los'], 'USAGE_LAB', 'did you mean fp8-loss?'],
+  [['lab', 'nothinglikeit'], 'USAGE_LAB', 'the labs are fp8-loss, fp8-dgrad-blocks'],
+  [['lab', 'fp8-loss', '--fulll'], 'USAGE_FLAG', 'did you mean --full?'],
+  [['lab', 'fp8-loss', '--seed', '-1'], 'USAGE_VALUE', 'give a whole number from 0'],
+  [['lab', 'fp8-loss', '--quick', '--full'], 'USAGE_FLAG', '`baleen lab --help` lists the flags'],
   [['doctor', 'me'], 'USAGE_ARGUMENT', 'see `baleen doctor --help`'],
 ])('%j exits 2 and says what was meant', async (argv, code, hint) => {
   const error = await failure(...argv);
@@ -81,13 +86,13 @@ test('help names every command, has examples and goes to stdout; no arguments sh
   const help = await cli('--help');
   expect(help.code).toBe(0);
   expect(help.stderr).toBe('');
-  for (const name of ['train', 'eval', 'generate', 'presets', 'doctor', 'bench'])
+  for (const name of ['train', 'eval', 'generate', 'presets', 'doctor', 'bench', 'lab'])
     expect(help.stdout).toMatch(new RegExp(`^ {2}${name} `, 'm'));
   expect(help.stdout).toContain('$ baleen train --preset tiny');
   expect(await cli()).toEqual(help);
 });
 
-test.each([['train'], ['eval'], ['generate'], ['presets'], ['doctor'], ['bench', 'step']])(
+test.each([['train'], ['eval'], ['generate'], ['presets'], ['doctor'], ['bench', 'step'], ['lab']])(
   '%s --help has examples and the common flags',
   async (...names) => {
     const { code, stdout } = await cli(...names, '--help');

@@ -35,6 +35,26 @@ export type {
   TrainEvent,
   TrainResult,
 } from './events';
+export { labs } from './labs/index';
+export type {
+  ExactEffect,
+  Lab,
+  LabBudget,
+  LabContext,
+  LabInequality,
+  LabMeasurements,
+  LabPlan,
+  LabQuantity,
+  LabRecord,
+  LabResult,
+  LabRow,
+  LabSettings,
+  LabUnit,
+  LabVerdict,
+  PairedEffect,
+} from './labs/lab';
+export { type LabOptions, runLab } from './labs/run';
+export { inequalityText, labFigure } from './labs/verdict';
 export { makeFolder } from './make-folder';
 export { didYouMean, nearest } from './nearest';
 export { type NumberLimits, numberInWords } from './number-limits';

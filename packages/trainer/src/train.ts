@@ -46,7 +46,13 @@ export async function* train(
   }
 }
 
-async function* trainSession(
+/**
+ * Trains a run that was prepared, for whoever needs its model afterwards.
+ * @param session - the run
+ * @param options - those it was prepared with
+ * @param begin - when that began, for reports
+ */
+export async function* trainSession(
   session: Session,
   options: TrainOptions,
   begin: number,
