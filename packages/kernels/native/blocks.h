@@ -1,11 +1,11 @@
-// Single blocks and panels of blocks for kernels/quantize.cc: decoding them, finding their scales, encoding them.
+// Single blocks and panels of blocks for kernels/quantize.cc: finding their scales, encoding them.
 //
-// What makes a block of numbers slow is waiting: for its maximum, for its scale. So scales of many blocks are made at
-// once, and where every column is a block of its own (128×1), eight vectors of columns stay in registers over all rows.
+// What makes a block of numbers slow is waiting: for memory, for its maximum, for its scale. So scales of many blocks are
+// made at once; panels are passed over in vectors of columns, eight of which stay in registers over all rows; and both
+// passes, the one for the maxima and the one that encodes, ask for a part of what comes next.
 // Blocks that hold a NaN or an infinity are set aside: they alone need a division that minds them.
 #pragma once
-#include "elements.h"
-#include "fp8.h"
+#include "decode.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
@@ -13,8 +13,6 @@ namespace BALEEN_ISA {
 /** Smallest amax a scale is made from, as in V3's published inference code. */
 static constexpr float amaxFloor = 1e-4f;
 
-/** Columns of a 1×128 block, and of a panel that is read both ways. */
-static constexpr long tile = 128;
 /** Blocks whose scales are made together. */
 static constexpr long batch = 32;
 
@@ -28,74 +26,13 @@ static inline vf scalesOf(vf amax, bool powerOfTwo) {
 
 static inline Divisor divisorOf(vf scale) { return {scale, div(set1(1.0f), scale)}; }
 
-// — decoding —
-
-/** `count` codes times their scales, fl(value · scale) each: one scale, or one a column. */
-template <class To, class ScaleAt>
-static inline void decodeRun(To* out, const uint8_t* codes, long count, ScaleAt&& scaleAt) {
-  const Whole whole;
-  long c = 0;
-  for (; c + 4 * W <= count; c += 4 * W) {
-    vf values[4];
-    loadE4m3Four(codes + c, values);
-    for (int v = 0; v < 4; v += 1)
-      whole.store(out + c + v * W, mul(values[v], scaleAt(whole, c + v * W)));
-  }
-  forRange(c, count, [&](auto at, long i) {
-    at.store(out + i, mul(fromE4m3(at.loadCodes(codes + i)), scaleAt(at, i)));
-  });
-}
-
-/** Numbers of one block; a whole one's loop is one that the compiler knows. */
-template <class To>
-static inline void decodeBlock(To* out, const uint8_t* codes, long count, float scale) {
-  const vf factor = set1(scale);
-  const auto scaleAt = [&](auto, long) { return factor; };
-  if (count == tile)
-    decodeRun(out, codes, tile, scaleAt);
-  else
-    decodeRun(out, codes, count, scaleAt);
-}
-
-/** Columns [begin, end) of row `row` of a scaled matrix into out[0 …] (FP32 or BF16). */
-template <class To>
-static void decodeRow(To* out, const Operand& x, long cols, long row, long begin, long end) {
-  const uint8_t* codes = x.values.e4m3() + row * cols;
-  const long scaleCols = x.blockCols == 1 ? cols : ceilDiv(cols, x.blockCols);
-  const float* scales = x.scales.f32() + (x.blockRows == 1 ? row : row / x.blockRows) * scaleCols;
-  if (x.blockCols == 1) {
-    decodeRun(out, codes + begin, end - begin,
-              [&](auto at, long c) { return at.load(scales + begin + c); });
-    return;
-  }
-  long c0 = begin;
-  for (long block = begin / x.blockCols; c0 < end; block += 1) {
-    const long c1 = minOf(end, (block + 1) * x.blockCols);
-    decodeBlock(out + (c0 - begin), codes + c0, c1 - c0, scales[block]);
-    c0 = c1;
-  }
-}
-
 /** Brings the lines of `size` numbers into the second-level cache. */
 static inline void fetch(const float* x, long size) {
   for (long c = 0; c < size; c += 16) __builtin_prefetch(x + c, 0, 2);
 }
-
-/** Rows [first, first + rows) and columns [begin, begin + cols), one row after another. */
-static void decodePanel(float* out, const Operand& x, long matrixCols, long first, long rows,
-                        long begin, long cols) {
-  if (x.blockRows != 1 || x.blockCols != tile || begin / tile != (begin + cols - 1) / tile) {
-    for (long r = 0; r < rows; r += 1)
-      decodeRow(out + r * cols, x, matrixCols, first + r, begin, begin + cols);
-    return;
-  }
-  const long scaleCols = ceilDiv(matrixCols, tile);
-  const uint8_t* codes = x.values.e4m3() + first * matrixCols + begin;
-  const float* scales = x.scales.f32() + first * scaleCols + begin / tile;
-  for (long r = 0; r < rows; r += 1) {
-    decodeBlock(out + r * cols, codes + r * matrixCols, cols, scales[r * scaleCols]);
-  }
-}
+/** The pass for the maxima asks for a quarter of a row, the one that encodes, which takes longer, for the rest. */
+static inline void fetchQuarter(const float* x, long size) { fetch(x, size / 4); }
+static inline void fetchRest(const float* x, long size) { fetch(x + size / 4, size - size / 4); }
 
 /** A rectangle of a matrix: where its numbers are and where its codes go, with the distances between rows. */
 struct Panel {
@@ -168,18 +105,6 @@ static void quantizeWild(const Panel& p, float* scaleOut, bool powerOfTwo) {
     });
 }
 
-static void quantizeBlock(const Panel& p, float* scaleOut, bool powerOfTwo) {
-  vi top = set1i(0);
-  for (long r = 0; r < p.rows; r += 1) top = higher(topOf(p.row(r), p.cols), top);
-  if (anyAbove(top, set1i(largestFinite))) return quantizeWild(p, scaleOut, powerOfTwo);
-  const Divisor by = divisorOf(scalesOf(set1(maxOfVector(asFloat(top))), powerOfTwo));
-  storePartial(scaleOut, by.scale, 1);
-  for (long r = 0; r < p.rows; r += 1) {
-    if (p.next != nullptr) fetch(p.next + r * p.xStride, p.cols);
-    encodeBlock(p.codesOf(r), p.row(r), p.cols, by);
-  }
-}
-
 /** Numbers of one block that lie in a row. */
 struct Run {
   const float* x;
@@ -217,7 +142,7 @@ static void quantizeRuns(const Run* runs, long count, float* scalesOut, bool pow
   }
 }
 
-// — one scale a column of a block —
+// — panels: one scale a column, or one for all —
 
 /** `V` vectors of columns whose last one is read by `at`: their highest magnitudes over all rows. */
 template <int V, class At>
@@ -225,6 +150,7 @@ static inline void columnTops(At at, const Panel& p, vi* top) {
   for (int v = 0; v < V; v += 1) top[v] = set1i(0);
   const float* x = p.x;
   for (long r = 0; r < p.rows; r += 1, x += p.xStride) {
+    if (p.next != nullptr) fetchQuarter(p.next + r * p.xStride, V * W);
     for (int v = 0; v < V; v += 1) top[v] = higher(magnitudeOf(at.load(x + v * W)), top[v]);
   }
 }
@@ -270,16 +196,13 @@ static inline void encodeVectors(At at, uint8_t* codes, const float* x, const Di
       at.storeCodes(codes + v * W, quotientToE4m3(at.load(x + v * W), by[v]));
 }
 
+/** The same columns into codes. */
 template <int V, class At>
-static void quantizeColumnVectors(At at, const Panel& p, float* scales, bool powerOfTwo) {
-  vi top[V];
-  Divisor by[V];
-  columnTops<V>(at, p, top);
-  if (!divisorsOf<V>(at, p, top, by, scales, powerOfTwo)) return;
+static inline void encodeColumns(At at, const Panel& p, const Divisor* by) {
   const float* x = p.x;
   uint8_t* codes = p.codes;
   for (long r = 0; r < p.rows; r += 1, x += p.xStride, codes += p.codesStride) {
-    if (p.next != nullptr) fetch(p.next + r * p.xStride, V * W);
+    if (p.next != nullptr) fetchRest(p.next + r * p.xStride, V * W);
     encodeVectors<V>(at, codes, x, by);
   }
 }
@@ -303,9 +226,34 @@ static inline void forColumns(long cols, Body&& body) {
 }
 
 /** One block a column. */
-static void quantizeColumns(const Panel& p, float* scales, bool powerOfTwo) {
-  forColumns(p.cols, [&](auto vectors, auto at, long c) {
-    quantizeColumnVectors<decltype(vectors)::count>(at, p.from(c), scales + c, powerOfTwo);
+static void quantizeColumns(const Panel& panel, float* scales, bool powerOfTwo) {
+  forColumns(panel.cols, [&](auto vectors, auto at, long c) {
+    constexpr int V = decltype(vectors)::count;
+    const Panel p = panel.from(c);
+    vi top[V];
+    Divisor by[V];
+    columnTops<V>(at, p, top);
+    if (divisorsOf<V>(at, p, top, by, scales + c, powerOfTwo)) encodeColumns<V>(at, p, by);
+  });
+}
+
+/** One block. */
+static void quantizeBlock(const Panel& panel, float* scaleOut, bool powerOfTwo) {
+  vi all = set1i(0);
+  forColumns(panel.cols, [&](auto vectors, auto at, long c) {
+    constexpr int V = decltype(vectors)::count;
+    vi top[V];
+    columnTops<V>(at, panel.from(c), top);
+    for (int v = 0; v < V; v += 1) all = higher(all, top[v]);
+  });
+  if (anyAbove(all, set1i(largestFinite))) return quantizeWild(panel, scaleOut, powerOfTwo);
+  const Divisor one = divisorOf(scalesOf(set1(maxOfVector(asFloat(all))), powerOfTwo));
+  storePartial(scaleOut, one.scale, 1);
+  forColumns(panel.cols, [&](auto vectors, auto at, long c) {
+    constexpr int V = decltype(vectors)::count;
+    Divisor by[V];
+    for (int v = 0; v < V; v += 1) by[v] = one;
+    encodeColumns<V>(at, panel.from(c), by);
   });
 }
 
@@ -337,6 +285,7 @@ static void quantizeBothWays(const Panel& p, uint8_t* rowCodes, float* rowScales
     vi top[V];
     for (int v = 0; v < V; v += 1) top[v] = set1i(0);
     for (long r = 0; r < p.rows; r += 1) {
+      if (p.next != nullptr) fetchQuarter(p.next + r * p.xStride + c, V * W);
       vi highest = rowTops[r];
       for (int v = 0; v < V; v += 1) {
         const vi magnitude = magnitudeOf(at.load(p.row(r) + c + v * W));
@@ -374,7 +323,7 @@ static void quantizeBothWays(const Panel& p, uint8_t* rowCodes, float* rowScales
       const float* x = p.row(r) + c;
       uint8_t* inRows = rowCodes + r * p.codesStride + c;
       uint8_t* inColumns = p.codesOf(r) + c;
-      if (p.next != nullptr) fetch(p.next + r * p.xStride + c, V * W);
+      if (p.next != nullptr) fetchRest(p.next + r * p.xStride + c, V * W);
       encodeVectors<V>(at, inRows, x, byRow);
       encodeVectors<V>(at, inColumns, x, by);
     }

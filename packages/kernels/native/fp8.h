@@ -158,59 +158,79 @@ struct Divisor {
 };
 
 /**
- * toE4m3(|x| / scale) for finite x no larger than 448 scales of at least 1e-4 / 448. Only the low 7 bits are the code's.
+ * x / scale to nearest, for finite x and a scale of at least 1e-4 / 448; without AVX-512 its magnitude only.
  *
  * Where multiply-adds round once, x · inverse corrected by its remainder is the quotient to nearest, except where
- * remainders are subnormal, and there the code is 0 all the same. So the code is that of a true division, which takes
- * several times as long.
+ * remainders are subnormal, and there the code is 0 all the same. That takes a fraction of a true division's time. With
+ * these signs of the remainder −0 stays −0.
  */
-inline vi quotientMagnitude(vf x, const Divisor& by) {
-  const vf size = abs(x);
-  vf quotient;
+inline vf quotientOf(vf x, const Divisor& by) {
+#if defined(BALEEN_AVX512)
+  const vf rough = mul(x, by.inverse);
+  return _mm512_fnmadd_ps(_mm512_fmsub_ps(rough, by.scale, x), by.inverse, rough);
+#else
   if constexpr (fused) {
+    const vf size = abs(x);
     const vf rough = mul(size, by.inverse);
-    quotient = fma(fnma(rough, by.scale, size), by.inverse, rough);
-  } else {
-    quotient = div(size, by.scale);
+    return fma(fnma(rough, by.scale, size), by.inverse, rough);
   }
-  // As in toE4m3. What `base` has on top of its power of two comes off again, modulo 256 together with 121 exponents.
-  const vi exponent = andi(higher(asInt(quotient), set1i(121 << 23)), set1i(0x7f800000));
-  const vi base = addi(exponent, set1i((20 << 23) + (1 << 22) + 56));
-  const vi sum = asInt(add(quotient, asFloat(base)));
-  return addi(sum, subi(shiftRight<20>(exponent), exponent));
+  return div(abs(x), by.scale);
+#endif
 }
 
-/** The same with its sign; only the low 8 bits are the code's. */
-inline vi quotientToE4m3(vf x, const Divisor& by) {
-  const vi code = quotientMagnitude(x, by);
-  const vi sign = shiftRight<24>(asInt(x));
+/**
+ * The quotient, of at most 448, rounded to a code: added to 1.5 · 2ᵉ⁺²⁰, as in toE4m3, for its exponent e of at least −6.
+ * The sum's lowest byte counts codes from a fixed number on, 8 to 16 of them, and its exponent counts eights.
+ */
+inline vi countedCodes(vf quotient) {
+  // 20 counts more make up for what exponents are biased by, modulo 128.
+  const vf base = set1(0x1.8p20f + 2.5f);
 #if defined(BALEEN_AVX512)
-  return _mm512_ternarylogic_epi32(code, sign, set1i(0x80), 0xd8);
+  const vf clamped = _mm512_range_ps(quotient, set1(0x1p-6f), 3);  // the larger magnitude, the quotient's sign
+  const vi power = andi(asInt(clamped), set1i(static_cast<int>(0xff800000)));
 #else
-  return ori(andi(code, set1i(0x7f)), andi(sign, set1i(0x80)));
+  const vi power = andi(asInt(max(quotient, set1(0x1p-6f))), set1i(0x7f800000));
+#endif
+  return asInt(fma(asFloat(power), base, quotient));
+}
+
+#if defined(BALEEN_AVX512)
+/**
+ * Codes four bits further up in the low halves, with their signs in bit 15 and anything in between: 16 times the sum's
+ * lower half and once its upper half.
+ */
+inline vi quotientCodes(vf x, const Divisor& by) {
+  return _mm512_madd_epi16(countedCodes(quotientOf(x, by)), set1i((1 << 16) | 16));
+}
+#else
+/** Codes in the low 7 bits, with anything above them. */
+inline vi quotientMagnitude(vf x, const Divisor& by) {
+  const vi counted = countedCodes(quotientOf(x, by));
+  return addi(counted, shiftRight<20>(counted));
+}
+#endif
+
+/** The code of x / scale, |x| being finite and no larger than 448 scales; only the low 8 bits are the code's. */
+inline vi quotientToE4m3(vf x, const Divisor& by) {
+#if defined(BALEEN_AVX512)
+  const vi code = quotientCodes(x, by);
+  return _mm512_ternarylogic_epi32(shiftRight<4>(code), shiftRight<8>(code), set1i(0x7f), 0xe4);
+#else
+  return ori(andi(quotientMagnitude(x, by), set1i(0x7f)), andi(shiftRight<24>(asInt(x)), set1i(0x80)));
 #endif
 }
 
 /** Codes of four vectors, each by its own divisor. */
 inline void storeE4m3Four(uint8_t* codes, const vf* x, const Divisor* by) {
-#if defined(BALEEN_AVX512BF16)
-  // Bytes 0, 4, 8 … of two registers into the lower half of one, or into the upper.
-  const auto place = [](int byte) {
-    const __m512i quads = _mm512_setr_epi32(0x0c080400, 0x1c181410, 0x2c282420, 0x3c383430, 0x4c484440,
-                                            0x5c585450, 0x6c686460, 0x7c787470, 0x0c080400, 0x1c181410,
-                                            0x2c282420, 0x3c383430, 0x4c484440, 0x5c585450, 0x6c686460,
-                                            0x7c787470);
-    return _mm512_or_si512(quads, _mm512_set1_epi8(static_cast<char>(byte)));
+#if defined(BALEEN_AVX512)
+  // Two vectors' codes in one, by quarters.
+  const auto halves = [&](int v) {
+    const __m512i both = _mm512_packs_epi32(quotientCodes(x[v], by[v]), quotientCodes(x[v + 1], by[v + 1]));
+    return _mm512_ternarylogic_epi32(_mm512_srli_epi16(both, 4), _mm512_srli_epi16(both, 8), _mm512_set1_epi16(0x7f),
+                                     0xe4);
   };
-  const auto bytes = [](__m512i where, __m512i a, __m512i b, __m512i c, __m512i d) {
-    return _mm512_mask_blend_epi64(0xf0, _mm512_permutex2var_epi8(a, where, b),
-                                   _mm512_permutex2var_epi8(c, where, d));
-  };
-  const __m512i magnitudes =
-      bytes(place(0), quotientMagnitude(x[0], by[0]), quotientMagnitude(x[1], by[1]),
-            quotientMagnitude(x[2], by[2]), quotientMagnitude(x[3], by[3]));
-  const __m512i signs = bytes(place(3), asInt(x[0]), asInt(x[1]), asInt(x[2]), asInt(x[3]));
-  _mm512_storeu_si512(codes, _mm512_ternarylogic_epi32(magnitudes, signs, _mm512_set1_epi8(-128), 0xd8));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(codes, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(halves(0), halves(2))));
 #elif defined(BALEEN_NEON)
   // Even words of two registers are the lower halves of their integers, odd ones the upper; so with bytes.
   const auto words = [](vi v) { return vreinterpretq_u16_s32(v); };

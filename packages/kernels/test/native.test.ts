@@ -11,6 +11,7 @@ import {
   referenceKernels,
   setThreads,
   type ViewArray,
+  viewOf,
 } from '@baleen/kernels';
 import { afterAll, describe, expect, test } from 'vitest';
 
@@ -68,6 +69,36 @@ describe.skipIf(native === null)('native kernels', () => {
       expect(addon.address(new Uint8Array(storage.buffer, start)) % 64).toBe(0);
       expect(start + size).toBeLessThanOrEqual(storage.buffer.byteLength);
       expect(storage.byteLength).toBe(storage.buffer.byteLength);
+    }
+  });
+
+  test('a norm of more numbers than any cache holds is that of its rows', () => {
+    const [rows, cols] = [4112, 1024];
+    const epsilon = 1e-6;
+    const arena = new Arena(3);
+    const [few, weight] = [arena.floats(16 * cols), viewOf(arena.floats(cols))];
+    const x = new Float32Array(rows * cols);
+    for (let r = 0; r < rows; r += 16) x.set(few, r * cols);
+    const storage = native.createStorage(x.byteLength) as CpuStorage;
+    const byteOffset = storage.lineStart ?? 0;
+    const rstd = viewOf(new Float32Array(rows));
+    for (const isa of native.isas) {
+      native.setIsa(isa);
+      const expected = new Float32Array(few.length);
+      native.rmsNorm(viewOf(expected), viewOf(new Float32Array(16)), viewOf(few), weight, {
+        rows: 16,
+        cols,
+        epsilon,
+      });
+      const y = { storage, byteOffset, dtype: 'f32', size: x.length } as const;
+      native.rmsNorm(y, rstd, viewOf(x), weight, { rows, cols, epsilon });
+      const values = new Float32Array(storage.buffer, byteOffset, x.length);
+      for (let r = 0; r < rows; r += 16)
+        expectSameBits(
+          values.subarray(r * cols, (r + 16) * cols),
+          expected,
+          `${isa}, rows from ${String(r)} on`,
+        );
     }
   });
 

@@ -13,6 +13,8 @@ using vi = __m256i;
 
 inline vf load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, vf x) { _mm256_storeu_ps(p, x); }
+inline void storePast(float* p, vf x) { _mm256_stream_ps(p, x); }
+inline void drain() { _mm_sfence(); }
 inline vf set1(float x) { return _mm256_set1_ps(x); }
 inline vf add(vf a, vf b) { return _mm256_add_ps(a, b); }
 inline vf sub(vf a, vf b) { return _mm256_sub_ps(a, b); }

@@ -23,6 +23,12 @@ inline vf load(const float* p) {
   return x;
 }
 inline void store(float* p, vf x) { memcpy(p, &x, sizeof x); }
+/**
+ * Stores a vector past the caches, where there is a way, to a place that begins at a multiple of its size; other threads
+ * see it after `drain`.
+ */
+inline void storePast(float* p, vf x) { store(p, x); }
+inline void drain() {}
 inline vf set1(float x) { return vf{x, x, x, x}; }
 inline vf add(vf a, vf b) { return a + b; }
 inline vf sub(vf a, vf b) { return a - b; }

@@ -16,6 +16,8 @@ using vi = int32x4_t;
 
 inline vf load(const float* p) { return vld1q_f32(p); }
 inline void store(float* p, vf x) { vst1q_f32(p, x); }
+inline void storePast(float* p, vf x) { store(p, x); }
+inline void drain() {}
 inline vf set1(float x) { return vdupq_n_f32(x); }
 inline vf add(vf a, vf b) { return vaddq_f32(a, b); }
 inline vf sub(vf a, vf b) { return vsubq_f32(a, b); }

@@ -74,15 +74,8 @@ double bestRate() {
 }
 
 void stream(float* out, const float* in, long count) {
-#if defined(BALEEN_AVX512)
-  for (long i = 0; i < count; i += W) _mm512_stream_ps(out + i, load(in + i));
-  _mm_sfence();
-#elif defined(BALEEN_AVX2)
-  for (long i = 0; i < count; i += W) _mm256_stream_ps(out + i, load(in + i));
-  _mm_sfence();
-#else
-  memcpy(out, in, static_cast<size_t>(count) * 4);
-#endif
+  for (long i = 0; i < count; i += W) storePast(out + i, load(in + i));
+  drain();
 }
 
 double copyRate() {

@@ -2,7 +2,7 @@
 // true divisions, maxima pass over NaN, every rounding is to nearest even.
 //
 // Work is cut into panels: a row of blocks by the columns of one block, or by 128 columns where every column is a block
-// of its own (128×1). While a panel is encoded, the next one is fetched.
+// of its own (128×1). While a panel is worked on, the next one is fetched.
 #include "../blocks.h"
 #include "encode.h"
 #include "kernels.h"
