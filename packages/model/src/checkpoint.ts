@@ -1,10 +1,30 @@
 // Weights to and from safetensors under DeepSeek's names, tensor by tensor.
-import { decodeBf16Array, encodeBf16Array } from '@baleen/kernels';
 import type { Tensor } from '@baleen/tensor';
 
+import {
+  decodeTensor,
+  encodeTensor,
+  refuse,
+  type TensorSource,
+  type TensorToWrite,
+} from './checkpoint-tensors';
 import type { Decoder } from './decoder';
-import { checkpointNames, isMtpTensor, isSharedCopy } from './hugging-face';
-import type { SafetensorsType, TensorEntry } from './safetensors';
+import {
+  type BlockedWeight,
+  checkValues,
+  decodeWeight,
+  findScales,
+  quantizedToWrite,
+} from './fp8-weights';
+import {
+  checkpointNames,
+  isMtpTensor,
+  isQuantizedWeight,
+  isSharedCopy,
+  scaledWeight,
+  type WeightQuantization,
+} from './hugging-face';
+import type { TensorEntry } from './safetensors';
 
 /** One tensor of a checkpoint and the piece of the model that holds it. */
 export interface CheckpointPiece {
@@ -38,29 +58,52 @@ export function* checkpointPieces(model: Decoder): Generator<CheckpointPiece> {
     yield { name: checkpointNames(name, layers) as string, data, grad: null, isState: true };
 }
 
-/** What the loader reads from: one file or several shards. */
-export interface TensorSource {
-  /** For messages. */
-  readonly name: string;
-  /** Tensors by name. */
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-  /** Bytes of one tensor. */
-  read(name: string): Uint8Array;
-}
-
-function refuse(what: string, path: string, message: string, hint: string): never {
-  throw Object.assign(new Error(message), { code: `ERR_BALEEN_CHECKPOINT_${what}`, path, hint });
+/** A tensor of the model and where the checkpoint has it. */
+interface Found {
+  piece: CheckpointPiece;
+  entry: TensorEntry;
 }
 
 /**
- * Loads weights. Nothing is changed unless every tensor is there with its shape.
+ * Loads weights: F32, BF16, or FP8 in blocks of 128×128. Tensors are read one at a time. Everything that can be wrong with
+ * the checkpoint is looked for first, and FP8 codes are read twice for that: what is refused has changed nothing.
  * @param model - the decoder
  * @param source - the checkpoint
+ * @param quantization - how its FP8 weights are scaled, from `quantizationFromHuggingFace`; null where there are none
  * @returns names in the checkpoint that the model has no use for: depths of multi-token prediction beyond its own
+ * @throws `ERR_BALEEN_CHECKPOINT_…`: MISSING and UNEXPECTED tensors, another SHAPE or TYPE, router biases or FP8 codes
+ * that are NOT_FINITE, and SCALE for scales that are not positive, no powers of two where config.json says so, or
+ * divisors instead of multipliers. Only a file that cannot be read any more while weights are copied leaves a model
+ * between two states
  */
-export function loadWeights(model: Decoder, source: TensorSource): string[] {
+export function loadWeights(
+  model: Decoder,
+  source: TensorSource,
+  quantization: WeightQuantization | null = null,
+): string[] {
+  const found = findPieces(model, source);
+  const unused = unusedNames(model, source, found);
+  for (const one of found) checkFound(one);
+  const blocked = new Map<string, BlockedWeight>();
+  for (const { piece, entry } of found)
+    if (entry.dtype === 'F8_E4M3')
+      blocked.set(piece.name, findScales(source, piece.name, entry, quantization));
+  for (const { piece, entry } of found) if (piece.isState) checkState(piece.name, entry, source);
+  for (const weight of blocked.values()) checkValues(weight);
+  for (const { piece, entry } of found) {
+    const { name, data } = piece;
+    const weight = blocked.get(name);
+    if (weight) decodeWeight(weight, data, model.kernels);
+    else decodeTensor(entry, source.read(name), name, data.readSync() as Float32Array);
+  }
+  for (const [, parameter] of model.parameters()) parameter.version += 1;
+  return unused;
+}
+
+/** The model's tensors in the checkpoint; all must be there. */
+function findPieces(model: Decoder, source: TensorSource): Found[] {
   const pieces = [...checkpointPieces(model)];
-  const found: { piece: CheckpointPiece; entry: TensorEntry }[] = [];
+  const found: Found[] = [];
   const missing: string[] = [];
   for (const piece of pieces) {
     const entry = source.tensors.get(piece.name);
@@ -74,104 +117,126 @@ export function loadWeights(model: Decoder, source: TensorSource): string[] {
       `${source.name} lacks ${missing.length} of ${pieces.length} tensors: ${missing.slice(0, 3).join(', ')}${missing.length > 3 ? ', …' : ''}`,
       'compare its config.json with the model (layers, experts, mtp depth)',
     );
-  const known = new Set(pieces.map(({ name }) => name));
+  return found;
+}
+
+/** Names that only depths of multi-token prediction beyond the model's own may have. */
+function unusedNames({ config }: Decoder, source: TensorSource, found: readonly Found[]): string[] {
+  const known = new Map(found.map(({ piece, entry }) => [piece.name, entry]));
   const unused: string[] = [];
-  for (const name of source.tensors.keys())
-    if (!known.has(name) && !isSharedCopy(name, model.config)) {
-      if (isMtpTensor(name, model.config.layers)) unused.push(name);
-      else
-        refuse(
-          'UNEXPECTED',
-          source.name,
-          `${source.name} holds ${name}, which the model does not have`,
-          'compare its config.json with the model',
-        );
-    }
-  for (const { piece, entry } of found) {
-    const { name, data } = piece;
-    const { shape } = entry;
-    if (shape.join() !== data.shape.join())
+  for (const [name, { file }] of source.tensors) {
+    if (known.has(name) || isSharedCopy(name, config)) continue;
+    const weight = scaledWeight(name);
+    const scaled = weight === null ? undefined : known.get(weight);
+    if (scaled?.dtype === 'F8_E4M3') continue;
+    if (scaled)
       refuse(
-        'SHAPE',
-        `${source.name}: ${name}`,
-        `${name} is [${shape.join(', ')}] in ${source.name}, the model's is [${data.shape.join(', ')}]`,
-        'the checkpoint is of another model: use the config.json beside it',
+        'UNEXPECTED',
+        `${file}: ${name}`,
+        `${file} holds ${name}, but ${weight} is ${scaled.dtype} in ${scaled.file}`,
+        'codes that were cast without their scales are no weights: convert the checkpoint again, code · scale, and leave the scales out',
       );
+    if (!isMtpTensor(name, config.layers))
+      refuse(
+        'UNEXPECTED',
+        `${file}: ${name}`,
+        `${file} holds ${name}, which the model does not have`,
+        'compare its config.json with the model',
+      );
+    unused.push(name);
   }
-  const values = found.map(({ piece: { name, isState }, entry }) => {
-    const decoded = decodeTensor(entry, source.read(name), name);
-    if (isState && !decoded.every(Number.isFinite))
-      refuse(
-        'NOT_FINITE',
-        `${source.name}: ${name}`,
-        `${name} holds values that are not finite`,
-        'the checkpoint is from a run that diverged: use an earlier one',
-      );
-    return decoded;
-  });
-  found.forEach(({ piece: { data } }, index) => {
-    (data.readSync() as Float32Array).set(values[index]);
-  });
-  for (const [, parameter] of model.parameters()) parameter.version += 1;
   return unused;
 }
 
+function checkFound({ piece: { name, data }, entry: { dtype, file, shape } }: Found): void {
+  if (shape.join() !== data.shape.join())
+    refuse(
+      'SHAPE',
+      `${file}: ${name}`,
+      `${name} is [${shape.join(', ')}] in ${file}, the model's is [${data.shape.join(', ')}]`,
+      'the checkpoint is of another model: use the config.json beside it',
+    );
+  if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F8_E4M3')
+    refuse(
+      'TYPE',
+      `${file}: ${name}`,
+      `${name} is ${dtype} in ${file}, expected F32, BF16 or F8_E4M3`,
+      'convert the checkpoint first',
+    );
+}
+
+/** Router biases must be finite: one that is not decides every choice of its expert. */
+function checkState(name: string, entry: TensorEntry, source: TensorSource): void {
+  const values = decodeTensor(entry, source.read(name), name);
+  if (!values.every(Number.isFinite))
+    refuse(
+      'NOT_FINITE',
+      `${entry.file}: ${name}`,
+      `${name} holds values that are not finite in ${entry.file}`,
+      'the checkpoint is from a run that diverged: use an earlier one',
+    );
+}
+
+/** How weights are written. Router biases stay F32 in all of them. */
+export type WeightsFormat =
+  | {
+      /** All weights. */
+      dtype: 'F32' | 'BF16';
+    }
+  | {
+      /** The linear layers of attention and feed-forward in FP8, as DeepSeek publishes them; the rest in BF16. */
+      dtype: 'F8_E4M3';
+      /** Scales are any FP32 value (default), or powers of two as since DeepSeek-V3.1. */
+      scaleFormat?: WeightQuantization['scaleFormat'];
+    };
+
 /**
- * Decodes a tensor's bytes to FP32.
- * @param entry - its type and shape
- * @param bytes - its bytes
- * @param name - for messages
- * @returns the values
+ * How the FP8 weights of a format are scaled.
+ * @param format - how weights are written
+ * @returns for `configToHuggingFace` and `loadWeights`; null where nothing is quantised
+ * @throws `ERR_BALEEN_CHECKPOINT_FORMAT` for a format that there is not
  */
-export function decodeTensor(entry: TensorEntry, bytes: Uint8Array, name: string): Float32Array {
-  const copy = bytes.slice();
-  if (entry.dtype === 'F32') return new Float32Array(copy.buffer);
-  if (entry.dtype === 'BF16') return decodeBf16Array(new Uint16Array(copy.buffer));
-  return refuse(
-    'TYPE',
-    name,
-    `${name} is ${entry.dtype}, expected F32 or BF16`,
-    'convert the checkpoint first',
-  );
+export function quantizationOf(format: WeightsFormat): WeightQuantization | null {
+  const oneOf = (path: string, value: string, allowed: readonly string[]): void => {
+    if (!allowed.includes(value))
+      refuse(
+        'FORMAT',
+        path,
+        `${path} (${value}) is not known`,
+        `choose from ${allowed.join(', ')}`,
+      );
+  };
+  oneOf('dtype', format.dtype, ['F32', 'BF16', 'F8_E4M3']);
+  if (format.dtype !== 'F8_E4M3') return null;
+  const { scaleFormat = 'fp32' } = format;
+  oneOf('scaleFormat', scaleFormat, ['fp32', 'powerOfTwo']);
+  return { scaleFormat };
 }
 
 /**
- * Encodes FP32 values.
- * @param values - the values
- * @param dtype - F32 or BF16
- * @returns bytes
- */
-export function encodeTensor(values: Float32Array, dtype: 'F32' | 'BF16'): Uint8Array {
-  const array = dtype === 'F32' ? values : encodeBf16Array(values);
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-}
-
-/** A tensor to write. */
-export interface TensorToWrite {
-  /** Its name. */
-  name: string;
-  /** Its type. */
-  dtype: SafetensorsType;
-  /** Sizes. */
-  shape: readonly number[];
-  /** Makes its bytes when they are needed. */
-  bytes: () => Uint8Array;
-}
-
-/**
- * The tensors of a checkpoint, ready to write.
+ * The tensors of a checkpoint, ready to write. FP8 weights come with the tensor of their scales, and are quantised from
+ * the FP32 masters when they are written.
  * @param model - the decoder
- * @param dtype - of the weights; router biases stay F32
+ * @param format - of the weights (default F32)
  * @returns one entry a tensor
  */
-export function weightsToWrite(model: Decoder, dtype: 'F32' | 'BF16' = 'F32'): TensorToWrite[] {
-  return [...checkpointPieces(model)].map(({ name, data, isState }) => {
+export function weightsToWrite(
+  model: Decoder,
+  format: WeightsFormat = { dtype: 'F32' },
+): TensorToWrite[] {
+  const quantization = quantizationOf(format);
+  const dtype = format.dtype === 'F8_E4M3' ? 'BF16' : format.dtype;
+  return [...checkpointPieces(model)].flatMap(({ name, data, isState }) => {
+    if (quantization && isQuantizedWeight(name))
+      return quantizedToWrite(name, data, quantization, model.kernels);
     const type = isState ? 'F32' : dtype;
-    return {
-      name,
-      dtype: type,
-      shape: data.shape,
-      bytes: () => encodeTensor(data.readSync() as Float32Array, type),
-    };
+    return [
+      {
+        name,
+        dtype: type,
+        shape: data.shape,
+        bytes: () => encodeTensor(data.readSync() as Float32Array, type),
+      },
+    ];
   });
 }

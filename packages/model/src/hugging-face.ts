@@ -6,6 +6,15 @@ import type { ModelConfig } from './config';
 /** A parsed config.json. */
 export type HuggingFaceConfig = Record<string, unknown>;
 
+/**
+ * How the FP8 weights of a checkpoint are scaled. Their codes are E4M3 in blocks of 128×128 (§3.3.2), and a weight is
+ * code · scale of its block.
+ */
+export interface WeightQuantization {
+  /** Scales are any FP32 value, or powers of two only (`ue8m0`, since DeepSeek-V3.1). */
+  scaleFormat: 'fp32' | 'powerOfTwo';
+}
+
 function refuse(path: string, message: string, hint: string): never {
   throw Object.assign(new Error(message), { code: 'ERR_BALEEN_CHECKPOINT_CONFIG', path, hint });
 }
@@ -19,13 +28,7 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   if (!isObject(json))
     refuse('config.json', 'config.json holds no JSON object', 'take it from its source again');
   const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
-    const value = json[key];
-    if (value !== undefined && value !== null && !allowed.includes(value))
-      refuse(
-        `config.json.${key}`,
-        `config.json.${key} (${JSON.stringify(value)}) is not supported`,
-        hint,
-      );
+    checkSupported(json, 'config.json', key, allowed, hint);
   };
   supported('model_type', ['deepseek_v3'], 'only deepseek_v3 checkpoints can be read');
   supported('scoring_func', ['sigmoid'], 'V3 gates with a sigmoid');
@@ -34,12 +37,7 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   supported('tie_word_embeddings', [false], 'V3 keeps embedding and head apart');
   supported('moe_layer_freq', [1], 'V3 has experts in every layer after the dense ones');
   supported('attention_bias', [false], 'V3 has no attention biases');
-  if (json.quantization_config)
-    refuse(
-      'config.json.quantization_config',
-      'config.json.quantization_config says that the weights are quantised',
-      'convert the checkpoint to BF16 or F32 first',
-    );
+  quantizationFromHuggingFace(json);
   const number = (key: string, fallback?: number): number => {
     const value = json[key] ?? fallback;
     if (typeof value !== 'number' || !Number.isFinite(value))
@@ -82,6 +80,56 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
     },
     mtp: { depth: number('num_nextn_predict_layers', 0) },
   };
+}
+
+/**
+ * Reads how a checkpoint's weights are quantised.
+ * @param json - config.json
+ * @returns what `loadWeights` needs to know, or null where nothing is quantised
+ * @throws `ERR_BALEEN_CHECKPOINT_CONFIG` for anything but DeepSeek-V3's layout
+ */
+export function quantizationFromHuggingFace(json: HuggingFaceConfig): WeightQuantization | null {
+  const given = json.quantization_config ?? null;
+  if (given === null) return null;
+  const path = 'config.json.quantization_config';
+  if (!isObject(given))
+    refuse(path, `${path} (${JSON.stringify(given)}) is not an object`, 'take it from its source');
+  const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
+    checkSupported(given, path, key, allowed, hint);
+  };
+  const convert = 'convert the checkpoint to BF16 or F32 first';
+  if (given.quant_method !== 'fp8')
+    refuse(
+      `${path}.quant_method`,
+      `${path}.quant_method (${JSON.stringify(given.quant_method)}) is not supported`,
+      `fp8 is; ${convert}`,
+    );
+  supported('fmt', ['e4m3'], `E4M3 is; ${convert}`);
+  supported('activation_scheme', ['dynamic'], `V3 scales activations as they come; ${convert}`);
+  supported('scale_fmt', ['ue8m0'], 'leave it out for FP32 scales; ue8m0 is powers of two');
+  if (JSON.stringify(given.weight_block_size) !== JSON.stringify(weightBlock))
+    refuse(
+      `${path}.weight_block_size`,
+      `${path}.weight_block_size (${JSON.stringify(given.weight_block_size)}) is not supported`,
+      `V3's blocks are [${weightBlock.join(', ')}]; ${convert}`,
+    );
+  return { scaleFormat: given.scale_fmt === 'ue8m0' ? 'powerOfTwo' : 'fp32' };
+}
+
+/** Rows and columns of a weight's block. */
+const weightBlock = [128, 128] as const;
+
+/** Refuses a key that is there with another value than those allowed. */
+function checkSupported(
+  json: HuggingFaceConfig,
+  path: string,
+  key: string,
+  allowed: readonly unknown[],
+  hint: string,
+): void {
+  const value = json[key];
+  if (value !== undefined && value !== null && !allowed.includes(value))
+    refuse(`${path}.${key}`, `${path}.${key} (${JSON.stringify(value)}) is not supported`, hint);
 }
 
 function isObject(value: unknown): value is HuggingFaceConfig {
@@ -135,12 +183,14 @@ function ropeOf(
 /**
  * Writes a `deepseek_v3` configuration.
  * @param config - the model's configuration
- * @param dtype - of the weights beside it
+ * @param dtype - of the weights beside it, where they are not quantised
+ * @param quantization - how the others are, or null
  * @returns config.json
  */
 export function configToHuggingFace(
   config: ModelConfig,
   dtype: 'float32' | 'bfloat16' = 'float32',
+  quantization: WeightQuantization | null = null,
 ): HuggingFaceConfig {
   const { attention, moe, mtp } = config;
   const { yarn } = attention;
@@ -190,6 +240,15 @@ export function configToHuggingFace(
     tie_word_embeddings: false,
     use_cache: true,
     num_nextn_predict_layers: mtp.depth,
+    ...(quantization && {
+      quantization_config: {
+        quant_method: 'fp8',
+        fmt: 'e4m3',
+        activation_scheme: 'dynamic',
+        weight_block_size: [...weightBlock],
+        ...(quantization.scaleFormat === 'powerOfTwo' && { scale_fmt: 'ue8m0' }),
+      },
+    }),
   };
 }
 
@@ -283,4 +342,34 @@ export function isSharedCopy(name: string, config: ModelConfig): boolean {
 export function isMtpTensor(name: string, layers: number): boolean {
   const match = /^model\.layers\.(\d+)\./.exec(name);
   return match !== null && Number(match[1]) >= layers;
+}
+
+const scaleSuffix = '_scale_inv';
+
+/**
+ * The name of the scales of an FP8 weight. They are multipliers, whatever the name says.
+ * @param name - the weight's name in the checkpoint
+ * @returns the name beside it
+ */
+export function scaleName(name: string): string {
+  return name + scaleSuffix;
+}
+
+/**
+ * Which weight a tensor scales.
+ * @param name - the tensor's name in the checkpoint
+ * @returns the weight's name, or null where it is no tensor of scales
+ */
+export function scaledWeight(name: string): string | null {
+  return name.endsWith(scaleSuffix) ? name.slice(0, -scaleSuffix.length) : null;
+}
+
+/**
+ * Whether published checkpoints hold a weight in FP8: the linear layers of attention and feed-forward. Embedding, head,
+ * norms, gate and the projection of multi-token prediction stay as they are (§3.3.1).
+ * @param name - the weight's name in the checkpoint
+ * @returns true for those
+ */
+export function isQuantizedWeight(name: string): boolean {
+  return /\.(?:self_attn|mlp)\.(?:.+\.)?[a-z_]+_proj(?:_with_mqa)?\.weight$/.test(name);
 }

@@ -2,13 +2,16 @@
 export {
   type CheckpointPiece,
   checkpointPieces,
-  decodeTensor,
-  encodeTensor,
   loadWeights,
-  type TensorSource,
-  type TensorToWrite,
+  type WeightsFormat,
   weightsToWrite,
 } from './checkpoint';
+export {
+  decodeTensor,
+  encodeTensor,
+  type TensorSource,
+  type TensorToWrite,
+} from './checkpoint-tensors';
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
@@ -21,6 +24,8 @@ export {
   type HuggingFaceConfig,
   isMtpTensor,
   isSharedCopy,
+  quantizationFromHuggingFace,
+  type WeightQuantization,
 } from './hugging-face';
 export { DecoderLayer, type LayerOptions } from './layer';
 export {

@@ -4,18 +4,30 @@ import {
   existsSync,
   fstatSync,
   fsyncSync,
+  mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   renameSync,
+  rmdirSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
-import type { TensorSource, TensorToWrite } from './checkpoint';
-import type { HuggingFaceConfig } from './hugging-face';
-import { headerLength, makeHeader, parseHeader, type TensorEntry } from './safetensors';
+import { quantizationOf, type WeightsFormat, weightsToWrite } from './checkpoint';
+import type { TensorSource, TensorToWrite } from './checkpoint-tensors';
+import type { Decoder } from './decoder';
+import { configToHuggingFace, type HuggingFaceConfig } from './hugging-face';
+import {
+  headerLength,
+  makeHeader,
+  parseHeader,
+  type TensorEntry,
+  tensorBytes,
+} from './safetensors';
 
 /** Name of the index of shards `<prefix>-….safetensors`. */
 const indexOf = (prefix: string): string => `${prefix}.safetensors.index.json`;
@@ -137,9 +149,10 @@ function readJson(path: string): unknown {
 }
 
 /**
- * Writes a safetensors file under a temporary name, flushes it and renames it.
+ * Writes a safetensors file under a temporary name, flushes it and renames it. Wide elements come first, so that every
+ * tensor lies on a multiple of its elements' width: readers map files into memory.
  * @param path - the file
- * @param tensors - what to write, in order
+ * @param tensors - what to write
  * @param metadata - free text
  */
 export function writeSafetensors(
@@ -147,9 +160,11 @@ export function writeSafetensors(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>> = {},
 ): void {
+  const width = ({ dtype }: TensorToWrite): number => tensorBytes(dtype, []);
+  const inOrder = [...tensors].sort((a, b) => width(b) - width(a));
   writeWhole(path, (fd) => {
-    writeAll(fd, makeHeader(tensors, metadata));
-    for (const tensor of tensors) writeAll(fd, tensor.bytes());
+    writeAll(fd, makeHeader(inOrder, metadata));
+    for (const tensor of inOrder) writeAll(fd, tensor.bytes());
   });
 }
 
@@ -174,7 +189,7 @@ export function writeShards(
   let bytes = Infinity;
   let total = 0;
   for (const tensor of tensors) {
-    const size = tensor.bytes().byteLength;
+    const size = tensorBytes(tensor.dtype, tensor.shape);
     total += size;
     if (bytes + size > maxShardBytes) {
       shards.push([]);
@@ -192,6 +207,44 @@ export function writeShards(
   });
   const json = { metadata: { total_size: total }, weight_map: map };
   writeText(join(folder, indexOf(prefix)), `${JSON.stringify(json, null, 2)}\n`);
+}
+
+/** What to export. */
+export type ExportOptions = WeightsFormat & {
+  /** A file holds at most this many bytes, or one tensor (default 2³²). */
+  maxShardBytes?: number;
+};
+
+/**
+ * Writes a model as a Hugging Face folder: config.json, and weights in shards with their index, tensor by tensor. The
+ * folder is complete or absent. It has no tokenizer; put the tokenizer.json of the run beside the weights.
+ * @param folder - where; nothing or an empty folder
+ * @param model - the decoder
+ * @param options - F32, BF16, or F8_E4M3 in DeepSeek-V3's layout; the size of a file
+ * @throws `ERR_BALEEN_CHECKPOINT_EXISTS` where the folder holds something, `ERR_BALEEN_IO_DISK_FULL`
+ */
+export function exportCheckpoint(folder: string, model: Decoder, options: ExportOptions): void {
+  const path = resolve(folder);
+  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0))
+    throw Object.assign(new Error(`${path} exists and is no empty folder`), {
+      code: 'ERR_BALEEN_CHECKPOINT_EXISTS',
+      path,
+      hint: 'export to a new folder: weights of two exports must not mix',
+    });
+  const dtype = options.dtype === 'F32' ? 'float32' : 'bfloat16';
+  const config = configToHuggingFace(model.config, dtype, quantizationOf(options));
+  const temporary = `${path}.tmp-${process.pid}`;
+  mkdirSync(temporary, { recursive: true });
+  try {
+    model.kernels.flush();
+    writeShards(temporary, weightsToWrite(model, options), options.maxShardBytes ?? 2 ** 32);
+    writeText(join(temporary, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    if (existsSync(path)) rmdirSync(path);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    throw diskError(error, path);
+  }
 }
 
 /**

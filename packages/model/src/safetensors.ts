@@ -1,13 +1,15 @@
 // The safetensors format over bytes: an 8-byte header length, a JSON header, then the tensors. Every header is checked
 // against the file before a byte of data is believed.
 
-/** Element types read and written here. */
+/** Element types that headers may name here; which of them weights may have, `decodeTensor` and `loadWeights` say. */
 export type SafetensorsType =
   | 'F64'
   | 'F32'
   | 'BF16'
   | 'F16'
   | 'F8_E4M3'
+  | 'F8_E5M2'
+  | 'F8_E8M0'
   | 'I64'
   | 'I32'
   | 'U8'
@@ -19,14 +21,28 @@ const widths: Readonly<Record<SafetensorsType, number>> = {
   BF16: 2,
   F16: 2,
   F8_E4M3: 1,
+  F8_E5M2: 1,
+  F8_E8M0: 1,
   I64: 8,
   I32: 4,
   U8: 1,
   BOOL: 1,
 };
 
+/**
+ * Bytes that a tensor takes in a file.
+ * @param dtype - element type
+ * @param shape - sizes
+ * @returns their product times the element's width
+ */
+export function tensorBytes(dtype: SafetensorsType, shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, widths[dtype]);
+}
+
 /** Where a tensor lies in its file. */
 export interface TensorEntry {
+  /** The file's name, for messages. */
+  file: string;
   /** Element type. */
   dtype: SafetensorsType;
   /** Sizes. */
@@ -133,14 +149,14 @@ function parseEntry(
     throw corrupt(file, `tensor "${name}" has no valid offsets`);
   const [from, to] = offsets as [number, number];
   const type = dtype as SafetensorsType;
-  const bytes = shape.reduce((product, size) => product * size, widths[type]);
+  const bytes = tensorBytes(type, shape);
   if (to - from !== bytes)
     throw corrupt(
       file,
       `tensor "${name}" [${shape.join(', ')}] ${dtype} needs ${bytes} bytes, its offsets span ${to - from}`,
     );
   if (base + to > fileBytes) throw corrupt(file, `tensor "${name}" reaches beyond the file's end`);
-  return { dtype: type, shape, start: base + from, bytes };
+  return { file, dtype: type, shape, start: base + from, bytes };
 }
 
 /**
@@ -157,7 +173,7 @@ export function makeHeader(
   const header: Record<string, unknown> = { __metadata__: { format: 'pt', ...metadata } };
   for (const { name, dtype, shape } of entries) {
     const start = end;
-    end += shape.reduce((product, size) => product * size, widths[dtype]);
+    end += tensorBytes(dtype, shape);
     header[name] = { dtype, shape, data_offsets: [start, end] };
   }
   let json = new TextEncoder().encode(JSON.stringify(header));

@@ -12,6 +12,8 @@ import {
   configFromHuggingFace,
   configToHuggingFace,
   type Decoder,
+  decodeTensor,
+  encodeTensor,
   loadWeights,
   makeHeader,
   parseHeader,
@@ -26,7 +28,7 @@ import {
   writeShards,
 } from '../src/node';
 import { fileOf, sourceOf } from './memory';
-import { smallConfig, smallModel } from './small';
+import { smallConfig, smallModel, snapshot } from './small';
 import { publishedConfig } from './v3';
 
 const kernels = referenceKernels();
@@ -39,18 +41,6 @@ const folder = (name: string): string => {
   mkdirSync(path);
   return path;
 };
-
-/** Every value of a model, parameters first, then state. */
-function snapshot(model: Decoder): Float32Array {
-  const lists = [...model.parameters(), ...model.states()].map(([, { data }]) => data.readSync());
-  const all = new Float32Array(lists.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const list of lists) {
-    all.set(list, at);
-    at += list.length;
-  }
-  return all;
-}
 
 /** The same model with other values. */
 function other(): Decoder {
@@ -106,7 +96,7 @@ describe('what is written', () => {
 
   test('in BF16 comes back rounded, router biases to the bit', () => {
     const copy = other();
-    const file = fileOf(weightsToWrite(model, 'BF16'));
+    const file = fileOf(weightsToWrite(model, { dtype: 'BF16' }));
     loadWeights(copy, sourceOf(file));
     const rounded = saved.map((value, i) =>
       i < model.parameterCount ? decodeBf16(encodeBf16(value)) : value,
@@ -179,8 +169,8 @@ describe('what does not fit is refused and changes nothing', () => {
     [
       'a type that needs converting',
       'TYPE',
-      replace('model.norm.weight', { dtype: 'F8_E4M3', bytes: () => new Uint8Array(12) }),
-      'F8_E4M3',
+      replace('model.norm.weight', { dtype: 'F8_E5M2', bytes: () => new Uint8Array(12) }),
+      'model.norm.weight is F8_E5M2 in file',
     ],
     // NVIDIA's TensorRT connectors refuse these since their PR 669.
     [
@@ -317,12 +307,26 @@ describe('files', () => {
     writeFileSync(join(path, 'config.json'), JSON.stringify(configToHuggingFace(smallConfig)));
     expect(configFromHuggingFace(readConfig(path))).toEqual(smallConfig);
     const v3 = configFromHuggingFace(publishedConfig);
-    expect(configFromHuggingFace(configToHuggingFace(v3, 'bfloat16'))).toEqual(v3);
+    const written = configToHuggingFace(v3, 'bfloat16', { scaleFormat: 'fp32' });
+    expect(configFromHuggingFace(written)).toEqual(v3);
     // Every key that Baleen writes has the published value.
     const published = publishedConfig as Record<string, unknown>;
-    for (const [key, value] of Object.entries(configToHuggingFace(v3, 'bfloat16')))
-      expect(value, key).toEqual(published[key]);
+    for (const [key, value] of Object.entries(written)) expect(value, key).toEqual(published[key]);
+    expect(written).toHaveProperty('quantization_config');
+    expect(configToHuggingFace(v3, 'bfloat16')).not.toHaveProperty('quantization_config');
   });
+});
+
+test('values are decoded from bytes wherever they lie', () => {
+  const list = Float32Array.of(1.5, -2, 0.25);
+  for (const dtype of ['F32', 'BF16'] as const)
+    for (const offset of [0, 1, 2, 3]) {
+      const encoded = encodeTensor(list, dtype);
+      const bytes = Buffer.alloc(offset + encoded.length).subarray(offset);
+      bytes.set(encoded);
+      const entry = { file: 'file', dtype, shape: [3], start: 0, bytes: encoded.length };
+      expect(decodeTensor(entry, bytes, 'x'), `${dtype} at ${offset}`).toEqual(list);
+    }
 });
 
 test('a parameter that checkpoints do not know is named in the refusal', () => {

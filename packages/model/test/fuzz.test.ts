@@ -4,35 +4,40 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { nullKernels } from '@baleen/kernels';
+import { encodeArray, nullKernels, referenceKernels } from '@baleen/kernels';
 import { afterAll, expect, test } from 'vitest';
 
-import { randomFrom } from '../../../test/support';
+import { firstDifference, randomFrom } from '../../../test/support';
 import {
   checkConfig,
+  checkpointPieces,
   configFromHuggingFace,
   configToHuggingFace,
   countParameters,
   Decoder,
   type HuggingFaceConfig,
   headerLength,
+  loadWeights,
   parseHeader,
   type TensorEntry,
+  weightsToWrite,
 } from '../src/index';
 import { openSafetensors } from '../src/node';
-import { fileOf } from './memory';
-import { smallConfig } from './small';
+import { fileOf, sourceOf } from './memory';
+import { smallConfig, smallModel, snapshot } from './small';
 
 const scratch = mkdtempSync(join(tmpdir(), 'baleen-fuzz-'));
 afterAll(() => {
   rmSync(scratch, { recursive: true });
 });
 
-const original = fileOf([
+const mixed = fileOf([
   { name: 'a', dtype: 'F32', shape: [2, 3], bytes: () => new Uint8Array(24).fill(1) },
   { name: 'b', dtype: 'BF16', shape: [5], bytes: () => new Uint8Array(10).fill(2) },
   { name: 'empty', dtype: 'F32', shape: [0, 7], bytes: () => new Uint8Array(0) },
   { name: 'c', dtype: 'U8', shape: [1, 1, 4], bytes: () => new Uint8Array(4).fill(3) },
+  { name: 'd', dtype: 'F8_E4M3', shape: [3, 5], bytes: () => new Uint8Array(15).fill(4) },
+  { name: 'd_scale_inv', dtype: 'F8_E8M0', shape: [1, 1], bytes: () => new Uint8Array(1).fill(5) },
 ]);
 
 /** Runs something that may only fail with a code of its own. */
@@ -96,7 +101,7 @@ function mutateJson(value: unknown, random: () => number): unknown {
 }
 
 /** A damaged safetensors file. */
-function damaged(random: () => number): Uint8Array {
+function damaged(random: () => number, original: Uint8Array): Uint8Array {
   const length = headerLength(original.subarray(0, 8), original.length, 'original');
   const choice = random();
   if (choice < 0.4) {
@@ -128,7 +133,7 @@ test('headers: 4,000 damaged files are read whole or refused', () => {
   const random = randomFrom(1);
   let accepted = 0;
   for (let round = 0; round < 4000; round += 1) {
-    const file = damaged(random);
+    const file = damaged(random, mixed);
     attempt(/^ERR_BALEEN_CHECKPOINT_CORRUPT$/, () => {
       const length = headerLength(file.subarray(0, 8), file.length, 'file');
       const { tensors } = parseHeader(file.subarray(8, 8 + length), file.length, 'file');
@@ -146,7 +151,7 @@ test('files: 150 damaged files on disk, every tensor of what opens can be read',
   const path = join(scratch, 'model.safetensors');
   let opened = 0;
   for (let round = 0; round < 150; round += 1) {
-    writeFileSync(path, damaged(random));
+    writeFileSync(path, damaged(random, mixed));
     const source = attempt(/^ERR_BALEEN_CHECKPOINT_CORRUPT$/, () => openSafetensors(path));
     if (!source) continue;
     opened += 1;
@@ -158,22 +163,80 @@ test('files: 150 damaged files on disk, every tensor of what opens can be read',
   expect(opened).toBeGreaterThan(0);
 });
 
+test('FP8 checkpoints: 1,000 damaged ones load whole and finite, or are refused and change nothing', () => {
+  const random = randomFrom(4);
+  const kernels = referenceKernels();
+  const changes = { hiddenSize: 130, layers: 1, mtp: { depth: 0 } };
+  const model = smallModel(kernels, changes);
+  // Scales in F32, and powers of two in F8_E8M0.
+  const files = {
+    fp32: fileOf(weightsToWrite(model, { dtype: 'F8_E4M3' })),
+    powerOfTwo: fileOf(
+      weightsToWrite(model, { dtype: 'F8_E4M3', scaleFormat: 'powerOfTwo' }).map((tensor) => {
+        if (!tensor.name.endsWith('_scale_inv')) return tensor;
+        const scales = new Float32Array(tensor.bytes().slice().buffer);
+        return { ...tensor, dtype: 'F8_E8M0', bytes: () => encodeArray(scales, 'e8m0') };
+      }),
+    ),
+  };
+  const target = smallModel(kernels, changes);
+  const fill = (): void => {
+    for (const [, { data }] of [...target.parameters(), ...target.states()]) kernels.fill(data, 1);
+  };
+  fill();
+  const untouched = snapshot(target);
+  const loaded = { fp32: 0, powerOfTwo: 0 };
+  for (let round = 0; round < 1000; round += 1) {
+    const written = random() < 0.5 ? 'fp32' : 'powerOfTwo';
+    const file = files[written];
+    const start = 8 + headerLength(file.subarray(0, 8), file.length, 'file');
+    let bytes: Uint8Array;
+    if (random() < 0.5) bytes = damaged(random, file);
+    else {
+      // Codes and scales, which every header leaves open.
+      bytes = file.slice();
+      for (let count = 1 + Math.floor(random() * 3); count > 0; count -= 1)
+        bytes[start + Math.floor(random() * (file.length - start))] = Math.floor(random() * 256);
+    }
+    const wrong = written === 'fp32' ? 'powerOfTwo' : 'fp32';
+    const scaleFormat = random() < 0.9 ? written : wrong;
+    const done = attempt(/^ERR_BALEEN_CHECKPOINT_/, () => {
+      const source = sourceOf(bytes);
+      loadWeights(target, source, { scaleFormat });
+      return source.tensors;
+    });
+    if (!done) expect(firstDifference(snapshot(target), untouched)).toBe(-1);
+    else {
+      expect(scaleFormat).toBe(written);
+      loaded[written] += 1;
+      for (const { name, data } of checkpointPieces(target))
+        if (done.get(name)?.dtype === 'F8_E4M3')
+          expect(data.readSync().every(Number.isFinite), name).toBe(true);
+      fill();
+    }
+  }
+  // A changed code is another weight; a changed header or scale mostly none.
+  for (const count of Object.values(loaded)) {
+    expect(count).toBeGreaterThan(50);
+    expect(count).toBeLessThan(300);
+  }
+});
+
 test('configurations: 3,000 damaged config.json are refused or make a model that can exist', () => {
   const random = randomFrom(3);
-  const base = configToHuggingFace({
-    ...smallConfig,
-    attention: {
-      ...smallConfig.attention,
-      yarn: {
-        factor: 4,
-        originalMaxSequence: 8,
-        betaFast: 2,
-        betaSlow: 1,
-        mscale: 1,
-        mscaleAllDim: 1,
-      },
-    },
-  });
+  const yarn = {
+    factor: 4,
+    originalMaxSequence: 8,
+    betaFast: 2,
+    betaSlow: 1,
+    mscale: 1,
+    mscaleAllDim: 1,
+  };
+  const base = configToHuggingFace(
+    { ...smallConfig, attention: { ...smallConfig.attention, yarn } },
+    'bfloat16',
+    { scaleFormat: 'powerOfTwo' },
+  );
   let existing = 0;
   for (let round = 0; round < 3000; round += 1) {
     let json: unknown = base;

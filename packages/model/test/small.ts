@@ -60,6 +60,18 @@ export function smallModel(
   return model;
 }
 
+/** Every value of a model, parameters first, then state. */
+export function snapshot(model: Decoder): Float32Array {
+  const lists = [...model.parameters(), ...model.states()].map(([, { data }]) => data.readSync());
+  const all = new Float32Array(lists.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const list of lists) {
+    all.set(list, at);
+    at += list.length;
+  }
+  return all;
+}
+
 /** Sequences of a training batch on the host. */
 export interface HostBatch {
   /** Tokens of each sequence. */

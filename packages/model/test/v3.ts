@@ -1,4 +1,4 @@
-// DeepSeek-V3's published config.json, without its quantization_config: the model as its BF16 conversion has it.
+// DeepSeek-V3's published config.json.
 
 /** The values that the release states. */
 export const publishedConfig = {
@@ -32,6 +32,12 @@ export const publishedConfig = {
   q_lora_rank: 1536,
   qk_nope_head_dim: 128,
   qk_rope_head_dim: 64,
+  quantization_config: {
+    activation_scheme: 'dynamic',
+    fmt: 'e4m3',
+    quant_method: 'fp8',
+    weight_block_size: [128, 128],
+  },
   rms_norm_eps: 1e-6,
   rope_scaling: {
     beta_fast: 32,

@@ -2,7 +2,13 @@
 import { join } from 'node:path';
 
 import { type Kernels, loadKernels } from '@baleen/kernels';
-import { configFromHuggingFace, Decoder, loadWeights, type Precision } from '@baleen/model';
+import {
+  configFromHuggingFace,
+  Decoder,
+  loadWeights,
+  type Precision,
+  quantizationFromHuggingFace,
+} from '@baleen/model';
 import { openWeights, readConfig } from '@baleen/model/node';
 
 import type { TrainConfig } from './config';
@@ -40,8 +46,8 @@ export async function openRun(
   const { checkpoint, step, config, preset } = findRun(path);
   const { precision = config?.precision ?? 'bf16', kernels = loadKernels() } = options;
   const tokenizer = await loadTokenizer(join(checkpoint, 'tokenizer.json'));
-  const sizes = configFromHuggingFace(readConfig(checkpoint));
-  const model = new Decoder(kernels, sizes, precision);
-  loadWeights(model, openWeights(checkpoint));
+  const json = readConfig(checkpoint);
+  const model = new Decoder(kernels, configFromHuggingFace(json), precision);
+  loadWeights(model, openWeights(checkpoint), quantizationFromHuggingFace(json));
   return { model, tokenizer, config, preset, step, folder: checkpoint };
 }

@@ -1,11 +1,20 @@
 // Checkpoints: what they hold, and that nothing which goes wrong around them loses anything.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 import { type Kernels, referenceKernels } from '@baleen/kernels';
-import { openSafetensors, openWeights } from '@baleen/model/node';
+import { exportCheckpoint, openSafetensors, openWeights } from '@baleen/model/node';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 
+import { largestDifference } from '../../../test/support';
 import {
   findRun,
   listCheckpoints,
@@ -126,6 +135,27 @@ describe('a checkpoint', () => {
     const { events } = await runAll({ ...config, steps: 8 }, { resume: path, out: branch });
     expect(only(events, 'step').map(({ step }) => step)).toEqual([7, 8]);
     expect(listCheckpoints(branch).map(({ step }) => step)).toEqual([8]);
+  });
+
+  test('opens again where it was exported to in FP8', async () => {
+    const opened = await openRun(path, { kernels, precision: 'fp32' });
+    const exported = join(folder, 'exported');
+    exportCheckpoint(exported, opened.model, { dtype: 'F8_E4M3' });
+    cpSync(join(opened.folder, 'tokenizer.json'), join(exported, 'tokenizer.json'));
+    const again = await openRun(exported, { kernels });
+    expect(again).toMatchObject({ config: null, step: 0, folder: exported });
+    const before = new Map(opened.model.parameters());
+    let quantized = 0;
+    for (const [name, { data }] of again.model.parameters()) {
+      const masters = before.get(name)?.data.readSync() ?? [];
+      const difference = largestDifference(data.readSync(), masters);
+      if (difference > 0) quantized += 1;
+      // Codes near 448 are 32 apart.
+      expect(difference, name).toBeLessThanOrEqual(
+        (16.1 / 448) * Math.max(...masters.map(Math.abs)),
+      );
+    }
+    expect(quantized).toBeGreaterThan(10);
   });
 
   test('of another shape is refused, whatever differs', async () => {
