@@ -2,7 +2,7 @@
 // definition, in the order that the kernels' contract fixes for E4M3 (kernels' contract/matrix.ts, `gemm`; §3.3.2).
 import { decodeArray } from '@baleen/kernels';
 
-import { exponentTable, type Factors, type TensorCore, tensorCoreSum } from './hopper';
+import { exponentsOf, type Factors, type TensorCore, tensorCoreSum } from './hopper';
 import { blockOf, type QuantizedMatrix } from './matrix';
 
 /** The axis of a matrix that a product sums over. */
@@ -25,14 +25,13 @@ function sideOf(x: QuantizedMatrix, along: Axis, exponents: boolean): Side {
   const scaleAt = (r: number, c: number): number =>
     scales[Math.floor(r / blockRows) * scaleCols + Math.floor(c / blockCols)];
   const turned = along === 'cols' ? codes : transposed(codes, rows, cols);
-  const ranks = exponents ? exponentTable(x.format) : null;
   return {
     ...(along === 'cols'
       ? { rows, k: cols, block: blockCols }
       : { rows: cols, k: rows, block: blockRows }),
     scale: along === 'cols' ? scaleAt : (row, k0) => scaleAt(k0, row),
     values: decodeArray(turned, x.format),
-    exponents: ranks ? Int16Array.from(turned, (code) => ranks[code]) : new Int16Array(0),
+    exponents: exponents ? exponentsOf(turned, x.format) : new Int16Array(0),
   };
 }
 

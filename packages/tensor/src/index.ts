@@ -44,7 +44,7 @@ export {
   Run,
 } from './phase';
 export { plainLinears } from './plain-linears';
-export { mulberry32 } from './random';
+export { gaussian, mulberry32 } from './random';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
 export { RepeatedCalls } from './repeat';

@@ -10,12 +10,13 @@
 //
 // Beside it a second model trains in 128×128 blocks from the start; its loss against the first one's is reported with the
 // smallest gap that so many pairs could tell, and has no part in the verdict.
-import { fp8Linears, signalToNoise } from '@baleen/fp8';
+import { fp8Linears } from '@baleen/fp8';
 import { Decoder } from '@baleen/model';
 import type { LinearFactory } from '@baleen/tensor';
 
 import { median } from '../bench-step';
 import { decodedLinears } from './decoded-linears';
+import { relativeError } from './errors';
 import { type BatchGradients, copyValues, gradientsOf } from './gradients';
 import type { Lab } from './lab';
 import { relativeDifferences, summarize } from './statistics';
@@ -154,11 +155,6 @@ function compare({ session }: TrainedArm): Comparison {
     blocks: errorsOf(recipes.blocks()),
     spread: Math.max(...norms) / median(norms),
   };
-}
-
-/** √(Σ error² / Σ exact²). */
-function relativeError(exact: Float32Array, approximate: Float32Array): number {
-  return 10 ** (-signalToNoise(exact, approximate) / 20);
 }
 
 /** A stream's rows [tokens × hidden], one by one. */

@@ -1,7 +1,8 @@
 // All labs, by name.
+import { fp8Accumulation } from './fp8-accumulation';
 import { fp8DgradBlocks } from './fp8-dgrad-blocks';
 import { fp8Loss } from './fp8-loss';
 import type { Lab } from './lab';
 
 /** Every lab, in the order they are listed. */
-export const labs: readonly Lab[] = [fp8Loss, fp8DgradBlocks];
+export const labs: readonly Lab[] = [fp8Loss, fp8DgradBlocks, fp8Accumulation];
