@@ -2,7 +2,8 @@
 import { type SizeChecks, sizeChecks } from '@baleen/kernels';
 
 const checks: SizeChecks = sizeChecks('ERR_BALEEN_ROUTER_SIZES');
-const { refuse } = checks;
+/** See `SizeChecks`. */
+export const refuse: SizeChecks['refuse'] = checks.refuse;
 /** See `SizeChecks`. */
 export const checkWhole: SizeChecks['whole'] = checks.whole;
 /** See `SizeChecks`. */

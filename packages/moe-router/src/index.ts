@@ -10,6 +10,10 @@ export {
   updateBias,
 } from './functions';
 export { permute, unpermuteAdd } from './permute';
+export { placeExpertsGreedily } from './placement/greedy';
+export { placeExperts, placementBound } from './placement/place';
+export { type Rebalance, rebalanceExperts } from './placement/rebalance';
+export type { ExpertPlacement, PlacementSizes } from './placement/sizes';
 export { type BalanceLoss, Router, type RouterSpec, type Routing } from './router';
 export {
   permuteTokens,
