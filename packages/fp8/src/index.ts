@@ -28,7 +28,7 @@ export {
   weightGradient,
 } from './gemm';
 export { hopper, type TensorCore } from './hopper';
-export { type Fp8LinearOptions, fp8Linears, quantizeActivations } from './linear';
+export { fp8Linears, quantizeActivations, recipeLinears } from './linear';
 export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
 export { pack12, packed12Length, unpack12 } from './packed12';
 export {
@@ -38,6 +38,12 @@ export {
   type RequantizeOptions,
   requantize,
 } from './quantize';
+export {
+  type Fp8Changes,
+  type Fp8Recipe,
+  fp8Recipe,
+  type ScaleChoice,
+} from './recipe';
 export {
   type ErrorStatistics,
   emptyStatistics,

@@ -10,38 +10,59 @@ import {
   matrixShape,
   type Parameter,
   type Pools,
+  plainLinears,
   type RowGroups,
   ScaledTensor,
   type Tape,
   type Tensor,
   type Value,
+  type WeightProduct,
 } from '@baleen/tensor';
+
+import { type Fp8Changes, type Fp8Recipe, fp8Recipe, type ScaleChoice } from './recipe';
 
 const block = 128;
 
-/** Where a recipe may leave V3's, to measure what that does. */
-export interface Fp8LinearOptions {
-  /**
-   * Blocks of the gradients of a layer's outputs: V3's 1×128 and 128×1 (default), or one 128×128 form for both products,
-   * with which a 16B model diverged (Appendix B.2).
-   */
-  gradientBlock?: '1x128' | '128x128';
+/**
+ * A factory of FP8 linear layers.
+ * @param changes - where the recipe is not V3's; which layers it is for is the caller's business
+ * @returns a factory for any module that takes its linears from one
+ */
+export function fp8Linears(changes: Omit<Fp8Changes, 'layers'> = {}): LinearFactory {
+  const { activations, weights, gradients } = fp8Recipe(changes);
+  const gradient = gradients.block === '128x128' ? blockGradient : quantizedGradient;
+  return linearFactory({
+    precision: 'fp8',
+    prepare: (tape, x, v3) => quantizeActivations(tape, x, chosen(activations.scales, v3)),
+    target: (tape, shape, v3) => emptyRowwise(tape, shape, chosen(activations.scales, v3)),
+    weight: (pools, weight, product) => quantizedWeight(pools, weight, product, weights),
+    gradient: (tape, grad, v3, groups) =>
+      gradient(tape, grad, chosen(gradients.scales, v3), groups),
+    columnwise: columnwiseInput,
+  });
 }
 
 /**
- * The FP8 factory: V3's recipe for linear layers.
- * @param options - see {@link Fp8LinearOptions}
- * @returns a factory for `@baleen/model`, or any module that takes its linears from one
+ * The factories of a recipe, a kind of layer each.
+ * @param recipe - the recipe (default: V3's)
+ * @returns FP8 factories where the recipe has FP8, BF16 ones elsewhere
  */
-export function fp8Linears(options: Fp8LinearOptions = {}): LinearFactory {
-  return linearFactory({
-    precision: 'fp8',
-    prepare: quantizeActivations,
-    target: emptyRowwise,
-    weight: quantizedWeight,
-    gradient: options.gradientBlock === '128x128' ? blockGradient : quantizedGradient,
-    columnwise: columnwiseInput,
-  });
+export function recipeLinears(
+  recipe: Fp8Recipe = fp8Recipe(),
+): Record<keyof Fp8Recipe['layers'], LinearFactory> {
+  const { layers, ...choices } = recipe;
+  const [low, high] = [fp8Linears(choices), plainLinears('bf16')];
+  const factory = (inFp8: boolean): LinearFactory => (inFp8 ? low : high);
+  return {
+    attention: factory(layers.attention),
+    feedForward: factory(layers.feedForward),
+    experts: factory(layers.experts),
+  };
+}
+
+/** Whether scales are powers of two, where V3 has them so or not. */
+function chosen(scales: ScaleChoice, v3: boolean): boolean {
+  return scales === 'v3' ? v3 : scales === 'powerOfTwo';
 }
 
 /**
@@ -66,25 +87,37 @@ export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): S
   return out;
 }
 
-/** The 128×128 form of a weight, made once a version; stacked experts each have blocks of their own. */
-function quantizedWeight(pools: Pools, weight: Parameter): ScaledTensor {
+/**
+ * A weight's form for a product, made once a version; stacked experts each have blocks of their own. 128×128 blocks serve
+ * both products; tiles lie along the sums: over columns forward, over rows for the input gradient.
+ */
+function quantizedWeight(
+  pools: Pools,
+  weight: Parameter,
+  product: WeightProduct,
+  choice: Fp8Recipe['weights'],
+): ScaledTensor {
   const [experts, rows, cols] =
     weight.shape.length === 3
       ? (weight.shape as [number, number, number])
       : [1, ...(weight.shape as [number, number])];
-  const scaleRows = Math.ceil(rows / block);
-  const scaleCols = Math.ceil(cols / block);
+  const powerOfTwo = choice.scales === 'powerOfTwo';
+  const [blockRows, blockCols] =
+    choice.block === '128x128' ? [block, block] : product === 'forward' ? [1, block] : [block, 1];
+  const scaleRows = Math.ceil(rows / blockRows);
+  const scaleCols = Math.ceil(cols / blockCols);
   return weight.derived(
-    'fp8',
+    `fp8 ${blockRows}x${blockCols}`,
     (pool) =>
       new ScaledTensor(
         emptyTensor(pool, [experts, rows, cols], 'e4m3'),
         emptyTensor(pool, [experts, scaleRows, scaleCols]),
-        block,
-        block,
+        blockRows,
+        blockCols,
+        formatOf(powerOfTwo),
       ),
     (form) => {
-      pools.kernels.quantize(form, weight.data, { rows, cols, stack: experts });
+      pools.kernels.quantize(form, weight.data, { rows, cols, stack: experts, powerOfTwo });
     },
   );
 }

@@ -86,7 +86,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   ])('%s', (_name, grouped) => {
     const exact = run(kernels, plainLinears('fp32'), grouped);
     const fp8 = run(kernels, fp8Linears(), grouped);
-    const inBlocks = run(kernels, fp8Linears({ gradientBlock: '128x128' }), grouped);
+    const inBlocks = run(kernels, fp8Linears({ gradients: { block: '128x128' } }), grouped);
 
     test.each([
       ['tiles', fp8],
@@ -145,29 +145,26 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       return copyOf(dx).slice((loud + 1) * side);
     };
     const exact = inputGradient(plainLinears('fp32'));
-    const blocks = fp8Linears({ gradientBlock: '128x128' });
+    const blocks = fp8Linears({ gradients: { block: '128x128' } });
     expect(decibels(exact, inputGradient(fp8Linears()))).toBeGreaterThan(22);
     expect(decibels(exact, inputGradient(blocks))).toBeLessThan(1);
   });
 
-  test.each(['1x128', '128x128'] as const)(
-    'experts without rows get no gradient (%s)',
-    (gradientBlock) => {
-      const { weights } = run(kernels, fp8Linears({ gradientBlock }), true);
-      for (const grad of weights) {
-        const each = grad.length / 5;
-        for (const e of [1, 4])
-          expect(grad.slice(e * each, (e + 1) * each).every((value) => value === 0)).toBe(true);
-        expect(grad.slice(2 * each, 3 * each).some((value) => value !== 0)).toBe(true);
-      }
-    },
-  );
+  test.each(['1x128', '128x128'] as const)('experts without rows get no gradient (%s)', (block) => {
+    const { weights } = run(kernels, fp8Linears({ gradients: { block } }), true);
+    for (const grad of weights) {
+      const each = grad.length / 5;
+      for (const e of [1, 4])
+        expect(grad.slice(e * each, (e + 1) * each).every((value) => value === 0)).toBe(true);
+      expect(grad.slice(2 * each, 3 * each).some((value) => value !== 0)).toBe(true);
+    }
+  });
 
   test.each(['1x128', '128x128'] as const)(
     'an expert’s rows give the same bits whoever stands beside them (%s)',
-    (gradientBlock) => {
+    (block) => {
       // Blocks of 128 rows start anew at every expert: expert 2's seven rows alone are expert 2's rows among others.
-      const layer = fp8Linears({ gradientBlock }).groupedLinear(new Pools(kernels), {
+      const layer = fp8Linears({ gradients: { block } }).groupedLinear(new Pools(kernels), {
         experts: 2,
         in: 136,
         outs: { out: 24 },

@@ -1,6 +1,6 @@
 // The decoder: embedding, layers, multi-token prediction and head, as one chain of phases.
 
-import { fp8Linears } from '@baleen/fp8';
+import { type Fp8Recipe, recipeLinears } from '@baleen/fp8';
 import { type Kernels } from '@baleen/kernels';
 import { type LatentAttention, LatentCache, Rotary } from '@baleen/mla';
 import type { Router } from '@baleen/moe-router';
@@ -24,7 +24,7 @@ import {
 } from '@baleen/tensor';
 
 import { checkConfig, type ModelConfig } from './config';
-import { DecoderLayer, type LayerOptions } from './layer';
+import { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 
 /** What the inputs of the linear layers' products are. */
 export type Precision = 'fp8' | 'bf16' | 'fp32';
@@ -41,8 +41,15 @@ export interface ForwardOptions {
 
 /** What a model may be built with. */
 export interface DecoderOptions {
-  /** Makes the layers' linears in place of the precision's own factory, say to measure another recipe. */
+  /** The recipe of precision `fp8` (default: V3's). */
+  fp8?: Fp8Recipe;
+  /** Makes all layers' linears in place of the precision's own factories. */
   linears?: LinearFactory;
+}
+
+/** One factory for all kinds of layers. */
+function everywhere(factory: LinearFactory): LayerLinears {
+  return { attention: factory, feedForward: factory, experts: factory };
 }
 
 /** The model. */
@@ -80,7 +87,9 @@ export class Decoder extends Module {
     const { hiddenSize: hidden, vocabSize, attention, normEps } = config;
     this.outer = precision === 'fp32' ? 'fp32' : 'bf16';
     const outerLinears = plainLinears(this.outer);
-    const factory = options.linears ?? (precision === 'fp8' ? fp8Linears() : outerLinears);
+    const { fp8, linears: given } = options;
+    const linears: LayerLinears =
+      precision === 'fp8' && !given ? recipeLinears(fp8) : everywhere(given ?? outerLinears);
     const rotary = new Rotary(
       pools,
       config.maxSequence,
@@ -92,7 +101,7 @@ export class Decoder extends Module {
     this.layers = Array.from({ length: config.layers }, (_, index) =>
       this.child(
         `layers.${index}`,
-        new DecoderLayer(pools, factory, config, rotary, index < config.denseLayers),
+        new DecoderLayer(pools, linears, config, rotary, index < config.denseLayers),
       ),
     );
     this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
@@ -104,7 +113,7 @@ export class Decoder extends Module {
           pools,
           index + 1,
           { hidden, normEps },
-          new DecoderLayer(pools, factory, config, rotary, config.layers < config.denseLayers),
+          new DecoderLayer(pools, linears, config, rotary, config.layers < config.denseLayers),
           outerLinears,
         ),
       ),

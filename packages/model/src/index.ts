@@ -27,7 +27,7 @@ export {
   quantizationFromHuggingFace,
   type WeightQuantization,
 } from './hugging-face';
-export { DecoderLayer, type LayerOptions } from './layer';
+export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 export {
   headerLength,
   makeHeader,

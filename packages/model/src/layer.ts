@@ -32,6 +32,16 @@ export interface LayerOptions {
   caches: ReadonlyMap<LatentAttention, LatentCache> | null;
 }
 
+/** Makes a layer's linears, a factory a kind. */
+export interface LayerLinears {
+  /** Projections of attention. */
+  attention: LinearFactory;
+  /** The dense feed-forward. */
+  feedForward: LinearFactory;
+  /** Routed and shared experts. */
+  experts: LinearFactory;
+}
+
 type Gated = Linear<'gate' | 'up'>;
 
 /** SwiGLU between two linear layers; its output is rebuilt in backward (§3.2.3), its inputs are kept. */
@@ -133,12 +143,12 @@ class FeedForwardPart extends Module {
   readonly dense: FeedForward | null;
   readonly shared: FeedForward | null;
 
-  constructor(pools: Pools, factory: LinearFactory, config: ModelConfig, dense: boolean) {
+  constructor(pools: Pools, linears: LayerLinears, config: ModelConfig, dense: boolean) {
     super();
     const { hiddenSize: hidden, moe } = config;
     this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
     this.dense = dense
-      ? this.child('', new FeedForward(pools, factory, hidden, config.intermediateSize))
+      ? this.child('', new FeedForward(pools, linears.feedForward, hidden, config.intermediateSize))
       : null;
     this.router = dense
       ? null
@@ -154,13 +164,20 @@ class FeedForwardPart extends Module {
             normalize: moe.normalizeGates,
           }),
         );
-    this.experts = dense ? null : this.child('experts', new Experts(pools, factory, config));
+    this.experts = dense
+      ? null
+      : this.child('experts', new Experts(pools, linears.experts, config));
     this.shared =
       dense || moe.sharedExperts === 0
         ? null
         : this.child(
             'shared',
-            new FeedForward(pools, factory, hidden, moe.intermediateSize * moe.sharedExperts),
+            new FeedForward(
+              pools,
+              linears.experts,
+              hidden,
+              moe.intermediateSize * moe.sharedExperts,
+            ),
           );
   }
 }
@@ -172,23 +189,26 @@ export class DecoderLayer extends Module {
 
   /**
    * @param pools - where weights live
-   * @param factory - makes its linear layers
+   * @param linears - make its linear layers
    * @param config - the model
    * @param rotary - position tables
    * @param dense - dense feed-forward instead of experts
    */
   constructor(
     pools: Pools,
-    factory: LinearFactory,
+    linears: LayerLinears,
     private readonly config: ModelConfig,
     rotary: Rotary,
     dense: boolean,
   ) {
     super();
-    this.attention = this.child('attention', new AttentionPart(pools, factory, config, rotary));
+    this.attention = this.child(
+      'attention',
+      new AttentionPart(pools, linears.attention, config, rotary),
+    );
     this.feedForward = this.child(
       'feedForward',
-      new FeedForwardPart(pools, factory, config, dense),
+      new FeedForwardPart(pools, linears, config, dense),
     );
   }
 

@@ -26,7 +26,9 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const pools = new Pools(kernels);
     const config = { ...smallConfig, moe: { ...smallConfig.moe, sharedExperts } };
     const rotary = new Rotary(pools, 16, 4, 100, null);
-    const layer = new DecoderLayer(pools, plainLinears('fp32'), config, rotary, dense);
+    const factory = plainLinears('fp32');
+    const linears = { attention: factory, feedForward: factory, experts: factory };
+    const layer = new DecoderLayer(pools, linears, config, rotary, dense);
     initialize(layer, 0.4, 5);
     const x = tensorFrom(new Region(kernels, 'inputs'), [2, 4, 12], values(96, 6));
     const region = new Region(kernels, 'test');

@@ -11,6 +11,7 @@ export {
   type LinearRecipe,
   type LinearSpec,
   type RowGroups,
+  type WeightProduct,
 } from './linear';
 export { linearFactory } from './linear-layer';
 export {

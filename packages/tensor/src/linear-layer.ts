@@ -117,7 +117,7 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
     const products = productsOf(tape.kernels, rows);
     const outs = names.map((name) => {
       const out = tape.empty([rows, spec.outs[name]]);
-      products.forward(out, x, recipe.weight(pools, weights[name]), spec.outs[name]);
+      products.forward(out, x, recipe.weight(pools, weights[name], 'forward'), spec.outs[name]);
       return out;
     });
     tape.record({
@@ -140,7 +140,8 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
               spec.gradientPowerOfTwo ?? false,
               groups,
             );
-            products.inputGradient(dx, rowwise, recipe.weight(pools, weight), n, index > 0);
+            const form = recipe.weight(pools, weight, 'inputGradient');
+            products.inputGradient(dx, rowwise, form, n, index > 0);
             return [columnwise];
           });
           return { weight, dy, n };

@@ -84,6 +84,9 @@ export interface RowGroups {
   offsets: Tensor;
 }
 
+/** The products that take a weight: y = x · Wᵀ sums over its columns, dx = dy · W over its rows. */
+export type WeightProduct = 'forward' | 'inputGradient';
+
 /** The forms a precision gives the operands of a linear layer's three products. */
 export interface LinearRecipe {
   /** What the products' inputs are. */
@@ -95,8 +98,8 @@ export interface LinearRecipe {
    * compute write it instead of `prepare`, with the same bits.
    */
   target?(tape: Tape, shape: readonly [number, number], powerOfTwo: boolean): ScaledTensor;
-  /** The weight for the forward product and the input gradient, kept until its next version. */
-  weight(pools: Pools, weight: Parameter): Value;
+  /** The weight for a product, kept until its next version. */
+  weight(pools: Pools, weight: Parameter, product: WeightProduct): Value;
   /** An output's gradient for the input gradient (`rowwise`) and for the weight gradient (`columnwise`). */
   gradient(
     tape: Tape,

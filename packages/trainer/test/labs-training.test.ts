@@ -80,7 +80,7 @@ describe('pairs of runs', () => {
 
   test('arms may differ in their linear layers', async () => {
     const seen: Record<string, TrainedArm>[] = [];
-    const linears = fp8Linears({ gradientBlock: '128x128' });
+    const linears = fp8Linears({ gradients: { block: '128x128' } });
     await trainPairs(
       smallSettings({}, 1),
       { tiles: { precision: 'fp8' }, blocks: { precision: 'fp8', linears } },

@@ -32,7 +32,7 @@ import { labFigure } from './verdict';
 const recipes = {
   exact: decodedLinears,
   tiles: () => fp8Linears(),
-  blocks: () => fp8Linears({ gradientBlock: '128x128' }),
+  blocks: () => fp8Linears({ gradients: { block: '128x128' } }),
 } as const satisfies Record<string, () => LinearFactory>;
 
 const arms = {

@@ -1,0 +1,180 @@
+// Every choice of the recipe does what it says, seen in the operands that reach the products, and still gives FP32's
+// results to FP8's accuracy.
+import {
+  cpuBuffer,
+  isScaled,
+  type Kernels,
+  loadKernels,
+  type Operand,
+  referenceKernels,
+  type ScaledView,
+} from '@baleen/kernels';
+import {
+  initialize,
+  type LinearFactory,
+  Pools,
+  plainLinears,
+  Region,
+  Tape,
+  tensorFrom,
+} from '@baleen/tensor';
+import { describe, expect, test } from 'vitest';
+
+import { decibels, implementationsOf, values } from '../../../test/support';
+import { type Fp8Changes, fp8Linears, fp8Recipe, recipeLinears } from '../src/index';
+
+const [rows, inner, outer] = [140, 136, 264];
+const borders = Int32Array.of(0, 130, 140);
+
+/** A scaled operand's blocks, and whether its scales are powers of two. */
+interface Form {
+  block: string;
+  powerOfTwo: boolean;
+}
+
+function formOf(operand: Operand): Form {
+  if (!isScaled(operand)) return { block: operand.dtype, powerOfTwo: false };
+  const { scales, blockRows, blockCols } = operand satisfies ScaledView;
+  const list = new Float32Array(cpuBuffer(scales), scales.byteOffset, scales.size);
+  // Row groups may leave the last scales unused.
+  const used = list.filter((scale) => scale > 0).slice(0, 100);
+  return {
+    block: `${blockRows}x${blockCols}`,
+    powerOfTwo: used.every((scale) => Number.isInteger(Math.log2(scale))),
+  };
+}
+
+/** What the three products of a layer take, and what they give. */
+function run(kernels: Kernels, factory: LinearFactory, grouped: boolean, v3PowerOfTwo: boolean) {
+  const operands: Form[][] = [];
+  const listening: Kernels = Object.assign(Object.create(kernels) as Kernels, {
+    gemm: (...args: Parameters<Kernels['gemm']>) => {
+      operands.push([formOf(args[1]), formOf(args[2])]);
+      kernels.gemm(...args);
+    },
+    groupedGemm: (...args: Parameters<Kernels['groupedGemm']>) => {
+      operands.push([formOf(args[1]), formOf(args[2])]);
+      kernels.groupedGemm(...args);
+    },
+    groupedGemmWeight: (...args: Parameters<Kernels['groupedGemmWeight']>) => {
+      operands.push([formOf(args[1]), formOf(args[2])]);
+      kernels.groupedGemmWeight(...args);
+    },
+  });
+  const pools = new Pools(listening);
+  const spec = {
+    in: inner,
+    outs: { out: outer },
+    powerOfTwo: v3PowerOfTwo,
+    gradientPowerOfTwo: v3PowerOfTwo,
+  };
+  const layer = grouped
+    ? factory.groupedLinear(pools, { ...spec, experts: 2 })
+    : factory.linear(pools, spec);
+  initialize(layer, 0.05, 1);
+  const inputs = new Region(kernels, 'inputs');
+  const x = tensorFrom(inputs, [rows, inner], values(rows * inner, 2));
+  const g = tensorFrom(inputs, [rows, outer], values(rows * outer, 3));
+  const offsets = tensorFrom(inputs, [3], borders);
+  const tape = new Tape(new Region(listening, 'test'));
+  const [y] = tape.frame('test', () => [layer.forward(tape, x, offsets).out]);
+  const [dx] = tape.backFrame([y], [g], [x]);
+  const [forward, inputGradient, weightGradient] = operands as [Form[], Form[], Form[]];
+  return {
+    forms: {
+      x: forward[0],
+      weight: forward[1],
+      grad: inputGradient[0],
+      weightBack: inputGradient[1],
+      gradColumns: weightGradient[0],
+      xColumns: weightGradient[1],
+    },
+    results: [y, dx, layer.weights.out.grad].map((t) => t?.readSync().slice() as Float32Array),
+  };
+}
+
+/** The forms of V3's recipe. */
+const v3 = (powerOfTwo: boolean): Record<string, Form> => ({
+  x: { block: '1x128', powerOfTwo },
+  weight: { block: '128x128', powerOfTwo: false },
+  grad: { block: '1x128', powerOfTwo },
+  weightBack: { block: '128x128', powerOfTwo: false },
+  gradColumns: { block: '128x1', powerOfTwo },
+  xColumns: { block: '128x1', powerOfTwo },
+});
+
+const choices: [
+  string,
+  Omit<Fp8Changes, 'layers'>,
+  (v3PowerOfTwo: boolean) => Record<string, Partial<Form>>,
+][] = [
+  ['V3’s', {}, () => ({})],
+  ...(['fp32', 'powerOfTwo'] as const).flatMap((scales): (typeof choices)[number][] => {
+    const powerOfTwo = scales === 'powerOfTwo';
+    return [
+      [
+        `activations scaled by ${scales}`,
+        { activations: { scales } },
+        () => ({ x: { powerOfTwo }, xColumns: { powerOfTwo } }),
+      ],
+      [
+        `weights scaled by ${scales}`,
+        { weights: { scales } },
+        () => ({ weight: { powerOfTwo }, weightBack: { powerOfTwo } }),
+      ],
+      [
+        `gradients scaled by ${scales}`,
+        { gradients: { scales } },
+        () => ({ grad: { powerOfTwo }, gradColumns: { powerOfTwo } }),
+      ],
+    ];
+  }),
+  [
+    'weights in 1×128',
+    { weights: { block: '1x128' } },
+    () => ({ weight: { block: '1x128' }, weightBack: { block: '128x1' } }),
+  ],
+  [
+    'gradients in 128×128',
+    { gradients: { block: '128x128' } },
+    () => ({ grad: { block: '128x128' }, gradColumns: { block: '128x128' } }),
+  ],
+];
+
+describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
+  test.each(choices)(
+    '%s: these forms reach the products, and FP32’s results come out',
+    (_name, changes, change) => {
+      for (const grouped of [false, true])
+        for (const powerOfTwo of [false, true]) {
+          const { forms, results } = run(kernels, fp8Linears(changes), grouped, powerOfTwo);
+          const expected = v3(powerOfTwo);
+          for (const [name, form] of Object.entries(change(powerOfTwo)))
+            expected[name] = { ...expected[name], ...form };
+          expect(forms).toEqual(expected);
+          const exact = run(kernels, plainLinears('fp32'), grouped, powerOfTwo);
+          exact.results.forEach((list, i) => {
+            expect(decibels(list, results[i])).toBeGreaterThan(22);
+          });
+        }
+    },
+  );
+});
+
+test('layers are in FP8 or BF16 as the recipe says', () => {
+  const precisions = (changes?: Fp8Changes) =>
+    Object.entries(recipeLinears(changes && fp8Recipe(changes))).map(([name, { precision }]) => [
+      name,
+      precision,
+    ]);
+  for (const name of ['attention', 'feedForward', 'experts'] as const)
+    expect(precisions({ layers: { [name]: false } })).toEqual(
+      ['attention', 'feedForward', 'experts'].map((each) => [each, each === name ? 'bf16' : 'fp8']),
+    );
+  expect(precisions()).toEqual(precisions(fp8Recipe()));
+  expect(Object.fromEntries(precisions())).toEqual({
+    attention: 'fp8',
+    feedForward: 'fp8',
+    experts: 'fp8',
+  });
+});
