@@ -7,12 +7,16 @@ import { parseArgs } from 'node:util';
 const here = dirname(fileURLToPath(import.meta.url));
 const python = process.env.BALEEN_PYTHON ?? 'python3';
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, threads: { type: 'string', default: '2' } },
+  options: {
+    rounds: { type: 'string', default: '3' },
+    threads: { type: 'string', default: '2' },
+    only: { type: 'string', default: '' },
+  },
 });
 
-/** Rounds, and threads of every command. */
+/** Rounds, threads of every command, and which kernels where a script measures kernels. */
 export const rounds = Number(values.rounds);
-export const { threads } = values;
+export const { threads, only } = values;
 
 /** @param {string[]} args a command line of the build */
 export const baleen = (...args) => [
@@ -38,7 +42,11 @@ function output([program, ...args]) {
 }
 
 /** @param {number[]} list */
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+export function median(list) {
+  const sorted = [...list].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
 
 /**
  * The medians of what the commands report, by name.

@@ -1,7 +1,7 @@
 // What is typed wrong is named, with the nearest name that exists; help and version are where they should be.
 import { readFileSync } from 'node:fs';
 
-import { configKeys, presets } from '@baleen/trainer';
+import { configKeys, labs, presets } from '@baleen/trainer';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 
@@ -47,7 +47,11 @@ test.each([
   [['generate', 'runs/a', '--top-p', '2'], 'USAGE_VALUE', 'give a number from 0 to 1'],
   [['generate', 'runs/a', 'one', '--prompt', 'two'], 'USAGE_PROMPT', 'keep one of them'],
   [['lab', 'fp8-los'], 'USAGE_LAB', 'did you mean fp8-loss?'],
-  [['lab', 'nothinglikeit'], 'USAGE_LAB', 'the labs are fp8-loss, fp8-dgrad-blocks'],
+  [
+    ['lab', 'nothinglikeit'],
+    'USAGE_LAB',
+    `the labs are ${labs.map(({ name }) => name).join(', ')}`,
+  ],
   [['lab', 'fp8-loss', '--fulll'], 'USAGE_FLAG', 'did you mean --full?'],
   [['lab', 'fp8-loss', '--seed', '-1'], 'USAGE_VALUE', 'give a whole number from 0'],
   [['lab', 'fp8-loss', '--quick', '--full'], 'USAGE_FLAG', '`baleen lab --help` lists the flags'],

@@ -137,7 +137,7 @@ static void quantizeRuns(const Run* runs, long count, float* scalesOut, bool pow
   forRange(0, count, [&](auto at, long i) { at.store(scalesOut + i, at.load(scales + i)); });
   for (long i = 0; i < count; i += 1) {
     const Divisor by = {set1(scales[i]), set1(inverses[i])};
-    if (fetchAhead) fetch(runs[i].x + batch * tile, runs[i].size);
+    if (fetchAhead) fetch(runs[i].x + batch * runs[i].size, runs[i].size);
     encodeBlock(runs[i].codes, runs[i].x, runs[i].size, by);
   }
 }

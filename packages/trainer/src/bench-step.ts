@@ -29,7 +29,10 @@ export interface StepBenchmark {
   medianStepSeconds: number;
   /** Tokens a second at that time. */
   tokensPerSecond: number;
-  /** Time below which no step can come on this machine; null without native kernels. */
+  /**
+   * Time of a step whose calls took their operations at the peak or their bytes at the speed of a copy, whichever is
+   * longer: what caches keep is faster. Null without native kernels.
+   */
   bound: {
     /** Its length. */
     seconds: number;
@@ -183,9 +186,11 @@ function randomTokens(count: number, vocabulary: number): StepBatch {
 /**
  * The median.
  * @param values - any number of them
- * @returns the middle one in order; 0 of none
+ * @returns the middle one in order, or the mean of the two there; 0 of none
  */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted.length === 0 ? 0 : sorted[Math.floor(sorted.length / 2)];
+  const middle = sorted.length >> 1;
+  if (sorted.length === 0) return 0;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -43,8 +43,8 @@ export interface Estimate {
   /** Memory. */
   bytes: MemoryEstimate;
   /**
-   * Time below which a full step cannot come on this machine: Σ max(FLOPs / peak, bytes / copy) over its kernel calls.
-   * Null without native kernels, which measure the peaks.
+   * Time of a full step at this machine's peaks: Σ max(FLOPs / peak, bytes / copy) over its kernel calls, as if all came
+   * from memory; what caches keep is faster. Null without native kernels, which measure the peaks.
    */
   secondsPerStep: number | null;
 }
@@ -124,8 +124,8 @@ export function stepCosts(config: TrainConfig): StepCosts {
 }
 
 /**
- * The time below which a step cannot come: every call takes at least its operations at the peak, or its bytes at the
- * speed of a copy.
+ * The time of a step at a machine's peaks: every call takes its operations at the peak, or its bytes at the speed of a
+ * copy, whichever is longer.
  * @param costs - the step's calls
  * @param peaks - the machine's
  * @returns seconds

@@ -31,11 +31,11 @@ struct Norm {
 };
 
 /**
- * What is larger than any cache is not read again from one: written past them, its lines need not be read first, a third
- * of what a norm moves. Places must be whole vectors' and begin at one.
+ * 64 MiB and more are not read again from a cache: written past them, lines need not be read first, a third of what a
+ * norm moves. Places must be whole vectors' and begin at one.
  */
 static bool goesPast(const float* out, long rows, long cols) {
-  return rows * cols > (4 << 20) && cols % W == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  return rows * cols >= (16 << 20) && cols % W == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
 
 /** At most `normRows` rows from `first` on; `out` is the first one's. */
@@ -69,12 +69,12 @@ static void normaliseRows(const Norm& n, float* out, long first, long count, boo
 
 /** Calls `body(first, count)` for rows whose roots are taken together, while their numbers are in the first-level cache. */
 template <class Body>
-static void forNormRows(long rows, long cols, Body&& body) {
+static void forNormRows(long rows, long cols, bool past, Body&& body) {
   const long together = rowsTogether(cols, normRows);
   parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
     for (long first = begin; first < end; first += together)
       body(first, minOf(together, end - first));
-    drain();
+    if (past) drain();
   });
 }
 
@@ -87,7 +87,7 @@ void rmsNorm(Args args) {
   const long cols = args.integer();
   const Norm n = {x.f32(), weight.f32(), rstd.f32(), cols, args.number()};
   const bool past = goesPast(y.f32(), rows, cols);
-  forNormRows(rows, cols, [&](long first, long count) {
+  forNormRows(rows, cols, past, [&](long first, long count) {
     normaliseRows(n, y.f32() + first * cols, first, count, past);
   });
 }
@@ -102,7 +102,7 @@ void rmsNormQuantize(Args args) {
   const long cols = args.integer();
   const Norm n = {x.f32(), weight.f32(), rstd.f32(), cols, args.number()};
   const bool powerOfTwo = args.flag();
-  forNormRows(rows, cols, [&](long first, long count) {
+  forNormRows(rows, cols, false, [&](long first, long count) {
     float* out = y ? y.f32() + first * cols : rowScratch(rowsTogether(cols, normRows), cols);
     normaliseRows(n, out, first, count);
     encodeRows(quantized, out, first, count, cols, powerOfTwo);

@@ -18,18 +18,8 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
   }
   if (n <= 0) return set1(0);
   if (dtype == DType::f32) return loadPartial(static_cast<const float*>(data) + at, n);
-#if defined(BALEEN_AVX512)
-  if (dtype == DType::bf16)
-    return fromBf16(_mm512_cvtepu16_epi32(
-        _mm256_maskz_loadu_epi16(firstLanes(n), static_cast<const uint16_t*>(data) + at)));
-  return fromE4m3(_mm512_cvtepu8_epi32(
-      _mm_maskz_loadu_epi8(firstLanes(n), static_cast<const uint8_t*>(data) + at)));
-#else
   if (dtype == DType::bf16) return loadBf16Partial(static_cast<const uint16_t*>(data) + at, n);
-  uint8_t codes[W] = {};
-  memcpy(codes, static_cast<const uint8_t*>(data) + at, static_cast<size_t>(n));
-  return fromE4m3(load8(codes));
-#endif
+  return fromE4m3(load8Partial(static_cast<const uint8_t*>(data) + at, n));
 }
 
 /** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
