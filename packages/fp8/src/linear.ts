@@ -29,10 +29,11 @@ const block = 128;
  * @returns a factory for any module that takes its linears from one
  */
 export function fp8Linears(changes: Omit<Fp8Changes, 'layers'> = {}): LinearFactory {
-  const { activations, weights, gradients } = fp8Recipe(changes);
+  const { activations, weights, gradients, kept } = fp8Recipe(changes);
   const gradient = gradients.block === '128x128' ? blockGradient : quantizedGradient;
   return linearFactory({
     precision: 'fp8',
+    kept,
     prepare: (tape, x, v3) => quantizeActivations(tape, x, chosen(activations.scales, v3)),
     target: (tape, shape, v3) => emptyRowwise(tape, shape, chosen(activations.scales, v3)),
     weight: (pools, weight, product) => quantizedWeight(pools, weight, product, weights),
@@ -51,7 +52,8 @@ export function recipeLinears(
   recipe: Fp8Recipe = fp8Recipe(),
 ): Record<keyof Fp8Recipe['layers'], LinearFactory> {
   const { layers, ...choices } = recipe;
-  const [low, high] = [fp8Linears(choices), plainLinears('bf16')];
+  const low = fp8Linears(choices);
+  const high: LinearFactory = { ...plainLinears('bf16'), kept: recipe.kept };
   const factory = (inFp8: boolean): LinearFactory => (inFp8 ? low : high);
   return {
     attention: factory(layers.attention),

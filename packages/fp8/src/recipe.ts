@@ -2,6 +2,8 @@
 // worth, change it alone. What is not here has no alternative that trains: codes are E4M3 everywhere, activations have tiles
 // of 1×128 (dispatch moves them row by row), and sums are promoted every 128 products.
 
+import type { KeptForms } from '@baleen/tensor';
+
 /** Where scales are powers of two: where V3 has them (`v3`), nowhere, or everywhere (as UE8M0 scales are). */
 export type ScaleChoice = 'v3' | 'fp32' | 'powerOfTwo';
 
@@ -41,6 +43,8 @@ export interface Fp8Recipe {
     /** V3 has powers of two in front of the experts' down-projections (§3.3.3). */
     scales: ScaleChoice;
   };
+  /** In what forms values between the products are kept for backward (§3.3.3). V3: SwiGLU's inputs in FP8. */
+  kept: KeptForms;
 }
 
 /** Changes to a recipe: any of its choices. */
@@ -66,5 +70,6 @@ export function fp8Recipe(changes: Fp8Changes = {}): Fp8Recipe {
     activations: { scales: 'v3', ...changes.activations },
     weights: { block: '128x128', scales: 'fp32', ...changes.weights },
     gradients: { block: '1x128', scales: 'v3', ...changes.gradients },
+    kept: { swigluInputs: 'fp8', ...changes.kept },
   };
 }

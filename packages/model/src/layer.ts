@@ -9,6 +9,8 @@ import {
   type ComputePhase,
   type GroupedLinear,
   type InputForms,
+  type KeptForm,
+  keepAs,
   type Linear,
   type LinearFactory,
   Module,
@@ -44,16 +46,30 @@ export interface LayerLinears {
 
 type Gated = Linear<'gate' | 'up'>;
 
-/** SwiGLU between two linear layers; its output is rebuilt in backward (§3.2.3), its inputs are kept. */
-function gatedOutput(tape: Tape, gate: Tensor, up: Tensor, down: InputForms): Value {
+/**
+ * SwiGLU between two linear layers; its inputs are kept for backward, in the form the recipe names (§3.3.3), and its output
+ * is rebuilt from them.
+ */
+function gatedOutput(
+  tape: Tape,
+  { gate, up }: Record<'gate' | 'up', Tensor>,
+  down: InputForms,
+  form: KeptForm,
+): Value {
+  for (const x of [gate, up]) keepAs(tape, x, form);
   const [act] = recompute(tape, [gate, up], () => [down.prepareGated(tape, gate, up)]);
   return act;
+}
+
+function keptOf({ kept }: LinearFactory): KeptForm {
+  return kept?.swigluInputs ?? 'fp32';
 }
 
 /** The dense feed-forward, also the shared expert. */
 class FeedForward extends Module {
   private readonly wide: Gated;
   private readonly down: Linear<'down'>;
+  private readonly kept: KeptForm;
 
   constructor(pools: Pools, factory: LinearFactory, hidden: number, width: number) {
     super();
@@ -62,6 +78,7 @@ class FeedForward extends Module {
       factory.linear(pools, { in: hidden, outs: { gate: width, up: width }, powerOfTwo: true }),
     );
     this.down = this.child('', factory.linear(pools, { in: width, outs: { down: hidden } }));
+    this.kept = keptOf(factory);
   }
 
   prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value {
@@ -69,8 +86,8 @@ class FeedForward extends Module {
   }
 
   forward(tape: Tape, x: Value): Tensor {
-    const { gate, up } = this.wide.forward(tape, x);
-    return this.down.forward(tape, gatedOutput(tape, gate, up, this.down)).down;
+    const act = gatedOutput(tape, this.wide.forward(tape, x), this.down, this.kept);
+    return this.down.forward(tape, act).down;
   }
 }
 
@@ -78,6 +95,7 @@ class FeedForward extends Module {
 class Experts extends Module {
   private readonly wide: GroupedLinear<'gate' | 'up'>;
   private readonly down: GroupedLinear<'down'>;
+  private readonly kept: KeptForm;
 
   constructor(pools: Pools, factory: LinearFactory, config: ModelConfig) {
     super();
@@ -102,6 +120,7 @@ class Experts extends Module {
         gradientPowerOfTwo: true,
       }),
     );
+    this.kept = keptOf(factory);
   }
 
   /** The normed stream as their products take it, and as the router does. */
@@ -115,8 +134,8 @@ class Experts extends Module {
   }
 
   forward(tape: Tape, x: Value, offsets: Tensor): Tensor {
-    const { gate, up } = this.wide.forward(tape, x, offsets);
-    return this.down.forward(tape, gatedOutput(tape, gate, up, this.down), offsets).down;
+    const act = gatedOutput(tape, this.wide.forward(tape, x, offsets), this.down, this.kept);
+    return this.down.forward(tape, act, offsets).down;
   }
 }
 

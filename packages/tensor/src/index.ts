@@ -2,6 +2,7 @@
 export { AdamW, type AdamWSettings, type Moments } from './adamw';
 export { castTo, dequantize } from './cast';
 export { checkGradients, type GradientCheck, type GradientCheckResult } from './gradient-check';
+export { type KeptForm, type KeptForms, keepAs } from './keep';
 export {
   type GroupedLinear,
   type GroupedLinearSpec,

@@ -30,6 +30,7 @@ import { type ScaledTensor, shapeError, type Tensor, type Value } from './tensor
 export function linearFactory(recipe: LinearRecipe): LinearFactory {
   return {
     precision: recipe.precision,
+    ...(recipe.kept ? { kept: recipe.kept } : {}),
     linear: (pools, spec) => new LinearLayer(pools, spec, recipe),
     groupedLinear: (pools, spec) => new GroupedLinearLayer(pools, spec, recipe),
   };

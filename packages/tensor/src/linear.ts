@@ -1,5 +1,6 @@
 // Linear layers as a factory: a layer is given the linears it uses, so attention or experts run on FP32, BF16 or FP8
 // alike (`@baleen/fp8` has the FP8 factory). Here is what they are; linear-layer.ts has the layers, plain-linears.ts the plain recipe.
+import type { KeptForms } from './keep';
 import type { Module, Parameter, Pools } from './parameter';
 import type { Tape } from './tape';
 import type { ScaledTensor, Tensor, Value } from './tensor';
@@ -67,6 +68,8 @@ export interface GroupedLinear<Name extends string = string> extends Module, Inp
 export interface LinearFactory {
   /** What the products' inputs are. */
   readonly precision: 'fp32' | 'bf16' | 'fp8';
+  /** In what forms layers keep for backward what lies between their products (default: all in FP32). */
+  readonly kept?: KeptForms;
   /** A linear layer. */
   linear<Name extends string>(pools: Pools, spec: LinearSpec<Name>): Linear<Name>;
   /** An expert-wise linear layer. */
@@ -88,9 +91,7 @@ export interface RowGroups {
 export type WeightProduct = 'forward' | 'inputGradient';
 
 /** The forms a precision gives the operands of a linear layer's three products. */
-export interface LinearRecipe {
-  /** What the products' inputs are. */
-  readonly precision: 'fp32' | 'bf16' | 'fp8';
+export interface LinearRecipe extends Pick<LinearFactory, 'precision' | 'kept'> {
   /** The input for the forward product, on the tape: its gradient passes unchanged. */
   prepare(tape: Tape, x: Value, powerOfTwo: boolean): Value;
   /**
