@@ -42,7 +42,7 @@ function run(kernels: Kernels, precision: Precision, changes: Fp8Changes = {}) {
   const region = new Region(kernels, 'test');
   const phases = model.lossPhases();
   const measured = new Run(region);
-  let losses = new Float32Array(0);
+  let losses: Float32Array = new Float32Array(0);
   phases.forEach((phase, p) => {
     const out = measured.forward(phase, p === 0 ? input : undefined);
     if (kernels.implementation !== 'null' && 'losses' in out) losses = copyOf(out.losses as Tensor);
