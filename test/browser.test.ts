@@ -116,7 +116,7 @@ test('fp8’s README says what it weighs in a browser', async () => {
   const own = await bundleForBrowser('fp8', { from: 'source', alone: true });
   [all.minified, all.gzip, own.gzip].forEach((bytes, i) => {
     const kilobytes = Number(stated?.[i + 1]);
-    expect(Math.abs(kilobytes / (bytes / 1000) - 1), `${bytes} bytes`).toBeLessThan(0.05);
+    expect(Math.abs(kilobytes / (bytes / 1000) - 1), `${bytes} bytes`).toBeLessThan(0.1);
   });
 });
 
