@@ -1,4 +1,5 @@
-// Chooses the kernels for this process: native where the addon loads, the reference elsewhere.
+// Chooses the kernels: native where the addon loads, the reference elsewhere. Each thread of JavaScript chooses for itself;
+// the native kernels' pool and instruction set belong to the process, and the addon keeps them.
 import type { Kernels } from './kernels';
 import { checkThreads, loadNative, type NativeKernels, type Peaks } from './native';
 import { referenceKernels } from './reference';
@@ -26,7 +27,7 @@ interface State {
 
 const stateKey = Symbol.for('baleen.kernels');
 
-/** Process state, so that two copies of this package share one thread pool. */
+/** State of this JavaScript thread, so that two copies of this package in it have the same kernels. */
 const globals = globalThis as unknown as Record<symbol, State | undefined>;
 
 /** How to get the addon, with the path of its build as it is typed here. */
@@ -52,9 +53,10 @@ const environment = (name: string): string | undefined =>
 const isSet = (name: string): boolean => !['', '0', undefined].includes(environment(name));
 
 /**
- * The kernels of this process, chosen once: native if its addon loads, else the reference (one line on stderr then says
- * so). `BALEEN_KERNELS=reference|native` forces a choice, `BALEEN_ISA` an instruction set, and `BALEEN_REQUIRE_NATIVE=1`
- * makes a missing addon an error.
+ * The kernels of this JavaScript thread, chosen once: native if its addon loads, else the reference (one line on stderr
+ * then says so). `BALEEN_KERNELS=reference|native` forces a choice, and `BALEEN_REQUIRE_NATIVE=1` makes a missing addon an
+ * error. The main thread and workers share one pool and one instruction set, which the first of them to load the native
+ * kernels chooses (`BALEEN_ISA` forces a set); those that come later find what is in use.
  * @returns the same object every time
  */
 export function loadKernels(): Kernels {
@@ -78,9 +80,7 @@ function choose(): State {
     };
   const loaded = loadNative();
   if (loaded.kernels) {
-    const isa = environment('BALEEN_ISA');
-    if (isa) loaded.kernels.setIsa(isa);
-    loaded.kernels.setThreads(0);
+    loaded.start(environment('BALEEN_ISA'));
     return { kernels: loaded.kernels, native: loaded.kernels };
   }
   const { reason } = loaded;
@@ -124,7 +124,9 @@ export function nativeKernels(): NativeKernels | null {
 }
 
 /**
- * Sets the size of this process's thread pool; results do not depend on it. The reference always runs on one.
+ * Sets the size of this process's thread pool, for all its workers too; results do not depend on it. One call at a time
+ * uses the pool: a kernel called while it serves another worker runs on its caller's thread alone. The reference always
+ * runs on one.
  * @param threads - 1 to 256, or 0 for every core (at most 64), divided among the ranks that a launcher started on this
  *   machine (Open MPI, MPICH, srun)
  */

@@ -24,8 +24,12 @@ interface Addon {
   address(array: Uint8Array): number;
   /** Instruction sets this machine has, best first. */
   isas(): string[];
+  /** The one in use. */
+  isa(): string;
   /** Chooses one, for the whole process. */
   setIsa(name: string): void;
+  /** Chooses both for the process, once: afterwards it does nothing, on whatever thread. An empty name is the best. */
+  start(isa: string, threads: number): void;
   /** Resizes the process's thread pool. */
   setThreads(threads: number): void;
   /** Threads of the pool. */
@@ -48,7 +52,7 @@ export interface Peaks {
 export interface NativeKernels extends Kernels {
   /** Instruction sets this machine has, best first. */
   readonly isas: readonly string[];
-  /** Uses another instruction set from now on. */
+  /** Uses another instruction set from now on, in the whole process. */
   setIsa(name: string): void;
   /** Resizes the thread pool: 1 to 256, or 0 for every core, at most 64; beside other ranks of a job, for its share. */
   setThreads(threads: number): void;
@@ -83,11 +87,21 @@ function everyCore(): number {
   return threadShare({ all: cpus().length, allowed: availableParallelism(), env: process.env });
 }
 
+/** The kernels as they are loaded. */
+export interface LoadedNative {
+  kernels: NativeKernels;
+  /**
+   * Sizes the pool and chooses the instruction set, the best if none is named, where no thread of the process did yet:
+   * a worker leaves both as it finds them.
+   */
+  start: (isa: string | undefined) => void;
+}
+
 /**
  * Loads the addon: the one built in this checkout, else a prebuilt one.
  * @returns the kernels, or why there are none
  */
-export function loadNative(): { kernels: NativeKernels } | { kernels: null; reason: string } {
+export function loadNative(): LoadedNative | { kernels: null; reason: string } {
   // Not imports: bundlers for the browser must not see Node's modules.
   if (typeof process === 'undefined' || !('getBuiltinModule' in process))
     return { kernels: null, reason: 'not running on Node.js' };
@@ -98,7 +112,7 @@ export function loadNative(): { kernels: NativeKernels } | { kernels: null; reas
     // From src/native/ in the sources, from dist/ in the build.
     const folder = import.meta.url.endsWith('.ts') ? '../../native' : '../native';
     const path = builtin('node:url').fileURLToPath(new URL(folder, import.meta.url));
-    return { kernels: bindAddon(load(path)) };
+    return bindAddon(load(path));
   } catch (error) {
     const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
     return { kernels: null, reason };
@@ -212,13 +226,23 @@ class NativeRecording implements Recording {
   }
 }
 
-function bindAddon(addon: Addon): NativeKernels {
+function bindAddon(addon: Addon): LoadedNative {
   const slots = new Slots(addon);
   addon.bind(slots.array);
   const names = addon.ops() as KernelName[];
   const numbers = new Map(names.map((name, index) => [name as string, index]));
   const isas = addon.isas();
-  const state = { isa: isas[0] ?? 'baseline' };
+  const checkIsa = (name: string): void => {
+    if (!isas.includes(name))
+      throw Object.assign(
+        new Error(`the instruction set "${name}" is not among this machine's: ${isas.join(', ')}`),
+        {
+          code: 'ERR_BALEEN_CONFIG_ISA',
+          path: 'BALEEN_ISA',
+          hint: `choose one of these${name === 'avx512bf16' ? '; avx512bf16 also needs AVX512_VBMI' : ''}`,
+        },
+      );
+  };
   let recorded: number[] | null = null;
   let origin = 0;
   // The addon notes when calls run; their arguments are kept here, in the same order.
@@ -251,19 +275,8 @@ function bindAddon(addon: Addon): NativeKernels {
     createStorage: (byteLength: number) => createStorage(addon, byteLength),
     flush: () => undefined,
     setIsa: (name: string) => {
-      if (!isas.includes(name))
-        throw Object.assign(
-          new Error(
-            `the instruction set "${name}" is not among this machine's: ${isas.join(', ')}`,
-          ),
-          {
-            code: 'ERR_BALEEN_CONFIG_ISA',
-            path: 'BALEEN_ISA',
-            hint: `choose one of these${name === 'avx512bf16' ? '; avx512bf16 also needs AVX512_VBMI' : ''}`,
-          },
-        );
+      checkIsa(name);
       addon.setIsa(name);
-      state.isa = name;
     },
     watch: () => {
       // The addon reads the clock of process.hrtime, which began before performance.now() did.
@@ -295,7 +308,7 @@ function bindAddon(addon: Addon): NativeKernels {
       return { fp32, bf16Dot, copy };
     },
   };
-  Object.defineProperty(kernels, 'isa', { get: () => state.isa, enumerable: true });
+  Object.defineProperty(kernels, 'isa', { get: () => addon.isa(), enumerable: true });
   Object.defineProperty(kernels, 'threads', { get: () => addon.threads(), enumerable: true });
   for (const name of kernelNames) {
     const signature = signatures[name];
@@ -324,5 +337,11 @@ function bindAddon(addon: Addon): NativeKernels {
       }
     };
   }
-  return kernels as unknown as NativeKernels;
+  return {
+    kernels: kernels as unknown as NativeKernels,
+    start: (isa = '') => {
+      if (isa !== '') checkIsa(isa);
+      addon.start(isa, everyCore());
+    },
+  };
 }
