@@ -16,7 +16,10 @@ export {
   formatTable,
   type NumberFormat,
   type NumberFormats,
+  pack12,
+  packed12Length,
   type ScaleOptions,
+  unpack12,
 } from '@baleen/kernels';
 
 export { type DelayedScale, delayedScale, quantizeDelayed } from './delayed';
@@ -30,7 +33,6 @@ export {
 export { hopper, type TensorCore } from './hopper';
 export { fp8Linears, quantizeActivations, recipeLinears } from './linear';
 export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
-export { pack12, packed12Length, unpack12 } from './packed12';
 export {
   dequantize,
   type QuantizeOptions,

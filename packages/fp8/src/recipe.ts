@@ -43,7 +43,8 @@ export interface Fp8Recipe {
     /** V3 has powers of two in front of the experts' down-projections (§3.3.3). */
     scales: ScaleChoice;
   };
-  /** In what forms values between the products are kept for backward (§3.3.3). V3: SwiGLU's inputs in FP8. */
+  /** In what forms values between the products are kept for backward (§3.3.3). V3: SwiGLU's inputs in FP8,
+   * attention's output in E5M6. */
   kept: KeptForms;
 }
 
@@ -70,6 +71,6 @@ export function fp8Recipe(changes: Fp8Changes = {}): Fp8Recipe {
     activations: { scales: 'v3', ...changes.activations },
     weights: { block: '128x128', scales: 'fp32', ...changes.weights },
     gradients: { block: '1x128', scales: 'v3', ...changes.gradients },
-    kept: { swigluInputs: 'fp8', ...changes.kept },
+    kept: { swigluInputs: 'fp8', attentionOutput: 'e5m6', ...changes.kept },
   };
 }

@@ -5,7 +5,7 @@
 
 namespace baleen {
 
-enum class DType : int { f32 = 0, bf16 = 1, e4m3 = 2, i32 = 3 };
+enum class DType : int { f32 = 0, bf16 = 1, e4m3 = 2, i32 = 3, e5m6 = 4 };
 
 /** A typed, contiguous range of memory; `data` is null where an optional view is absent. */
 struct View {
@@ -17,6 +17,8 @@ struct View {
   float* f32() const { return static_cast<float*>(data); }
   uint16_t* bf16() const { return static_cast<uint16_t*>(data); }
   uint8_t* e4m3() const { return static_cast<uint8_t*>(data); }
+  /** Codes of 12 bits, two in three bytes. */
+  uint8_t* packed() const { return static_cast<uint8_t*>(data); }
   int32_t* i32() const { return static_cast<int32_t*>(data); }
 };
 

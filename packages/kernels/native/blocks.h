@@ -16,9 +16,9 @@ static constexpr float amaxFloor = 1e-4f;
 /** Blocks whose scales are made together. */
 static constexpr long batch = 32;
 
-/** Scales of W blocks: fl(max(amax, 1e-4) / 448), or the powers of two at or above that. */
-static inline vf scalesOf(vf amax, bool powerOfTwo) {
-  const vf scale = div(max(amax, set1(amaxFloor)), set1(448.0f));
+/** Scales of W blocks: fl(max(amax, 1e-4) / the codes' largest value), or the powers of two at or above that. */
+static inline vf scalesOf(vf amax, bool powerOfTwo, float largest = 448.0f) {
+  const vf scale = div(max(amax, set1(amaxFloor)), set1(largest));
   if (!powerOfTwo) return scale;
   // Any mantissa bit carries into the exponent, and then none is left.
   return asFloat(andi(addi(asInt(scale), set1i(0x7fffff)), set1i(0x7f800000)));

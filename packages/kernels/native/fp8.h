@@ -161,7 +161,7 @@ struct Divisor {
  * x / scale to nearest, for finite x and a scale of at least 1e-4 / 448; without AVX-512 its magnitude only.
  *
  * Where multiply-adds round once, x · inverse corrected by its remainder is the quotient to nearest, except where
- * remainders are subnormal, and there the code is 0 all the same. That takes a fraction of a true division's time. With
+ * remainders are subnormal, and there a block's code is 0 all the same. That takes a fraction of a true division's time. With
  * these signs of the remainder −0 stays −0.
  */
 inline vf quotientOf(vf x, const Divisor& by) {

@@ -12,7 +12,7 @@ import {
   splitCall,
 } from './signature';
 import { type KernelName, kernelNames, signatures } from './signatures';
-import { bytesPerElement, isScaled, type ScaledView, type View } from './storage';
+import { byteSize, bytesPerElement, isScaled, type ScaledView, type View } from './storage';
 
 /** Anything with the methods of `Kernels`, by name. */
 type Methods = Record<string, ((...args: unknown[]) => void) | undefined>;
@@ -96,11 +96,12 @@ function checkNeed(kernel: string, need: Need): void {
   checkRange(kernel, need.name, view);
   const scaled = isScaled(operand);
   if (scaled && !matrix) throw mismatch(kernel, need.name, 'has scales, expected a plain view');
-  if (matrix && scaled !== (view.dtype === 'e4m3'))
+  const isCode = view.dtype === 'e4m3' || view.dtype === 'e5m6';
+  if (matrix && scaled !== isCode)
     throw mismatch(
       kernel,
       need.name,
-      scaled ? `has scales on ${view.dtype} codes` : 'is e4m3 without scales',
+      scaled ? `has scales on ${view.dtype} codes` : `is ${view.dtype} without scales`,
     );
   if (scaled && matrix) checkScales(kernel, need.name, operand, matrix);
 }
@@ -110,14 +111,16 @@ function checkRange(
   argument: string,
   { storage, byteOffset, dtype, size }: View,
 ): void {
-  const bytes = bytesPerElement[dtype];
-  if (byteOffset % bytes !== 0)
-    throw mismatch(kernel, argument, `starts at byte ${byteOffset}, no multiple of ${bytes}`);
-  if (byteOffset < 0 || byteOffset + size * bytes > storage.byteLength)
+  // Packed elements begin with any byte.
+  const unit = dtype === 'e5m6' ? 1 : bytesPerElement[dtype];
+  const end = byteOffset + byteSize(dtype, size);
+  if (byteOffset % unit !== 0)
+    throw mismatch(kernel, argument, `starts at byte ${byteOffset}, no multiple of ${unit}`);
+  if (byteOffset < 0 || end > storage.byteLength)
     throw mismatch(
       kernel,
       argument,
-      `spans bytes ${byteOffset} to ${byteOffset + size * bytes} of a storage of ${storage.byteLength}`,
+      `spans bytes ${byteOffset} to ${end} of a storage of ${storage.byteLength}`,
     );
 }
 
@@ -158,10 +161,10 @@ function checkScales(kernel: string, argument: string, x: ScaledView, matrix: Ma
 
 /** Bytes a view spans.
  * @param view - the view
- * @returns size × element size
+ * @returns its elements' bytes
  */
 export function byteLength(view: View): number {
-  return view.size * bytesPerElement[view.dtype];
+  return byteSize(view.dtype, view.size);
 }
 
 function mismatch(kernel: string, argument: string, what: string): Error {

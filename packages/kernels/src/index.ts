@@ -45,6 +45,7 @@ export {
 } from './load';
 export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
+export { pack12, packed12Length, unpack12 } from './packed12';
 export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { groupedScaleRows } from './signature';
@@ -53,6 +54,7 @@ export { type SizeChecks, sizeChecks } from './size-checks';
 export type { KernelSizes, KernelSpan, OperandSize } from './span';
 export {
   bf16,
+  byteSize,
   bytesPerElement,
   type CpuStorage,
   cpuBuffer,

@@ -90,6 +90,8 @@ export function unitOf(operand: Operand | null | undefined): 'fp32' | 'bf16' {
   return dtypeOf(operand) === 'f32' ? 'fp32' : 'bf16';
 }
 
+/** Types whose elements have bytes of their own. */
+export const wholeBytes: readonly DType[] = ['f32', 'bf16', 'e4m3', 'i32'];
 /** The types of plain matrices. */
 export const plain: readonly DType[] = ['f32', 'bf16'];
 const anyOperand: readonly DType[] = ['f32', 'bf16', 'e4m3'];

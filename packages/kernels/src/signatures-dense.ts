@@ -5,6 +5,7 @@ import {
   elementBytes,
   integers,
   type MatrixNeed,
+  type Need,
   n,
   operand,
   plain,
@@ -14,6 +15,7 @@ import {
   sizeOf,
   unitOf,
   view,
+  wholeBytes,
 } from './signature';
 import type { View } from './storage';
 
@@ -34,8 +36,6 @@ type DenseName =
   | 'rmsNormQuantize'
   | 'swigluQuantize';
 
-const anyType: Parameters<typeof view>[3] = [];
-
 const productFault: Signature['fault'] = (_, [, a, b]) =>
   dtypeOf(a) !== dtypeOf(b) && `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike`;
 
@@ -52,8 +52,17 @@ const fused = (s: Sizes, out: Parameters<typeof operand>[1]): ReturnType<typeof 
   operand('quantized', out, { rows: n(s.rows), cols: n(s.cols), along: 'cols', across: 1 }, [
     'e4m3',
   ]);
-const quantizeFault = (s: Sizes): string | false =>
-  s.offsets !== undefined && stackOf(s) !== 1 && 'stack and offsets exclude each other';
+/** Codes that values are quantised to: E4M3 in any blocks, E5M6 in tiles of 1×128. */
+const codes = (name: string, x: Parameters<typeof operand>[1], matrix: MatrixNeed): Need =>
+  operand(name, x, dtypeOf(x) === 'e5m6' ? { ...matrix, along: 'cols', across: 1 } : matrix, [
+    'e4m3',
+    'e5m6',
+  ]);
+const quantizeFault: Signature['fault'] = (s, [out]) => {
+  if (s.offsets === undefined) return false;
+  if (stackOf(s) !== 1) return 'stack and offsets exclude each other';
+  return dtypeOf(out) === 'e5m6' && 'tiles of e5m6 are one row high: leave offsets out';
+};
 const quantizeKeys = ['rows', 'cols', 'powerOfTwo', '@offsets', 'groups', 'stack'];
 const groupBorders = (s: Sizes): ReturnType<typeof view>[] =>
   s.offsets ? [integers('offsets', s.offsets as View, n(s.groups) + 1)] : [];
@@ -71,7 +80,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     traffic: 'wr',
     keys: [],
     needs: (_, [out, x]) => [
-      view('out', out, null, anyType),
+      view('out', out, null, wholeBytes),
       view('x', x, sizeOf(out), [dtypeOf(out)]),
     ],
   },
@@ -173,7 +182,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     traffic: 'wr',
     keys: quantizeKeys,
     needs: (s, [out, x]) => [
-      operand('out', out, quantized(s), ['e4m3']),
+      codes('out', out, quantized(s)),
       view('x', x, stackOf(s) * n(s.rows) * n(s.cols)),
       ...groupBorders(s),
     ],
@@ -212,7 +221,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     keys: ['rows', 'cols'],
     needs: (s, [out, x]) => [
       view('out', out, n(s.rows) * n(s.cols), plain),
-      operand('x', x, { rows: n(s.rows), cols: n(s.cols) }, ['e4m3']),
+      codes('x', x, { rows: n(s.rows), cols: n(s.cols) }),
     ],
   },
   rmsNormQuantize: {

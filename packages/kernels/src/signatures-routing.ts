@@ -9,6 +9,7 @@ import {
   type Sizes,
   sizeOf,
   view,
+  wholeBytes,
 } from './signature';
 
 type RoutingName =
@@ -107,7 +108,7 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     traffic: 'wrr',
     keys: ['rows', 'k', 'cols'],
     needs: (s, [out, x, slotOfRow]) => [
-      view('out', out, n(s.rows) * n(s.cols), []),
+      view('out', out, n(s.rows) * n(s.cols), wholeBytes),
       view('x', x, (n(s.rows) / n(s.k)) * n(s.cols), [dtypeOf(out)]),
       integers('slotOfRow', slotOfRow, n(s.rows)),
     ],

@@ -1,8 +1,11 @@
 // Memory as kernels see it: opaque storages, and typed ranges of them (views).
 // Only CPU storages expose bytes; nothing above this file may assume that a storage can be read.
 
-/** Element types. `e4m3` is FP8 (1 sign, 4 exponent, 3 mantissa bits, no infinity), one byte each. */
-export type DType = 'f32' | 'bf16' | 'e4m3' | 'i32';
+/**
+ * Element types. `e4m3` is FP8 (1 sign, 4 exponent, 3 mantissa bits, no infinity), one byte each. `e5m6` has 12 bits (1, 5,
+ * 6), two elements in three bytes as `pack12` lays them out: values kept for backward, which no product takes (§3.3.3).
+ */
+export type DType = 'f32' | 'bf16' | 'e4m3' | 'i32' | 'e5m6';
 
 /** Bytes of one element of each type. */
 export const bytesPerElement: Readonly<Record<DType, number>> = {
@@ -10,7 +13,18 @@ export const bytesPerElement: Readonly<Record<DType, number>> = {
   bf16: 2,
   e4m3: 1,
   i32: 4,
+  e5m6: 1.5,
 };
+
+/**
+ * Bytes of some elements; packed ones end with a whole byte.
+ * @param dtype - their type
+ * @param size - how many
+ * @returns their bytes
+ */
+export function byteSize(dtype: DType, size: number): number {
+  return Math.ceil(size * bytesPerElement[dtype]);
+}
 
 /** Memory owned by a backend. */
 export interface Storage {
@@ -33,7 +47,7 @@ export interface CpuStorage extends Storage {
 export interface View {
   /** Where the elements lie. */
   readonly storage: Storage;
-  /** Start, in bytes from the start of the storage; a multiple of the element size. */
+  /** Start, in bytes from the start of the storage; a multiple of the element size where that is whole. */
   readonly byteOffset: number;
   /** Element type. */
   readonly dtype: DType;
@@ -47,7 +61,7 @@ export interface View {
  * 1×128 is V3's activation tile, 128×1 its transpose, 128×128 its weight block (§3.3.2).
  */
 export interface ScaledView {
-  /** `e4m3` codes, row-major. */
+  /** `e4m3` or `e5m6` codes, row-major. */
   readonly codes: View;
   /** FP32 scales, row-major, ⌈rows / blockRows⌉ × ⌈cols / blockCols⌉. */
   readonly scales: View;

@@ -24,6 +24,16 @@ const s = (rows: number, cols: number, blockRows: number, blockCols: number): Sc
   blockCols,
 });
 
+/** Packed E5M6 codes. */
+const p = (rows: number, cols: number, blockRows: number, blockCols: number): ScaledView => ({
+  ...s(rows, cols, blockRows, blockCols),
+  codes: {
+    ...viewOf(new Uint8Array(Math.ceil(1.5 * rows * cols))),
+    dtype: 'e5m6',
+    size: rows * cols,
+  },
+});
+
 const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][] = [
   [
     'a size',
@@ -91,6 +101,44 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
       });
     },
     /quantize: out.scales holds 6 elements, expected at least 10/,
+  ],
+  [
+    'E5M6 across rows',
+    (x) => {
+      x.quantize(p(3, 2, 128, 1), f(6), { rows: 3, cols: 2 });
+    },
+    /quantize: out in blocks of 128×1 must span 128 along its cols/,
+  ],
+  [
+    'E5M6 in row groups',
+    (x) => {
+      x.quantize(p(3, 2, 1, 128), f(6), { rows: 3, cols: 2, offsets: i(2), groups: 1 });
+    },
+    /quantize: tiles of e5m6 are one row high: leave offsets out/,
+  ],
+  [
+    'E5M6 in a product',
+    (x) => {
+      x.gemm(f(4), p(2, 3, 1, 128), p(2, 3, 1, 128), { m: 2, n: 2, k: 3, transB: true });
+    },
+    /gemm: a is e5m6, expected f32 or bf16 or e4m3/,
+  ],
+  [
+    'packed codes moved row by row',
+    (x) => {
+      const { codes } = p(2, 2, 1, 128);
+      x.permute(codes, codes, i(2), { rows: 2, k: 1, cols: 2 });
+    },
+    /permute: out is e5m6/,
+  ],
+  [
+    'too few bytes of packed codes',
+    (x) => {
+      const { codes, ...rest } = p(2, 3, 1, 128);
+      const short = { ...rest, codes: { ...codes, byteOffset: 1 } };
+      x.dequantize(f(6), short, { rows: 2, cols: 3 });
+    },
+    /dequantize: x spans bytes 1 to 10 of a storage of 9/,
   ],
   [
     'groups in other blocks',

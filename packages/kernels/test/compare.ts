@@ -98,6 +98,16 @@ export class Arena {
     return { codes: viewOf(codes), scales: viewOf(scales), blockRows, blockCols };
   }
 
+  /** Bytes of any value as input. */
+  bytes(size: number): Uint8Array {
+    return this.input(
+      this.place(
+        Uint8Array,
+        this.values(size, () => this.random.integer(256)),
+      ),
+    );
+  }
+
   /** An output that holds something already. */
   out(size: number): Float32Array {
     return this.place(

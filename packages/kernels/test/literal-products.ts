@@ -11,7 +11,7 @@ import {
 } from '@baleen/kernels';
 
 import * as literal from './literal';
-import { grid, read, toE4m3, write } from './literal-views';
+import { grid, read, toE4m3, toE5m6, write, writePacked } from './literal-views';
 
 /** Scale of element (r, c) of a matrix with `cols` columns. */
 function scaleAt(
@@ -94,11 +94,14 @@ function quantizeTo(out: ScaledView, x: readonly number[], sizes: QuantizeSizes)
   const borders = offsets
     ? read(offsets)
     : Array.from({ length: stack + 1 }, (_, i) => i * sizes.rows);
-  const [codes, scales] = [e4m3(out.codes), f32(out.scales)];
+  const packed = out.codes.dtype === 'e5m6';
+  const [largest, encode] = packed ? [65024, toE5m6] : [448, toE4m3];
+  const codes: number[] = [];
+  const scales = f32(out.scales);
   blocks(rows, cols, out.blockRows, out.blockCols, borders).forEach((block, index) => {
     const magnitudes = block.map(([r, c]) => Math.abs(x[r * cols + c]));
     const amax = Math.max(Math.fround(1e-4), ...magnitudes.filter((v) => !Number.isNaN(v)));
-    let scale = Math.fround(amax / 448);
+    let scale = Math.fround(amax / largest);
     if (powerOfTwo && Number.isFinite(scale)) {
       let power = 1;
       while (power < scale) power *= 2;
@@ -106,8 +109,10 @@ function quantizeTo(out: ScaledView, x: readonly number[], sizes: QuantizeSizes)
       scale = power;
     }
     scales[index] = scale;
-    for (const [r, c] of block) codes[r * cols + c] = toE4m3(Math.fround(x[r * cols + c] / scale));
+    for (const [r, c] of block) codes[r * cols + c] = encode(Math.fround(x[r * cols + c] / scale));
   });
+  if (packed) writePacked(out.codes, codes);
+  else e4m3(out.codes).set(codes);
 }
 
 function decoded(x: ScaledView, rows: number, cols: number): number[] {

@@ -1,5 +1,5 @@
 // Views as lists of numbers, and numbers rounded to the type of a view: what the literal kernels read and write with.
-import { bf16, e4m3, f32, i32, type View } from '@baleen/kernels';
+import { bf16, cpuBuffer, e4m3, f32, i32, type View } from '@baleen/kernels';
 
 import * as literal from './literal';
 
@@ -35,10 +35,56 @@ export function toE4m3(x: number): number {
   return sign + literal.nearest(literal.e4m3Magnitudes, Math.abs(x));
 }
 
+function fromE5m6(code: number): number {
+  const sign = code >= 2048 ? -1 : 1;
+  const magnitude = code % 2048;
+  if (magnitude > 0x7c0) return NaN;
+  return sign * (magnitude === 0x7c0 ? Infinity : literal.e5m6Magnitudes[magnitude]);
+}
+
+/** The nearest E5M6 code, saturated. */
+export function toE5m6(x: number): number {
+  if (Number.isNaN(x)) return 0x7e0;
+  const sign = x < 0 || Object.is(x, -0) ? 2048 : 0;
+  return sign + literal.nearest(literal.e5m6Magnitudes, Math.abs(x));
+}
+
+/** Where the i-th nibble of packed codes lies, lowest first. */
+const nibble = (i: number): [byte: number, factor: number] => [i >> 1, i % 2 ? 16 : 1];
+
+function packedBytes(view: View): Uint8Array {
+  return new Uint8Array(cpuBuffer(view), view.byteOffset, Math.ceil(view.size * 1.5));
+}
+
+/** The packed 12-bit codes of a view: three nibbles each. */
+function readPacked(view: View): number[] {
+  const bytes = packedBytes(view);
+  const at = (i: number): number => {
+    const [byte, factor] = nibble(i);
+    return Math.floor(bytes[byte] / factor) % 16;
+  };
+  return Array.from(
+    { length: view.size },
+    (_, i) => at(3 * i) + 16 * at(3 * i + 1) + 256 * at(3 * i + 2),
+  );
+}
+
+/** Writes packed 12-bit codes. */
+export function writePacked(view: View, codes: readonly number[]): void {
+  const bytes = packedBytes(view).fill(0);
+  codes.forEach((code, i) => {
+    for (let part = 0; part < 3; part += 1) {
+      const [byte, factor] = nibble(3 * i + part);
+      bytes[byte] += factor * (Math.floor(code / 16 ** part) % 16);
+    }
+  });
+}
+
 /** A view's numbers. */
 export function read(view: View): number[] {
   if (view.dtype === 'bf16') return Array.from(bf16(view), fromBf16);
   if (view.dtype === 'e4m3') return Array.from(e4m3(view), fromE4m3);
+  if (view.dtype === 'e5m6') return readPacked(view).map(fromE5m6);
   return Array.from(view.dtype === 'f32' ? f32(view) : i32(view));
 }
 

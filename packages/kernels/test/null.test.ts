@@ -1,5 +1,6 @@
 // The null backend: it takes every call that computes, holds no memory, and says what a call costs.
 import {
+  byteSize,
   costOf,
   f32,
   type KernelCost,
@@ -17,8 +18,7 @@ const kernels = nullKernels();
 
 /** A view of storage that holds nothing. */
 function view(size: number, dtype: View['dtype'] = 'f32'): View {
-  const bytes = { f32: 4, bf16: 2, e4m3: 1, i32: 4 }[dtype];
-  return { storage: kernels.createStorage(size * bytes), byteOffset: 0, dtype, size };
+  return { storage: kernels.createStorage(byteSize(dtype, size)), byteOffset: 0, dtype, size };
 }
 
 function cost(call: (kernels: Kernels) => void): KernelCost {

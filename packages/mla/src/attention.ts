@@ -113,13 +113,15 @@ export class LatentAttention extends Module {
     const [q] = this.queryUp
       ? recompute(tape, [first], () => [this.queries(tape, first)])
       : [first];
-    const out = latentAttention(tape, q, kv, kRope, this.rotary, {
-      ...this.coreSizes(),
-      batch,
-      queries: length,
-      keys: length,
-    });
-    return this.output.forward(tape, out).output;
+    const form = this.factory.kept?.attentionOutput ?? 'fp32';
+    const sizes = { ...this.coreSizes(), batch, queries: length, keys: length };
+    const out = latentAttention(tape, q, kv, kRope, this.rotary, sizes, form);
+    // One form is kept for both readers: what a product takes in fewer bits is made from it again.
+    const [low] =
+      form === 'fp32' || this.factory.precision === 'fp32'
+        ? [out]
+        : recompute(tape, [out], () => [this.output.prepare(tape, out)]);
+    return this.output.forward(tape, low).output;
   }
 
   /**

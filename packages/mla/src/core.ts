@@ -1,7 +1,7 @@
 // MLA's core on tensors: from queries, up-projected latents and the shared rotary key to attention's output, and back
 // (§2.1.1, eq. 1–11). heads.ts has the layouts. Full queries, keys and values exist only inside a call.
 import type { DType } from '@baleen/kernels';
-import type { Tape, Tensor } from '@baleen/tensor';
+import { type KeptForm, keepAs, type Tape, type Tensor } from '@baleen/tensor';
 
 import { checkPositions } from './checks';
 import { assemble, attentionSizes, type CoreSizes, takeApart } from './heads';
@@ -15,6 +15,7 @@ import type { Rotary } from './rotary';
  * @param kRope - [batch · keys, rope], not yet rotated
  * @param rotary - tables
  * @param sizes - see {@link CoreSizes}
+ * @param form - what the output is kept in for backward, with powers of two as scales (§3.3.3)
  * @returns [batch · queries, heads · v]
  * @throws ERR_BALEEN_MLA_SEQUENCE where the tables have fewer positions than a sequence
  */
@@ -25,6 +26,7 @@ export function latentAttention(
   kRope: Tensor,
   rotary: Rotary,
   sizes: CoreSizes,
+  form: KeptForm = 'fp32',
 ): Tensor {
   const { kernels } = tape;
   checkPositions(sizes.keys, rotary.positions);
@@ -48,6 +50,7 @@ export function latentAttention(
     kernels.attention(out, lse, parts.q, parts.k, parts.v, dims);
     return [];
   });
+  keepAs(tape, out, form, true);
   tape.record({
     name: 'attention',
     inputs: [q, kv, kRope],

@@ -20,7 +20,7 @@ const config: ModelConfig = {
 };
 const [batch, length] = [3, 12];
 const rows = batch * length;
-const plain: KeptForms = { swigluInputs: 'fp32' };
+const plain: KeptForms = { swigluInputs: 'fp32', attentionOutput: 'fp32' };
 
 /** A micro-batch forward and back: losses, gradients, what was held in between, and the most ever. */
 function run(kernels: Kernels, precision: Precision, changes: Fp8Changes = {}) {
@@ -95,6 +95,9 @@ function forms(): [string, number, Partial<KeptForms>][] {
   return [
     ['SwiGLU’s inputs in FP8', 26, { swigluInputs: 'fp8' }],
     ['SwiGLU’s inputs in BF16', 43, { swigluInputs: 'bf16' }],
+    ['attention’s output in E5M6', 43, { attentionOutput: 'e5m6' }],
+    ['attention’s output in BF16', 43, { attentionOutput: 'bf16' }],
+    ['attention’s output in FP8', 26, { attentionOutput: 'fp8' }],
   ];
 }
 
@@ -104,6 +107,7 @@ const rounded = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 function bytesOf(form: string, height: number, width: number): number {
   const scales = rounded(4 * height * Math.ceil(width / 128));
   if (form === 'fp8') return rounded(height * width) + scales;
+  if (form === 'e5m6') return rounded(1.5 * height * width) + scales;
   return rounded((form === 'bf16' ? 2 : 4) * height * width);
 }
 
@@ -112,7 +116,7 @@ test('each form holds as many bytes fewer as it is smaller, and the most ever he
   const full = run(kernels, 'fp8', kept({}));
   const { moe } = config;
   const perToken = moe.expertsPerToken;
-  for (const form of ['bf16', 'fp8'] as const) {
+  for (const form of ['bf16', 'e5m6', 'fp8'] as const) {
     // One dense layer, two with experts; each has gate and up, and a shared expert's beside the routed ones'.
     const gates = (f: string): number =>
       2 * bytesOf(f, rows, config.intermediateSize) +
@@ -121,5 +125,13 @@ test('each form holds as many bytes fewer as it is smaller, and the most ever he
     const smaller = run(kernels, 'fp8', kept({ swigluInputs: form }));
     expect(full.held - smaller.held).toBe(gates('fp32') - gates(form));
     expect(smaller.peak).toBeLessThan(full.peak);
+
+    // What the projection takes in FP8 is kept beside FP32, and made again from any other form.
+    const width = config.attention.heads * config.attention.valueDim;
+    const outputs = (f: string): number => 3 * bytesOf(f, rows, width);
+    const attention = run(kernels, 'fp8', kept({ attentionOutput: form }));
+    const fewer = outputs('fp32') + outputs('fp8') - outputs(form);
+    expect(full.held - attention.held).toBe(fewer);
+    expect(attention.peak).toBeLessThan(full.peak);
   }
 });

@@ -1,5 +1,5 @@
 // Gradients on their way back through a frame: one a value, the sum of what its readers sent, held until it is taken.
-import { bytesPerElement } from '@baleen/kernels';
+import { byteSize } from '@baleen/kernels';
 
 import type { Block, Region } from './region';
 import { Tensor, type Value } from './tensor';
@@ -68,6 +68,6 @@ export class GradientSums {
   }
 
   private emptyLike({ shape, dtype, size }: Tensor): Tensor {
-    return new Tensor(this.region.allocate(size * bytesPerElement[dtype]), shape, dtype);
+    return new Tensor(this.region.allocate(byteSize(dtype, size)), shape, dtype);
   }
 }

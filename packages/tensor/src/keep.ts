@@ -7,15 +7,17 @@ import type { Tape } from './tape';
 import { emptyTensor, shapeError, type Tensor, type Value } from './tensor';
 
 /**
- * What a value is kept in: as it is (`fp32`), rounded to BF16, or in E4M3 with a scale for each tile of 1×128 (`fp8`).
- * Bytes a value: 4, 2, 1.03.
+ * What a value is kept in: as it is (`fp32`), rounded to BF16, or in E5M6 or E4M3 (`fp8`) with a scale for each tile of
+ * 1×128. Bytes a value: 4, 2, 1.53, 1.03.
  */
-export type KeptForm = 'fp32' | 'bf16' | 'fp8';
+export type KeptForm = 'fp32' | 'bf16' | 'e5m6' | 'fp8';
 
 /** What layers keep for backward, and in which forms. */
 export interface KeptForms {
   /** Both inputs of SwiGLU; its output is rebuilt from them. */
   readonly swigluInputs: KeptForm;
+  /** Attention's output, which its own backward pass and the output projection's weight gradient read. */
+  readonly attentionOutput: KeptForm;
 }
 
 /**
@@ -24,15 +26,16 @@ export interface KeptForms {
  * @param tape - the tape
  * @param x - FP32, whole in its block
  * @param form - what it is kept in
+ * @param powerOfTwo - scales, where the form has them, are powers of two
  */
-export function keepAs(tape: Tape, x: Tensor, form: KeptForm): void {
+export function keepAs(tape: Tape, x: Tensor, form: KeptForm, powerOfTwo = false): void {
   // What is rebuilt anyway takes nothing to keep.
   if (form === 'fp32' || !tape.recording || x.block.source) return;
   if (x.dtype !== 'f32' || x.size * 4 !== x.block.bytes)
     throw shapeError(
       `a ${x.dtype} tensor [${x.shape.join(', ')}] in a block of ${x.block.bytes} bytes cannot be kept as ${form}`,
     );
-  const { value, decode } = encoded(tape, x, form);
+  const { value, decode } = encoded(tape, x, form, powerOfTwo);
   const kept = new KeptValue(x, decode);
   x.block.source = kept;
   // Behind all readers on the way back, and without outputs: what it is there for is to end.
@@ -53,6 +56,7 @@ function encoded(
   tape: Tape,
   x: Tensor,
   form: Exclude<KeptForm, 'fp32'>,
+  powerOfTwo: boolean,
 ): { value: Value; decode: (out: Tensor) => void } {
   const { kernels } = tape;
   if (form === 'bf16') {
@@ -66,8 +70,11 @@ function encoded(
     };
   }
   const [rows, cols] = matrixShape(x);
-  const value = tape.emptyScaled([rows, cols], 1, 128);
-  kernels.quantize(value, x, { rows, cols });
+  const value = tape.emptyScaled([rows, cols], 1, 128, {
+    dtype: form === 'fp8' ? 'e4m3' : 'e5m6',
+    scaleFormat: powerOfTwo ? 'powerOfTwo' : 'fp32',
+  });
+  kernels.quantize(value, x, { rows, cols, powerOfTwo });
   return {
     value,
     decode: (out) => {

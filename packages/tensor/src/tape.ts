@@ -10,7 +10,7 @@
 // - what must outlive the scope is held by someone else: saved tensors by their node, outputs by the boundary between
 //   frames, operands of a weight gradient by the queue;
 // - a block that nobody holds goes back to the region at once.
-import { bytesPerElement, type DType, type Kernels } from '@baleen/kernels';
+import { byteSize, type DType, type Kernels } from '@baleen/kernels';
 import { beyondForward, orderError } from './errors';
 import { GradientSums } from './gradient-sums';
 import type { Block, Rebuildable, Region } from './region';
@@ -83,7 +83,7 @@ export class Tape {
    * @returns a tensor with undefined contents
    */
   empty(shape: Shape, dtype: DType = 'f32'): Tensor {
-    const block = this.region.allocate(sizeOf(shape) * bytesPerElement[dtype]);
+    const block = this.region.allocate(byteSize(dtype, sizeOf(shape)));
     this.scope.push(block);
     return new Tensor(block, shape, dtype);
   }
@@ -103,17 +103,21 @@ export class Tape {
    * @param shape - [rows, cols]
    * @param blockRows - rows of a block
    * @param blockCols - columns of a block
-   * @param options - the scale format, and the number of scale rows where grouping asks for more than ⌈rows / blockRows⌉
+   * @param options - type of the codes (default E4M3), the scale format, and the number of scale rows where grouping asks for more than ⌈rows / blockRows⌉
    * @returns the tensor
    */
   emptyScaled(
     shape: readonly [number, number],
     blockRows: number,
     blockCols: number,
-    options: { scaleFormat?: 'fp32' | 'powerOfTwo'; scaleRows?: number } = {},
+    options: {
+      dtype?: 'e4m3' | 'e5m6';
+      scaleFormat?: 'fp32' | 'powerOfTwo';
+      scaleRows?: number;
+    } = {},
   ): ScaledTensor {
     const [rows, cols] = shape;
-    const codes = this.empty(shape, 'e4m3');
+    const codes = this.empty(shape, options.dtype ?? 'e4m3');
     const scaleRows = options.scaleRows ?? Math.ceil(rows / blockRows);
     const scales = this.empty([scaleRows, Math.ceil(cols / blockCols)]);
     return new ScaledTensor(codes, scales, blockRows, blockCols, options.scaleFormat);

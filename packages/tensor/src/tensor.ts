@@ -1,6 +1,6 @@
 // Tensor and ScaledTensor: a shape and a type over a block of memory. Both are views, so kernels take them as they are.
 import {
-  bytesPerElement,
+  byteSize,
   cpuBuffer,
   type DType,
   type ScaledView,
@@ -74,7 +74,7 @@ export class Tensor implements View {
     const [first = 1, ...rest] = this.shape;
     if (start < 0 || start + count > first)
       throw shapeError(`rows ${start} … ${start + count} of [${this.shape.join(', ')}]`);
-    const offset = start * sizeOf(rest) * bytesPerElement[this.dtype];
+    const offset = byteSize(this.dtype, start * sizeOf(rest));
     return new Tensor(
       this.block,
       [count, ...rest],
@@ -85,7 +85,8 @@ export class Tensor implements View {
   }
 
   /**
-   * A copy of the values, once everything enqueued has run. BF16 comes as bit patterns, E4M3 as codes.
+   * A copy of the values, once everything enqueued has run. BF16 comes as bit patterns, E4M3 as codes, E5M6
+   * as packed bytes.
    * @returns a typed array of the tensor's type
    */
   read(): Promise<Float32Array | Uint16Array | Uint8Array | Int32Array> {
@@ -108,24 +109,26 @@ export class Tensor implements View {
         return new Uint8Array(buffer, this.byteOffset, this.size);
       case 'i32':
         return new Int32Array(buffer, this.byteOffset, this.size);
+      case 'e5m6':
+        return new Uint8Array(buffer, this.byteOffset, byteSize('e5m6', this.size));
     }
   }
 }
 
-/** A matrix in FP8: codes with a scale a block. Passed along undecoded by routers, links and experts. */
+/** A matrix in FP8 (or E5M6): codes with a scale a block. Passed along undecoded by routers, links and experts. */
 export class ScaledTensor implements ScaledView {
   /** Identity of the value on the tape. Its gradient is a plain tensor of the same shape. */
   readonly id: number = nextId++;
 
   /**
-   * @param codes - E4M3, [rows, cols] (or stacked matrices)
+   * @param codes - E4M3 or E5M6, [rows, cols] (or stacked matrices)
    * @param scales - FP32, one a block
    * @param blockRows - rows of a block
    * @param blockCols - columns of a block
    * @param scaleFormat - how scales were chosen
    */
   constructor(
-    /** E4M3 codes. */
+    /** E4M3 or E5M6 codes. */
     readonly codes: Tensor,
     /** FP32 scales. */
     readonly scales: Tensor,
@@ -183,7 +186,7 @@ export function sizeOf(shape: Shape): number {
  * @returns a tensor with undefined contents
  */
 export function emptyTensor(region: Region, shape: Shape, dtype: DType = 'f32'): Tensor {
-  const block = region.allocate(sizeOf(shape) * bytesPerElement[dtype]);
+  const block = region.allocate(byteSize(dtype, sizeOf(shape)));
   return new Tensor(block, shape, dtype);
 }
 

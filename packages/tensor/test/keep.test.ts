@@ -29,6 +29,7 @@ const rounded = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 const bytesOf: Record<KeptForm, number> = {
   fp32: rounded(4 * size),
   bf16: rounded(2 * size),
+  e5m6: rounded(1.5 * size) + rounded(4 * rows * 2),
   fp8: rounded(size) + rounded(4 * rows * 2),
 };
 
@@ -67,7 +68,10 @@ function decoded(kernels: Kernels, list: Float32Array, form: KeptForm): Float32A
     return out;
   }
   const scaled = {
-    codes: viewOf(new Uint8Array(size)),
+    codes:
+      form === 'fp8'
+        ? viewOf(new Uint8Array(size))
+        : ({ ...viewOf(new Uint8Array(1.5 * size)), dtype: 'e5m6', size } as const),
     scales: viewOf(new Float32Array(rows * 2)),
     blockRows: 1,
     blockCols: 128,
@@ -96,9 +100,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   });
 
   test('gradients of each form are others', () => {
-    const [a, b, c] = forms.map((form) => run(kernels, form, true).grads);
-    expect(a).not.toEqual(b);
-    expect(b).not.toEqual(c);
+    const grads = forms.map((form) => String(run(kernels, form, true).grads));
+    expect(new Set(grads).size).toBe(forms.length);
   });
 
   test('nothing is kept where nothing is recorded, or where the value is rebuilt anyway', () => {

@@ -4,6 +4,7 @@
 // Work is cut into panels: a row of blocks by the columns of one block, or by 128 columns where every column is a block
 // of its own (128×1). While a panel is worked on, the next one is fetched.
 #include "../blocks.h"
+#include "../e5m6.h"
 #include "encode.h"
 #include "kernels.h"
 
@@ -167,7 +168,10 @@ static void quantizeMatrix(const Operand& out, const float* x, const Operand* co
 void quantize(Args args) {
   const Operand out = args.operand();
   const View x = args.view();
-  quantizeMatrix(out, x.f32(), nullptr, sizesOf(args));
+  const Sizes s = sizesOf(args);
+  if (out.values.dtype == DType::e5m6)
+    return quantizeE5m6(out, x.f32(), s.rows * s.stack, s.cols, s.powerOfTwo);
+  quantizeMatrix(out, x.f32(), nullptr, s);
 }
 
 void quantizeBoth(Args args) {
@@ -194,6 +198,9 @@ void dequantize(Args args) {
   const Operand x = args.operand();
   const long rows = args.integer();
   const long cols = args.integer();
+  if (x.values.dtype == DType::e5m6)
+    return out.dtype == DType::bf16 ? dequantizeE5m6(out.bf16(), x, rows, cols)
+                                    : dequantizeE5m6(out.f32(), x, rows, cols);
   parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
     for (long r = begin; r < end; r += 1)
       if (out.dtype == DType::bf16)

@@ -38,7 +38,8 @@ export interface FusedQuantizeSizes {
 export interface QuantizeKernels {
   /**
    * Quantises FP32 x block by block: scale = fl(max(amax, 1e-4) / 448) (rounded up to a power of two on request), code =
-   * nearest-even E4M3 of fl(x / scale), saturated at ±448. NaN gives NaN codes. Blocks as `out` says.
+   * nearest-even E4M3 of fl(x / scale), saturated at ±448. NaN gives NaN codes. Blocks as `out` says. Where `out` is E5M6,
+   * in tiles of 1×128, 65024 stands in the place of 448.
    */
   quantize(out: ScaledView, x: View, sizes: QuantizeSizes): void;
   /**
@@ -48,7 +49,7 @@ export interface QuantizeKernels {
   quantizeBoth(rowwise: ScaledView, columnwise: ScaledView, x: View, sizes: QuantizeSizes): void;
   /** Decodes x to FP32, fl(value · scale) each, and quantises that into `out`: 1×128 → 128×1 for weight gradients. */
   requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void;
-  /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16. */
+  /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16; x in E4M3, or in E5M6 in tiles of 1×128. */
   dequantize(out: View, x: ScaledView, sizes: { rows: number; cols: number }): void;
   /**
    * `rmsNorm` of x, and `quantize` of its y into `quantized` (1×128), to the bit as the two calls; y [rows, cols] is

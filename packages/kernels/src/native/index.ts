@@ -65,7 +65,13 @@ export interface NativeKernels extends Kernels {
   watched(): KernelSpan[];
 }
 
-const dtypes: Readonly<Record<DType, number>> = { f32: 0, bf16: 1, e4m3: 2, i32: 3 };
+const dtypes: Readonly<Record<DType, number>> = {
+  f32: 0,
+  bf16: 1,
+  e4m3: 2,
+  i32: 3,
+  e5m6: 4,
+};
 const dtypeNames = Object.keys(dtypes) as DType[];
 
 /**

@@ -1,12 +1,11 @@
 // Filling, copying, casting and plain element-wise arithmetic of the reference.
 import { decodeBf16, decodeBf16Array, encodeBf16, encodeBf16Array } from '../codec';
 import type { CopyStridedSizes } from '../kernels';
-import { bf16, bytesPerElement, cpuBuffer, f32, i32, type View } from '../storage';
+import { bf16, byteSize, cpuBuffer, f32, i32, type View } from '../storage';
 
 /** A view's bytes, whatever its type. */
 export function bytesOf(view: View): Uint8Array {
-  const length = view.size * bytesPerElement[view.dtype];
-  return new Uint8Array(cpuBuffer(view), view.byteOffset, length);
+  return new Uint8Array(cpuBuffer(view), view.byteOffset, byteSize(view.dtype, view.size));
 }
 
 /** See `Kernels.fill`. */

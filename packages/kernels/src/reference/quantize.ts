@@ -1,10 +1,12 @@
-// Quantisation of the reference: E4M3 in blocks with online scales (§3.3.2). The blocks themselves are in ../blocks.ts,
+// Quantisation of the reference: E4M3 and E5M6 in blocks with online scales (§3.3.2). The blocks themselves are in ../blocks.ts,
 // which does the same in every format.
-import { type BlockSizes, decodeBlocks, encodeBlocks, scaleBlocks } from '../blocks';
-import { encodeBf16Array } from '../codec';
+import { type BlockSizes, type Blocks, decodeBlocks, encodeBlocks, scaleBlocks } from '../blocks';
+import { emptyCodes, encodeBf16Array } from '../codec';
 import type { FusedQuantizeSizes, QuantizeSizes } from '../kernels';
+import { pack12, unpack12 } from '../packed12';
 import { bf16, e4m3, f32, i32, type ScaledView, type View, viewOf } from '../storage';
 import { rmsNorm, swiglu } from './layers';
+import { bytesOf } from './memory';
 
 function blockSizes(
   { blockRows, blockCols }: ScaledView,
@@ -22,13 +24,22 @@ function blockSizes(
 
 function quantizeValues(view: ScaledView, x: Float32Array, sizes: QuantizeSizes): void {
   const blocks = blockSizes(view, sizes);
-  const out = { format: 'e4m3', codes: e4m3(view.codes), scales: f32(view.scales) } as const;
+  const scales = f32(view.scales);
+  const packed = view.codes.dtype === 'e5m6' ? emptyCodes('e5m6', x.length) : null;
+  const out: Blocks = packed
+    ? { format: 'e5m6', codes: packed, scales }
+    : { format: 'e4m3', codes: e4m3(view.codes), scales };
   scaleBlocks(out, x, blocks, sizes);
   encodeBlocks(out, x, blocks);
+  if (packed) pack12(packed, { out: bytesOf(view.codes) });
 }
 
 function decoded(view: ScaledView, rows: number, cols: number): Float32Array {
-  const x = { format: 'e4m3', codes: e4m3(view.codes), scales: f32(view.scales) } as const;
+  const scales = f32(view.scales);
+  const x: Blocks =
+    view.codes.dtype === 'e5m6'
+      ? { format: 'e5m6', codes: unpack12(bytesOf(view.codes), { count: rows * cols }), scales }
+      : { format: 'e4m3', codes: e4m3(view.codes), scales };
   const out = new Float32Array(rows * cols);
   decodeBlocks(out, x, blockSizes(view, { rows, cols }));
   return out;

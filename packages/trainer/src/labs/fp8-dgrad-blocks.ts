@@ -30,7 +30,7 @@ import {
 import { labFigure } from './verdict';
 
 /** Nothing is kept in fewer bits: what is compared is the error of gradients alone. */
-const kept = { swigluInputs: 'fp32' } as const;
+const kept = { swigluInputs: 'fp32', attentionOutput: 'fp32' } as const;
 
 const recipes = {
   exact: decodedLinears,

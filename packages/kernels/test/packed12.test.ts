@@ -32,7 +32,7 @@ test('writes into what it is given, and refuses other lengths', () => {
   expect(unpack12(bytes, { count: 3 }, { out: codes })).toBe(codes);
   expect([...codes]).toEqual([1, 2, 3]);
   const refused = (path: string): unknown =>
-    expect.objectContaining({ code: 'ERR_BALEEN_FP8_SHAPE', path });
+    expect.objectContaining({ code: 'ERR_BALEEN_KERNELS_SHAPE', path });
   expect(() => pack12(codes, { out: new Uint8Array(4) })).toThrow(refused('out'));
   expect(() => unpack12(bytes, { count: 4 })).toThrow(refused('bytes'));
   expect(() => unpack12(bytes, { count: 3 }, { out: new Uint16Array(2) })).toThrow(refused('out'));

@@ -1,5 +1,7 @@
 // Twelve-bit codes in memory: two in three bytes, so that E5M6 takes a quarter less than BF16 (§3.3.3).
-import { checkLength, refuse } from './matrix';
+import { type SizeChecks, sizeChecks } from './size-checks';
+
+const { refuse, length: checkLength }: SizeChecks = sizeChecks('ERR_BALEEN_KERNELS_SHAPE');
 
 /**
  * Bytes that packed 12-bit codes take.
@@ -16,11 +18,11 @@ export function packed12Length(count: number): number {
  * @param codes - codes below 4096, such as E5M6's
  * @param options - where the bytes go; nothing is allocated then
  * @returns ⌈1.5 · codes⌉ bytes
- * @throws ERR_BALEEN_FP8_SHAPE where `out` is of another length
+ * @throws ERR_BALEEN_KERNELS_SHAPE where `out` is of another length
  *
  * @example
  * ```ts
- * import { pack12, unpack12 } from '@baleen/fp8';
+ * import { pack12, unpack12 } from '@baleen/kernels';
  * const bytes = pack12(Uint16Array.of(0xabc, 0xdef));
  * console.log([...bytes].map((byte) => byte.toString(16)).join('')); // => bcfade
  * console.log(unpack12(bytes, { count: 2 })[1] === 0xdef); // => true
@@ -48,7 +50,7 @@ export function pack12(codes: Uint16Array, options: { out?: Uint8Array } = {}): 
  * @param sizes - how many codes they hold
  * @param options - where the codes go; nothing is allocated then
  * @returns the codes
- * @throws ERR_BALEEN_FP8_SHAPE where the bytes hold another number of codes, or `out` is of another length
+ * @throws ERR_BALEEN_KERNELS_SHAPE where the bytes hold another number of codes, or `out` is of another length
  */
 export function unpack12(
   bytes: Uint8Array,
