@@ -1,4 +1,4 @@
-// Checks that every kernel call passes before it computes: types and sizes of all views. A wrong size would corrupt
+// Checks that every kernel call passes before it computes: types and sizes of all views, and that their memory is there. A wrong size would corrupt
 // memory in the addon and give nonsense in the reference. Values (ids, offsets, indices) are not looked at: on a device
 // they cannot be.
 import type { Kernels } from './kernels';
@@ -12,7 +12,14 @@ import {
   splitCall,
 } from './signature';
 import { type KernelName, kernelNames, signatures } from './signatures';
-import { byteSize, bytesPerElement, isScaled, type ScaledView, type View } from './storage';
+import {
+  byteSize,
+  bytesPerElement,
+  type CpuStorage,
+  isScaled,
+  type ScaledView,
+  type View,
+} from './storage';
 
 /** Anything with the methods of `Kernels`, by name. */
 type Methods = Record<string, ((...args: unknown[]) => void) | undefined>;
@@ -58,7 +65,8 @@ export function wrapKernels(
  * Checks one call.
  * @param name - the kernel
  * @param args - what it was called with
- * @throws ERR_BALEEN_KERNELS_SHAPE, naming kernel and argument, with what was expected and what was given
+ * @throws ERR_BALEEN_KERNELS_SHAPE, naming kernel and argument, with what was expected and what was given;
+ *   ERR_BALEEN_KERNELS_DETACHED where a view's buffer was transferred or shrank
  */
 export function checkCall(name: KernelName, args: readonly unknown[]): void {
   const { operands, sizes } = splitCall(signatures[name], args);
@@ -122,6 +130,30 @@ function checkRange(
       argument,
       `spans bytes ${byteOffset} to ${end} of a storage of ${storage.byteLength}`,
     );
+  // A storage's length was read when it was made; its buffer can go to another owner, or shrink.
+  if (storage.backend !== 'cpu') return;
+  const { byteLength: left } = (storage as CpuStorage).buffer;
+  if (end > left)
+    throw detachedError(
+      `${kernel}.${argument}`,
+      `${kernel}: ${argument} spans bytes ${byteOffset} to ${end} of a buffer that has ${left} left of its ${storage.byteLength}`,
+      'make the view',
+    );
+}
+
+/**
+ * What is said where a buffer has fewer bytes than when its length was noted.
+ * @param path - what names the buffer
+ * @param message - the same in words
+ * @param remedy - what is to be done anew
+ * @returns the error
+ */
+export function detachedError(path: string, message: string, remedy: string): Error {
+  return Object.assign(new Error(message), {
+    code: 'ERR_BALEEN_KERNELS_DETACHED',
+    path,
+    hint: `${remedy} after the buffer was transferred or resized, on the memory that it is then`,
+  });
 }
 
 function checkScales(kernel: string, argument: string, x: ScaledView, matrix: MatrixNeed): void {

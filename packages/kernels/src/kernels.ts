@@ -32,7 +32,10 @@ export type * from './contract/routing';
 
 /** Kernel calls that were made once, with all their arguments. */
 export interface Recording {
-  /** Makes them again, in order, on the same memory. */
+  /**
+   * Makes them again, in order, on the same memory.
+   * @throws ERR_BALEEN_KERNELS_DETACHED, before the first call, where a buffer was transferred or shrank since
+   */
   replay(): void;
 }
 

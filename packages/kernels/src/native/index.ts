@@ -1,6 +1,6 @@
 // The native kernels: one call into the C++ addon a kernel. Arguments travel as numbers in one shared array, addresses
 // included, so nothing is allocated or copied at the border.
-import { checkOperands } from '../checks';
+import { checkOperands, detachedError } from '../checks';
 import type { Kernels, Recording } from '../kernels';
 
 import { type KernelName, kernelNames, signatures, splitCall } from '../signatures';
@@ -146,8 +146,8 @@ class Slots {
 
   constructor(private readonly addon: Addon) {}
 
-  /** The storages whose addresses were written while a recording was made. */
-  private touched: Set<ArrayBufferLike> | null = null;
+  /** The buffers whose addresses were written while a recording was made, with their sizes. */
+  private touched: Map<ArrayBufferLike, number> | null = null;
 
   restart(): void {
     this.next = 0;
@@ -159,7 +159,7 @@ class Slots {
   }
 
   /** Notes from now on, or no longer, which memory is named. */
-  note(touched: Set<ArrayBufferLike> | null): void {
+  note(touched: Map<ArrayBufferLike, number> | null): void {
     this.touched = touched;
   }
 
@@ -179,7 +179,7 @@ class Slots {
       base = this.addon.address(new Uint8Array(buffer));
       this.addresses.set(buffer, base);
     }
-    this.touched?.add(buffer);
+    this.touched?.set(buffer, buffer.byteLength);
     this.number(base + view.byteOffset);
     this.number(dtypes[view.dtype]);
     this.number(view.size);
@@ -219,14 +219,28 @@ function* callsIn(lists: readonly Float64Array[]): Generator<[number, Float64Arr
 
 /** Calls as the addon reads them, and the memory whose addresses stand in them: it must not go before they do. */
 class NativeRecording implements Recording {
+  private readonly memory: readonly ArrayBufferLike[];
+  private readonly sizes: readonly number[];
+
   constructor(
     private readonly addon: Addon,
     private readonly calls: Float64Array,
-    readonly memory: readonly ArrayBufferLike[],
+    memory: ReadonlyMap<ArrayBufferLike, number>,
     private readonly note: (calls: Float64Array) => void,
-  ) {}
+  ) {
+    this.memory = [...memory.keys()];
+    this.sizes = [...memory.values()];
+  }
 
   replay(): void {
+    const { memory, sizes } = this;
+    for (let i = 0; i < memory.length; i += 1)
+      if (memory[i].byteLength < sizes[i])
+        throw detachedError(
+          `memory[${i}]`,
+          `a recording names a buffer that has ${memory[i].byteLength} left of its ${sizes[i]} bytes (memory[${i}])`,
+          'record the calls',
+        );
     this.note(this.calls);
     this.addon.replay(this.calls);
   }
@@ -261,7 +275,7 @@ function bindAddon(addon: Addon): LoadedNative {
       });
     const calls: number[] = [];
     // Addresses mean nothing once their memory is gone: a recording keeps it.
-    const memory = new Set<ArrayBufferLike>();
+    const memory = new Map<ArrayBufferLike, number>();
     recorded = calls;
     slots.note(memory);
     try {
@@ -270,7 +284,7 @@ function bindAddon(addon: Addon): LoadedNative {
       recorded = null;
       slots.note(null);
     }
-    return new NativeRecording(addon, Float64Array.from(calls), [...memory], (made) => {
+    return new NativeRecording(addon, Float64Array.from(calls), memory, (made) => {
       noted?.push(made);
     });
   };
