@@ -137,6 +137,65 @@ describe.skipIf(native === null)('recordings', () => {
   });
 });
 
+describe.skipIf(native === null)('a profile', () => {
+  const kernels = native as Required<Kernels>;
+  // More logits than there are addresses: the kernel throws when it asks for memory.
+  const tooMany = 2 ** 50;
+  const loss = (vocab: number): void => {
+    const [none, one] = [viewOf(new Float32Array(0)), viewOf(new Float32Array(1))];
+    const sizes = { rows: 1, hidden: 0, vocab };
+    kernels.linearCrossEntropy(one, none, none, viewOf(new Int32Array(1)), sizes);
+  };
+  const fill = (size: number): void => {
+    kernels.fill(viewOf(new Float32Array(size)), 1);
+  };
+  const seen = (body: () => void): [string, number | undefined][] => {
+    const profile = profileKernels(kernels);
+    profile.start();
+    body();
+    return profile.stop().map(({ kernel, operands: [out] }) => [kernel, out?.size]);
+  };
+  const failure = expect.objectContaining({ code: 'ERR_BALEEN_KERNELS_MEMORY' }) as Error;
+
+  test('leaves out a call that throws, and no call after it takes its place', () => {
+    const spans = seen(() => {
+      fill(1);
+      expect(() => {
+        loss(tooMany);
+      }).toThrow(failure);
+      fill(2);
+      kernels.sum(viewOf(new Float32Array(1)), viewOf(new Float32Array(9)));
+    });
+    expect(spans).toEqual([
+      ['fill', 1],
+      ['fill', 2],
+      ['sum', 1],
+    ]);
+  });
+
+  test('of a recording that throws has the calls before that one', () => {
+    const recording = kernels.record(() => {
+      fill(1);
+      loss(12345);
+      fill(2);
+    });
+    const { calls } = recording as unknown as { calls: Float64Array };
+    calls[calls.indexOf(12345)] = tooMany;
+    const spans = seen(() => {
+      fill(3);
+      expect(() => {
+        recording.replay();
+      }).toThrow(failure);
+      fill(4);
+    });
+    expect(spans).toEqual([
+      ['fill', 3],
+      ['fill', 1],
+      ['fill', 4],
+    ]);
+  });
+});
+
 test('a profile of the reference notes calls while it is on', () => {
   const profile = profileKernels(referenceKernels());
   const { kernels } = profile;

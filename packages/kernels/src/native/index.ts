@@ -19,6 +19,8 @@ interface Addon {
   replay(calls: Float64Array): void;
   /** Begins to watch calls, or ends it and returns what was seen: of each its number, its begin and its end. */
   watch(on: boolean): Float64Array | undefined;
+  /** How many calls were seen since. */
+  seen(): number;
   /** The kernels' names, by number. */
   ops(): string[];
   /** Address of an array's first byte. */
@@ -212,10 +214,9 @@ function readSizes(kernel: KernelName, written: Float64Array): KernelSizes {
 }
 
 /** The calls in what {@link Addon.replay} takes, each its kernel's number and its arguments. */
-function* callsIn(lists: readonly Float64Array[]): Generator<[number, Float64Array], void, void> {
-  for (const calls of lists)
-    for (let at = 0; at < calls.length; at += 2 + calls[at + 1])
-      yield [calls[at], calls.subarray(at + 2, at + 2 + calls[at + 1])];
+function* callsIn(calls: Float64Array): Generator<[number, Float64Array], void, void> {
+  for (let at = 0; at < calls.length; at += 2 + calls[at + 1])
+    yield [calls[at], calls.subarray(at + 2, at + 2 + calls[at + 1])];
 }
 
 /** Calls as the addon reads them, and the memory whose addresses stand in them: it must not go before they do. */
@@ -242,8 +243,11 @@ class NativeRecording implements Recording {
           `a recording names a buffer that has ${memory[i].byteLength} left of its ${sizes[i]} bytes (memory[${i}])`,
           'record the calls',
         );
-    this.note(this.calls);
-    this.addon.replay(this.calls);
+    try {
+      this.addon.replay(this.calls);
+    } finally {
+      this.note(this.calls);
+    }
   }
 }
 
@@ -266,8 +270,12 @@ function bindAddon(addon: Addon): LoadedNative {
   };
   let recorded: number[] | null = null;
   let origin = 0;
-  // The addon notes when calls run; their arguments are kept here, in the same order.
-  let noted: Float64Array[] | null = null;
+  // The addon notes when calls run, those that throw left out. Their arguments are kept here, in the same order, with how
+  // many it had seen by then: a recording may end before its last call.
+  let noted: { calls: Float64Array; seen: number }[] | null = null;
+  const note = (calls: Float64Array): void => {
+    noted?.push({ calls, seen: addon.seen() });
+  };
   const record = (body: () => void): Recording => {
     if (recorded)
       throw Object.assign(new Error('a recording is under way, and recordings do not nest'), {
@@ -285,9 +293,7 @@ function bindAddon(addon: Addon): LoadedNative {
       recorded = null;
       slots.note(null);
     }
-    return new NativeRecording(addon, Float64Array.from(calls), memory, (made) => {
-      noted?.push(made);
-    });
+    return new NativeRecording(addon, Float64Array.from(calls), memory, note);
   };
   const kernels: Record<string, unknown> = {
     implementation: 'native',
@@ -307,7 +313,12 @@ function bindAddon(addon: Addon): LoadedNative {
     },
     watched: (): KernelSpan[] => {
       const seen = addon.watch(false) ?? new Float64Array(0);
-      const calls = [...callsIn(noted ?? [])].slice(0, seen.length / 3);
+      const calls: [number, Float64Array][] = [];
+      for (const made of noted ?? [])
+        for (const call of callsIn(made.calls)) {
+          if (calls.length === made.seen) break;
+          calls.push(call);
+        }
       noted = null;
       return calls.map(([op, written], i) => {
         const kernel = names[op];
@@ -350,12 +361,11 @@ function bindAddon(addon: Addon): LoadedNative {
         if (key.startsWith('@')) slots.view(sizes[key.slice(1)] as View | undefined);
         else slots.number(Number(sizes[key] ?? 0));
       slots.number(value);
-      if (noted) noted.push(Float64Array.of(op, slots.written().length, ...slots.written()));
       addon.run(op);
-      if (recorded) {
-        const written = slots.written();
-        recorded.push(op, written.length, ...written);
-      }
+      if (!noted && !recorded) return;
+      const written = slots.written();
+      if (noted) note(Float64Array.of(op, written.length, ...written));
+      recorded?.push(op, written.length, ...written);
     };
   }
   return {
