@@ -60,7 +60,7 @@ function isThere(name: string, { PATH = '' }: Environment): boolean {
  */
 export async function findToolchain(env: Environment, runAll: boolean): Promise<Toolchain> {
   const find = async (names: readonly string[]): Promise<Program[]> => {
-    // On macOS and Windows a program may be there and only say how to get it.
+    // On macOS a program may be there and only say how to get it.
     if (runAll || process.platform !== 'linux')
       return (await Promise.all(names.map((name) => ask(name, env)))).filter(
         (answer) => answer !== null,

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 
 import { configKeys, labs, presets } from '@baleen/trainer';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 
 import { cli, cliWith, failure, json } from './helpers';
@@ -151,4 +151,16 @@ test('doctor finds Node, kernels, compiler, memory and packages, and says which 
     expect(found.has(name)).toBe(true);
   const { stdout } = await cli('doctor');
   expect(stdout).toContain('kernels');
+});
+
+test('doctor looks for no compiler on Windows, where there is nothing to compile', async () => {
+  const { platform } = process;
+  onTestFinished(() => {
+    Object.defineProperty(process, 'platform', { value: platform });
+  });
+  Object.defineProperty(process, 'platform', { value: 'win32' });
+  const { code, value } = await json('doctor');
+  const { checks } = value as { checks: { name: string }[] };
+  expect(code).toBe(0);
+  expect(checks.map(({ name }) => name).slice(0, 3)).toEqual(['Node', 'kernels', 'processor']);
 });

@@ -34,6 +34,7 @@ const globals = globalThis as unknown as Record<symbol, State | undefined>;
 function buildHint(): string {
   let build = '';
   if (typeof process !== 'undefined' && 'getBuiltinModule' in process) {
+    if (process.platform === 'win32') return 'run under WSL, where they are those of Linux';
     const builtin = process.getBuiltinModule.bind(process);
     // The same from src/ in the sources and from dist/ in the build; a bundle lies anywhere.
     const path = builtin('node:url').fileURLToPath(new URL('../native/build.mjs', import.meta.url));

@@ -41,10 +41,10 @@ export function define(command: Command, voice: Voice): void {
 
 async function examine(voice: Voice): Promise<void> {
   const kernels = checkKernels();
-  // The compiler answers meanwhile.
-  const compiler = checkCompiler(voice, kernels);
+  // The compiler answers meanwhile; on Windows there is nothing to compile.
+  const compiler = process.platform === 'win32' ? [] : [checkCompiler(voice, kernels)];
   const [rest, packages] = [checkMachine(), checkPackages()];
-  const checks = [checkNode(), kernels, await compiler, ...rest, ...packages];
+  const checks = [checkNode(), kernels, ...(await Promise.all(compiler)), ...rest, ...packages];
   const broken = checks.some(({ state }) => state === 'broken');
   if (broken) voice.exitCode = 1;
   voice.result({ ok: !broken, checks });
@@ -120,9 +120,7 @@ async function checkCompiler(voice: Voice, kernels: Check): Promise<Check> {
       ? null
       : process.platform === 'darwin'
         ? 'xcode-select --install'
-        : process.platform === 'win32'
-          ? 'winget install Microsoft.VisualStudio.2022.BuildTools Python.Python.3.12'
-          : 'install your distribution’s g++, make and python3',
+        : 'install your distribution’s g++, make and python3',
   };
 }
 

@@ -114,6 +114,8 @@ export function loadNative(): LoadedNative | { kernels: null; reason: string } {
   // Not imports: bundlers for the browser must not see Node's modules.
   if (typeof process === 'undefined' || !('getBuiltinModule' in process))
     return { kernels: null, reason: 'not running on Node.js' };
+  if (process.platform === 'win32')
+    return { kernels: null, reason: 'there are no native kernels for Windows' };
   try {
     const builtin = process.getBuiltinModule.bind(process);
     const require = builtin('node:module').createRequire(import.meta.url);
