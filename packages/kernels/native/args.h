@@ -1,9 +1,11 @@
-// What a kernel is called with: numbers in one array, in the order that src/signatures*.ts lays them out.
+// What a kernel is called with: numbers in one array, in the order that src/signatures*.ts lays them out. In the namespace
+// of the instruction set, as all that is compiled for one: see simd.h, which includes this.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace baleen {
+namespace BALEEN_ISA {
 
 enum class DType : int { f32 = 0, bf16 = 1, e4m3 = 2, i32 = 3, e5m6 = 4 };
 
@@ -59,18 +61,5 @@ class Args {
   const double* at_;
 };
 
-using Kernel = void (*)(Args);
-
-struct KernelEntry {
-  const char* name;
-  Kernel run;
-};
-
-/** The kernels of one instruction set, ended by an entry without a name; and its peaks. */
-struct KernelTable {
-  const KernelEntry* entries;
-  /** GFLOP/s of FP32 multiply-adds, of BF16 dot products, GB/s of copying (read plus written), on all threads. */
-  void (*peaks)(double* fp32, double* bf16Dot, double* copy);
-};
-
+}  // namespace BALEEN_ISA
 }  // namespace baleen

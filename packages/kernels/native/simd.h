@@ -3,15 +3,15 @@
 // BALEEN_ISA.
 //
 // A tail shorter than a vector goes through loadPartial and storePartial, so that an element's result never depends on
-// where it stands. Nothing from the standard library's templates is used in kernels: the linker may keep only one copy
-// of such a function, and it could be one that another instruction set cannot run.
+// where it stands. What is compiled for an instruction set stands in its namespace, and nothing from the standard library's
+// templates is used in kernels: of an inline function outside it the linker keeps one set's copy, and it could be one that
+// the processor cannot run. test/symbols.test.ts looks for such functions in what was built.
 #pragma once
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#include "args.h"
 #include "pool.h"
 
 #if defined(BALEEN_AVX512BF16)
@@ -27,6 +27,7 @@
 #define BALEEN_ISA isa_baseline
 #endif
 
+#include "args.h"
 // The set's own operations.
 #if defined(BALEEN_AVX512)
 #include "isa/avx512.h"

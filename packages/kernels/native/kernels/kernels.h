@@ -1,6 +1,7 @@
 // Declares every kernel for the instruction set this is compiled for.
 #pragma once
 #include "../simd.h"
+#include "../table.h"
 
 namespace baleen {
 namespace BALEEN_ISA {

@@ -5,7 +5,7 @@ namespace baleen {
 namespace BALEEN_ISA {
 
 static const KernelEntry entries[] = {
-#define BALEEN_KERNEL(name) {#name, &name},
+#define BALEEN_KERNEL(name) {#name, [](const double* slots) { name(Args(slots)); }},
 #include "list.h"
 #undef BALEEN_KERNEL
     {nullptr, nullptr},
