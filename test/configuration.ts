@@ -7,6 +7,7 @@ const sections: Readonly<Record<string, string>> = {
   model: 'The model',
   data: 'Text and tokens',
   run: 'The run',
+  fp8: 'FP8',
   batch: 'Batches',
   optimizer: 'AdamW',
   schedule: 'Schedules',

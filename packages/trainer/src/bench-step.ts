@@ -127,7 +127,9 @@ async function measure(
   noteOf: (step: number) => { steps: Span[]; phases: Span[] } | null = () => null,
 ): Promise<number[]> {
   const { batch, optimizer, schedule } = config;
-  const model = new Decoder(kernels, modelConfigOf(config), config.precision);
+  const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
+    fp8: config.fp8,
+  });
   initialize(model, config.model.initStd, config.seed);
   const step = new TrainingStep(model, {
     batch,

@@ -1,4 +1,6 @@
 // A run's configuration: one schema from which validation, help texts, flags, JSON Schema and docs all come.
+import type { Fp8Recipe } from '@baleen/fp8';
+import type { KeptForm } from '@baleen/tensor';
 import { z } from 'zod';
 
 /** A piece of the learning rate's end: a constant over a share of the run's tokens. */
@@ -140,6 +142,8 @@ export interface TrainConfig {
   };
   /** Inputs of the linear layers' products. */
   precision: 'fp8' | 'bf16' | 'fp32';
+  /** The recipe of precision `fp8`; V3's with any other. */
+  fp8: Fp8Recipe;
   /** Optimizer updates. */
   steps: number;
   /** Seeds weights and data order. */
@@ -253,6 +257,42 @@ const data = z.strictObject({
   }),
 });
 
+const inFp8 = (text: string): z.ZodBoolean =>
+  z.boolean().describe(`FP8 in ${text}; false for BF16`);
+const keptIn = (text: string): z.ZodType<KeptForm> =>
+  z.enum(['fp32', 'bf16', 'e5m6', 'fp8']).describe(`what ${text} is kept in for backward`);
+
+const fp8 = z.strictObject({
+  layers: z.strictObject({
+    attention: inFp8('the projections of attention'),
+    feedForward: inFp8('dense feed-forwards'),
+    experts: inFp8('experts, routed and shared'),
+  }),
+  activations: z.strictObject({
+    scales: z
+      .enum(['v3', 'fp32', 'powerOfTwo'])
+      .describe('scales of activations: powers of two where V3 has them, nowhere, everywhere'),
+  }),
+  weights: z.strictObject({
+    block: z
+      .enum(['128x128', '1x128'])
+      .describe('what shares a scale in weights; tiles lie along each product’s sums'),
+    scales: z.enum(['fp32', 'powerOfTwo']).describe('scales of weights'),
+  }),
+  gradients: z.strictObject({
+    block: z
+      .enum(['1x128', '128x128'])
+      .describe('what shares a scale in gradients; tiles lie along each product’s sums'),
+    scales: z
+      .enum(['v3', 'fp32', 'powerOfTwo'])
+      .describe('scales of gradients: powers of two where V3 has them, nowhere, everywhere'),
+  }),
+  kept: z.strictObject({
+    swigluInputs: keptIn('each of SwiGLU’s inputs'),
+    attentionOutput: keptIn('attention’s output'),
+  }),
+});
+
 const schedule = z.strictObject({
   learningRate: z.strictObject({
     peak: positive('highest learning rate'),
@@ -282,6 +322,7 @@ export const trainConfigSchema: z.ZodType<TrainConfig> = z.strictObject({
   precision: z
     .enum(['fp8', 'bf16', 'fp32'])
     .describe('inputs of the linear layers’ products; weights and sums are FP32'),
+  fp8,
   steps: size(1, 'optimizer updates'),
   seed: z.int().describe('seeds initial weights and the order of documents'),
   batch: z.strictObject({

@@ -79,7 +79,9 @@ function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; cost
     return list;
   };
   const kernels = nullKernels({ onCall: (cost) => calls.push(cost) });
-  const model = new Decoder(kernels, modelConfigOf(config), config.precision);
+  const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
+    fp8: config.fp8,
+  });
   const { batch, optimizer, schedule } = config;
   const step = new TrainingStep(model, {
     batch,

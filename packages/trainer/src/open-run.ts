@@ -47,7 +47,8 @@ export async function openRun(
   const { precision = config?.precision ?? 'bf16', kernels = loadKernels() } = options;
   const tokenizer = await loadTokenizer(join(checkpoint, 'tokenizer.json'));
   const json = readConfig(checkpoint);
-  const model = new Decoder(kernels, configFromHuggingFace(json), precision);
+  const sizes = configFromHuggingFace(json);
+  const model = new Decoder(kernels, sizes, precision, config ? { fp8: config.fp8 } : {});
   loadWeights(model, openWeights(checkpoint), quantizationFromHuggingFace(json));
   return { model, tokenizer, config, preset, step, folder: checkpoint };
 }

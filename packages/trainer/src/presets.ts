@@ -1,4 +1,6 @@
 // The presets: complete configurations to train, or to plan with.
+import { fp8Recipe } from '@baleen/fp8';
+
 import type { TrainConfig, TrainModelConfig } from './config';
 
 /** Names of the presets. */
@@ -26,6 +28,7 @@ function withV3(recipe: Recipe): TrainConfig {
     model,
     data,
     precision,
+    fp8: fp8Recipe(),
     steps,
     seed: 1,
     batch: { microBatch: batch.sequences, rampFrom: batch.sequences, rampShare: 0, ...batch },

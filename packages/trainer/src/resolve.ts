@@ -1,4 +1,5 @@
 // From layers of values (preset, file, flags) to one checked configuration that remembers where each value came from.
+import { fp8Recipe } from '@baleen/fp8';
 import { checkConfig, type ModelConfig } from '@baleen/model';
 
 import { type TrainConfig, trainConfigSchema } from './config';
@@ -182,6 +183,7 @@ export function checkTrainConfig(config: TrainConfig): void {
       `config.batch.rampFrom (${batch.rampFrom}) is not a multiple of config.batch.microBatch (${batch.microBatch})`,
       'choose a multiple, or a smaller micro-batch',
     );
+  checkRecipe(config);
   if (data.tokenizer.kind === 'bytes' && data.tokenizer.vocabSize !== null)
     refuse(
       'TOKENIZER',
@@ -205,4 +207,21 @@ export function checkTrainConfig(config: TrainConfig): void {
       `config.schedule.learningRate: warmupShare, constantShare and finalShares add up to ${sum}`,
       'keep their sum at 1 or less',
     );
+}
+
+/** Refuses changes to a recipe that the run does not use. */
+function checkRecipe({ precision, fp8 }: TrainConfig): void {
+  if (precision === 'fp8') return;
+  const v3 = fp8Recipe();
+  for (const { key } of configKeys()) {
+    const path = key.split('.');
+    const [value, usual] = [valueAt({ fp8 }, path), valueAt({ fp8: v3 }, path)];
+    if (value !== usual)
+      refuse(
+        'PRECISION',
+        key,
+        `config.${key} (${String(value)}) has no effect where config.precision is ${precision}`,
+        `leave it at ${String(usual)}, or set precision to fp8`,
+      );
+  }
 }

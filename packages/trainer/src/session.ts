@@ -131,7 +131,10 @@ async function assemble(
 
   const sizes = modelConfigOf(config, tokenizer.vocabSize);
   const { linears } = options;
-  const model = new Decoder(kernels, sizes, config.precision, linears ? { linears } : {});
+  const model = new Decoder(kernels, sizes, config.precision, {
+    fp8: config.fp8,
+    ...(linears ? { linears } : {}),
+  });
   const step = new TrainingStep(model, {
     batch: config.batch,
     optimizer: config.optimizer,

@@ -123,6 +123,12 @@ describe('what cannot be is refused', () => {
     ['shares beyond the run', { schedule: { learningRate: { warmupShare: 0.9 } } }, 'SCHEDULE'],
     ['a word for a number', { steps: 'many' }, 'VALUE'],
     ['an unknown precision', { precision: 'fp4' }, 'VALUE'],
+    ['an unknown form', { fp8: { kept: { swigluInputs: 'e5m2' } } }, 'VALUE'],
+    [
+      'a recipe for another precision',
+      { precision: 'bf16', fp8: { weights: { scales: 'powerOfTwo' } } },
+      'PRECISION',
+    ],
   ])('%s', (_, values, what) => {
     const error = refusal(values);
     expect(error.code).toBe(`ERR_BALEEN_CONFIG_${what}`);

@@ -29,7 +29,7 @@ export function temporaryFolder(): string {
 }
 
 /** A text with structure to learn, in paragraphs. */
-function sampleText(paragraphs = 36): string {
+export function sampleText(paragraphs = 36): string {
   const words = ['the', 'whale', 'sea', 'ship', 'white', 'and', 'of', 'old', 'captain', 'sails'];
   let state = 7;
   const next = (): number => {
