@@ -50,6 +50,11 @@ function shown(value: unknown): string {
   return 'rate' in value ? Object.values(value).map(shown).join(' at ') : 'below';
 }
 
+/** What a section's keys have in common. */
+const notes: Readonly<Record<string, string>> = {
+  fp8: 'The recipe of precision `fp8`; with any other, values that are not V3’s are refused.',
+};
+
 /** The page, as Markdown. */
 export function configurationPage(): string {
   const configs = columns.map((name) => presets[name]());
@@ -58,6 +63,7 @@ export function configurationPage(): string {
     lines.push(`| \`${name}\` | ${text} |`);
   for (const [section, title] of Object.entries(sections)) {
     lines.push('', `## ${title}`, '');
+    if (section in notes) lines.push(notes[section], '');
     lines.push(`| key | | takes | ${columns.map((name) => `\`${name}\``).join(' | ')} |`);
     lines.push(`| --- | --- | --- | ${columns.map(() => '---').join(' | ')} |`);
     for (const { key, description, takes } of configKeys()) {

@@ -39,7 +39,7 @@ export interface TrainOptions {
   onEvaluation?: (share: number) => void;
   /** Kernels (default: this process's, with `config.threads`). */
   kernels?: Kernels;
-  /** Makes the model's linear layers in place of the precision's own factory, say to measure another recipe. */
+  /** Makes the model's linear layers in place of the precision's own factories; recipes of FP8 are `config.fp8`. */
   linears?: LinearFactory;
   /** Name of the preset the configuration began from, for reports. */
   preset?: string;

@@ -1,4 +1,4 @@
-// Every kernel, once; src/kernels.ts says what each computes, src/signatures*.ts how it is called.
+// Every kernel, once; src/contract/ says what each computes, src/signatures*.ts how it is called.
 BALEEN_KERNEL(fill)
 BALEEN_KERNEL(copy)
 BALEEN_KERNEL(cast)

@@ -1,5 +1,5 @@
 // Matrix products: c [m, n] = a · bᵀ with a [m, k] and b [n, k], each stored either way round, in the one order that
-// src/kernels.ts fixes (`gemm`).
+// src/contract/matrix.ts fixes (`gemm`).
 //
 // Operands are packed into panels of rows: a's of rowsA rows, b's of rowsB = 2 vectors, cut into blocks of 128 along k.
 // On the BF16 dot unit a panel holds pairs of BF16 values with the even k in the upper half, which makes the unit add in

@@ -1,8 +1,9 @@
 // FP8 quantisation in blocks with online scales (§3.3.2), to the bit as src/reference/quantize.ts: quotients are those of
 // true divisions, maxima pass over NaN, every rounding is to nearest even.
 //
-// Work is cut into panels: a row of blocks by the columns of one block, or by 128 columns where every column is a block
-// of its own (128×1). While a panel is worked on, the next one is fetched.
+// Here is how matrices are cut; ../blocks.h has the loops, ../fp8.h the codes. Work is cut into panels: a row of blocks by
+// the columns of one block, or by 128 columns where every column is a block of its own (128×1). While a panel is worked on,
+// the next one is fetched.
 #include "../blocks.h"
 #include "../e5m6.h"
 #include "encode.h"
