@@ -108,7 +108,7 @@ export function isE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
   return x.format === 'e4m3';
 }
 
-/** Whether kernels decode it: E4M3, and one matrix whose blocks start anew nowhere. */
+/** Whether one kernel call takes it: E4M3, and one matrix whose blocks start anew nowhere. */
 export function isPlainE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
   return isE4M3(x) && (x.stack ?? 1) === 1 && !x.offsets;
 }
@@ -124,23 +124,26 @@ function scaleCount(x: MatrixSizes & { block: BlockShape }): number {
 }
 
 /** Rows first … last − 1 of a matrix as a matrix of its own, under its scales from … to − 1. */
-function part(
-  { format, block, cols, codes, scales }: QuantizedMatrix,
+function part<F extends ElementFormat>(
+  { format, block, cols, codes, scales }: QuantizedMatrix<F>,
   [first, last]: readonly [number, number],
   [from, to]: readonly [number, number],
-): QuantizedMatrix {
+): QuantizedMatrix<F> {
   return {
     format,
     block,
     rows: last - first,
     cols,
-    codes: codes.subarray(first * cols, last * cols),
+    codes: codes.subarray(first * cols, last * cols) as CodesOf<F>,
     scales: scales.subarray(from, to),
   };
 }
 
 /** Matrix g of a stack, or row group g, as a matrix of its own; a plain one as it is. */
-export function groupOf(x: QuantizedMatrix, g: number): QuantizedMatrix {
+export function groupOf<F extends ElementFormat>(
+  x: QuantizedMatrix<F>,
+  g: number,
+): QuantizedMatrix<F> {
   const { rows, cols, stack = 1, offsets, scales } = x;
   if (offsets) {
     const blocksOf = (group: number): number =>
@@ -153,6 +156,7 @@ export function groupOf(x: QuantizedMatrix, g: number): QuantizedMatrix {
       [scaleRow * cols, (scaleRow + blocksOf(g)) * cols],
     );
   }
+  if (stack === 1) return x;
   const count = scales.length / stack;
   return part(x, [g * rows, (g + 1) * rows], [g * count, (g + 1) * count]);
 }

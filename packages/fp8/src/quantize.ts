@@ -17,6 +17,7 @@ import {
   checkLength,
   checkMatrix,
   type ElementFormat,
+  groupOf,
   isE4M3,
   isPlainE4M3,
   type MatrixSizes,
@@ -112,8 +113,20 @@ export function dequantize(
   checkMatrix('x', x);
   const out = options.out ?? new Float32Array(stack * rows * cols);
   checkLength('out', out, { stack, rows, cols });
-  if (isPlainE4M3(x)) kernelsOf(options).dequantize(viewOf(out), scaledView(x), { rows, cols });
-  else decodeBlocks(out, x, blockSizes(x));
+  if (!isE4M3(x)) {
+    decodeBlocks(out, x, blockSizes(x));
+    return out;
+  }
+  const kernels = kernelsOf(options);
+  const groups = x.offsets ? x.offsets.length - 1 : stack;
+  let at = 0;
+  for (let g = 0; g < groups; g += 1) {
+    const own = groupOf(x, g);
+    const end = at + own.rows * cols;
+    // Kernels decode one matrix whose blocks start anew nowhere.
+    kernels.dequantize(viewOf(out.subarray(at, end)), scaledView(own), { rows: own.rows, cols });
+    at = end;
+  }
   return out;
 }
 

@@ -1,5 +1,5 @@
 // Quantisation on typed arrays, against its definition written out a second time (literal.ts).
-import { loadKernels, referenceKernels } from '@baleen/kernels';
+import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
 import { decibels, firstDifference, implementationsOf, values } from '../../../test/support';
@@ -125,6 +125,28 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     );
     expect(q.scales[0]).toBe(2);
     expect(dequantize(q, { kernels })[0]).toBe(512);
+  });
+
+  test('E4M3 is decoded by kernels: a matrix, each of a stack, each row group', () => {
+    let calls = 0;
+    const counting = Object.assign(Object.create(kernels) as Kernels, {
+      dequantize: (...given: Parameters<Kernels['dequantize']>) => {
+        calls += 1;
+        kernels.dequantize(...given);
+      },
+    });
+    const x = values(300 * 7, 1);
+    const offsets = Int32Array.of(0, 5, 135, 300);
+    for (const [size, options, expected] of [
+      [{ rows: 300, cols: 7 }, {}, 1],
+      [{ rows: 100, cols: 7, stack: 3 }, { block: '128x128' }, 3],
+      [{ rows: 300, cols: 7, offsets }, { block: '128x1' }, 3],
+      [{ rows: 300, cols: 7 }, { format: 'e5m2' }, 0],
+    ] as const) {
+      calls = 0;
+      dequantize(quantize(x, size, { ...options, kernels }), { kernels: counting });
+      expect(calls).toBe(expected);
+    }
   });
 
   test('writes into what it is given and allocates nothing then', () => {

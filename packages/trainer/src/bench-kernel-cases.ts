@@ -315,6 +315,15 @@ function memoryBound(r: number): KernelCase[] {
         kernels.quantize(out, x, { rows: r, cols: c });
       };
     });
+  // A byte of codes read, FP32 written.
+  const dequantizer = (name: string, blockRows: number, blockCols: number): KernelCase =>
+    streamed(`dequantize-${name}`, 5, (kernels) => {
+      const make = new Operands(kernels);
+      const [x, out] = [make.fp8([r, c], blockRows, blockCols), make.f32(r, c)];
+      return () => {
+        kernels.dequantize(out, x, { rows: r, cols: c });
+      };
+    });
   return [
     streamed('rms-norm', 8, (kernels) => {
       const make = new Operands(kernels);
@@ -333,6 +342,9 @@ function memoryBound(r: number): KernelCase[] {
     quantizer('1x128', 1, block),
     quantizer('128x1', block, 1),
     quantizer('128x128', block, block),
+    dequantizer('1x128', 1, block),
+    dequantizer('128x1', block, 1),
+    dequantizer('128x128', block, block),
     // A gradient read once, and its codes both ways.
     streamed('quantize-both', 6, (kernels) => {
       const make = new Operands(kernels);

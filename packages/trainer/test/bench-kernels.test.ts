@@ -22,6 +22,11 @@ test('the cases count the work of what they run', () => {
   // FP32 read once, a byte of codes written.
   expect(find('rms-norm-quantize')[0]).toMatchObject({ work: (4 + 1) * 2 ** 24, of: 'copy' });
   expect(find('swiglu-quantize')[0]).toMatchObject({ work: (8 + 1) * 2 ** 24, of: 'copy' });
+  // A byte of codes read, FP32 written, whatever shares a scale.
+  for (const blocks of ['1x128', '128x1', '128x128'])
+    expect(find(`dequantize-${blocks}`)).toMatchObject([
+      { shape: [16384, 1024], work: (1 + 4) * 2 ** 24, of: 'copy', everyThread: true },
+    ]);
   const shapes = new Set(kernelCases().map(({ kernel, shape }) => `${kernel} ${shape.join('×')}`));
   expect(shapes.size).toBe(kernelCases().length);
 });
@@ -61,6 +66,21 @@ describe.skipIf(native === null)('measured', () => {
       code: 'ERR_BALEEN_USAGE_ONLY',
       hint: expect.stringContaining('gemm-fp8') as string,
     });
+  });
+
+  test('quantise and dequantise read GB/s beside the copy', async () => {
+    const { peak, cases } = await benchKernels({
+      only: 'quantize-128x128',
+      threads: 1,
+      seconds: 0,
+    });
+    expect(peak.copy).toBeGreaterThan(0);
+    expect(cases.map(({ kernel, of }) => [kernel, of])).toEqual([
+      ['quantize-128x128', 'copy'],
+      ['dequantize-128x128', 'copy'],
+    ]);
+    for (const { gbps = 0, ofPeak, peak: copy } of cases)
+      expect(ofPeak).toBeCloseTo(gbps / copy, 10);
   });
 
   test('every case runs', () => {

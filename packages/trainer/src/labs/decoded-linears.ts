@@ -30,20 +30,15 @@ export function decodedLinears(): LinearFactory {
 
 function decodedWeight({ kernels }: Pools, weight: Parameter): Tensor {
   const [rows, cols] = weight.shape.slice(-2);
-  const matrix = rows * cols;
   return weight.derived(
     'decoded',
     (pool) => emptyTensor(pool, weight.shape),
     (form) => {
       const values = weight.data.readSync() as Float32Array;
-      const decoded = new Float32Array(values.length);
       // Every expert has blocks of its own.
-      for (let at = 0; at < values.length; at += matrix) {
-        const own = values.subarray(at, at + matrix);
-        const quantized = quantize(own, { rows, cols }, { block: '128x128', kernels });
-        dequantize(quantized, { kernels, out: decoded.subarray(at, at + matrix) });
-      }
-      writeTensor(form, decoded);
+      const stack = values.length / (rows * cols);
+      const quantized = quantize(values, { rows, cols, stack }, { block: '128x128', kernels });
+      writeTensor(form, dequantize(quantized, { kernels }));
     },
   );
 }
