@@ -109,7 +109,7 @@ function quantizedWeight(
   const scaleRows = Math.ceil(rows / blockRows);
   const scaleCols = Math.ceil(cols / blockCols);
   return weight.derived(
-    `fp8 ${blockRows}x${blockCols}`,
+    `fp8 ${blockRows}x${blockCols} ${choice.scales}`,
     (pool) =>
       new ScaledTensor(
         emptyTensor(pool, [experts, rows, cols], 'e4m3'),

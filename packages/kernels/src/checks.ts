@@ -1,6 +1,6 @@
-// Checks that every kernel call passes before it computes: types and sizes of all views, and that their memory is there. A wrong size would corrupt
-// memory in the addon and give nonsense in the reference. Values (ids, offsets, indices) are not looked at: on a device
-// they cannot be.
+// Checks that every kernel call passes before it computes: types and sizes of all views, and that their memory is there. A
+// wrong size would corrupt memory in the addon and give nonsense in the reference. Values (ids, offsets, indices) are not
+// looked at: on a device they cannot be.
 import type { Kernels } from './kernels';
 import {
   elements,

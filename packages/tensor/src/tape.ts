@@ -103,7 +103,8 @@ export class Tape {
    * @param shape - [rows, cols]
    * @param blockRows - rows of a block
    * @param blockCols - columns of a block
-   * @param options - type of the codes (default E4M3), the scale format, and the number of scale rows where grouping asks for more than ⌈rows / blockRows⌉
+   * @param options - type of the codes (default E4M3), the scale format, and the number of scale rows where grouping asks
+   *   for more than ⌈rows / blockRows⌉
    * @returns the tensor
    */
   emptyScaled(

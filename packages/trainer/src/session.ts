@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 
 import { type Kernels, loadKernels, setThreads } from '@baleen/kernels';
 import { Decoder } from '@baleen/model';
-import { initialize, type LinearFactory } from '@baleen/tensor';
+import { initialize } from '@baleen/tensor';
 
 import { restoreCheckpoint, saveCheckpoint } from './checkpoint';
 import { listCheckpoints } from './checkpoint-files';
@@ -39,8 +39,6 @@ export interface TrainOptions {
   onEvaluation?: (share: number) => void;
   /** Kernels (default: this process's, with `config.threads`). */
   kernels?: Kernels;
-  /** Makes the model's linear layers in place of the precision's own factories; recipes of FP8 are `config.fp8`. */
-  linears?: LinearFactory;
   /** Name of the preset the configuration began from, for reports. */
   preset?: string;
   /** Origin of every value, for config.json. */
@@ -130,11 +128,7 @@ async function assemble(
   });
 
   const sizes = modelConfigOf(config, tokenizer.vocabSize);
-  const { linears } = options;
-  const model = new Decoder(kernels, sizes, config.precision, {
-    fp8: config.fp8,
-    ...(linears ? { linears } : {}),
-  });
+  const model = new Decoder(kernels, sizes, config.precision, { fp8: config.fp8 });
   const step = new TrainingStep(model, {
     batch: config.batch,
     optimizer: config.optimizer,

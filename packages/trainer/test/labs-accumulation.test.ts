@@ -150,6 +150,14 @@ describe('the lab', () => {
     expect(long.result.verdict).toBe('holds');
   });
 
+  test('a verdict about a cell that the grid lacks is refused', async () => {
+    await expect(runLab(changed({ k: 64, fractionBits: [14] }), options)).rejects.toMatchObject({
+      code: 'ERR_BALEEN_LAB_SETTINGS',
+      path: 'settings.verdict',
+      message: expect.stringMatching(/"fractionBits":13.* is no cell of the grid/) as string,
+    });
+  });
+
   test('ends at once when it is stopped', async () => {
     const stop = new AbortController();
     let heard = 0;

@@ -10,7 +10,6 @@ import {
   plainLinears,
   Region,
   Tape,
-  type Tensor,
   tensorFrom,
   writeTensor,
 } from '@baleen/tensor';
@@ -59,7 +58,7 @@ function shortened(name: string, changes: Parameters<typeof smallRun>[1] = {}) {
 }
 
 describe('pairs of runs', () => {
-  const plain: Arm = { precision: 'fp32' };
+  const plain: Arm = { changes: { precision: 'fp32' } };
 
   test('start from the same weights and see the same data: arms that do not differ end the same', async () => {
     const losses: number[][] = [];
@@ -78,12 +77,14 @@ describe('pairs of runs', () => {
     expect(told.parts.at(-1)?.slice(0, 2)).toEqual(['pair 2/2, b', 'step 6/6']);
   });
 
-  test('arms may differ in their linear layers', async () => {
+  test('arms may differ in anything of the configuration', async () => {
     const seen: Record<string, TrainedArm>[] = [];
-    const linears = fp8Linears({ gradients: { block: '128x128' } });
     await trainPairs(
       smallSettings({}, 1),
-      { tiles: { precision: 'fp8' }, blocks: { precision: 'fp8', linears } },
+      {
+        tiles: { changes: { precision: 'fp8' } },
+        blocks: { changes: { precision: 'fp8', fp8: { gradients: { block: '128x128' } } } },
+      },
       contextOf(),
       (_, arms) => {
         seen.push(arms);
@@ -94,25 +95,11 @@ describe('pairs of runs', () => {
   });
 
   test('a run that diverges has an infinite loss, and the others go on', async () => {
-    const wild: LinearFactory = {
-      ...plainLinears('fp32'),
-      linear: (pools, spec) => {
-        const layer = plainLinears('fp32').linear(pools, spec);
-        const forward = layer.forward.bind(layer);
-        let calls = 0;
-        layer.forward = (tape, x) => {
-          const out = forward(tape, x);
-          if ((calls += 1) > 3)
-            for (const y of Object.values<Tensor>(out)) tape.kernels.fill(y, NaN);
-          return out;
-        };
-        return layer;
-      },
-    };
+    const learningRate = { peak: 1e38, end: 1e38 };
     const losses: number[] = [];
     await trainPairs(
       smallSettings({}, 1),
-      { wild: { precision: 'fp32', linears: wild }, plain },
+      { wild: { changes: { ...plain.changes, schedule: { learningRate } } }, plain },
       contextOf(),
       (_, arms) => {
         losses.push(arms.wild.loss, arms.plain.loss);

@@ -1,5 +1,5 @@
-// Quantisation of the reference: E4M3 and E5M6 in blocks with online scales (§3.3.2). The blocks themselves are in ../blocks.ts,
-// which does the same in every format.
+// Quantisation of the reference: E4M3 and E5M6 in blocks with online scales (§3.3.2). The blocks themselves are in
+// ../blocks.ts, which does the same in every format.
 import { type BlockSizes, type Blocks, decodeBlocks, encodeBlocks, scaleBlocks } from '../blocks';
 import { emptyCodes, encodeBf16Array } from '../codec';
 import type { FusedQuantizeSizes, QuantizeSizes } from '../kernels';

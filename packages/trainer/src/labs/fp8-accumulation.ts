@@ -141,7 +141,7 @@ export const fp8Accumulation: Lab<AccumulationSettings> = {
           core.accumulator === verdict.accumulator,
       );
     const [judged, beside] = [ofVerdict(verdict.metric), ofVerdict(settings.measured)];
-    if (!judged || !beside) throw new Error('the verdict is about a cell that the grid lacks');
+    if (!judged || !beside) throw lacking(settings);
     return {
       effect: { pairs: ratios(judged) },
       measured: meanOf(beside.never),
@@ -149,6 +149,15 @@ export const fp8Accumulation: Lab<AccumulationSettings> = {
     };
   },
 };
+
+function lacking({ verdict }: AccumulationSettings): Error {
+  const error = new Error(`settings.verdict (${JSON.stringify(verdict)}) is no cell of the grid`);
+  return Object.assign(error, {
+    code: 'ERR_BALEEN_LAB_SETTINGS',
+    path: 'settings.verdict',
+    hint: 'name inputs, bits, accumulator and metric that the grid has',
+  });
+}
 
 /** A cell of the grid: its setting, and the errors of every seed. */
 interface Cell {

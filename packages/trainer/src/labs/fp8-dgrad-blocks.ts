@@ -10,7 +10,7 @@
 //
 // Beside it a second model trains in 128×128 blocks from the start; its loss against the first one's is reported with the
 // smallest gap that so many pairs could tell, and has no part in the verdict.
-import { fp8Linears } from '@baleen/fp8';
+import { type Fp8Changes, fp8Linears } from '@baleen/fp8';
 import { Decoder } from '@baleen/model';
 import type { LinearFactory } from '@baleen/tensor';
 
@@ -33,14 +33,13 @@ import { labFigure } from './verdict';
 const kept = { swigluInputs: 'fp32', attentionOutput: 'fp32' } as const;
 
 const recipes = {
-  exact: decodedLinears,
-  tiles: () => fp8Linears({ kept }),
-  blocks: () => fp8Linears({ gradients: { block: '128x128' }, kept }),
-} as const satisfies Record<string, () => LinearFactory>;
+  tiles: { kept },
+  blocks: { gradients: { block: '128x128' }, kept },
+} as const satisfies Record<string, Fp8Changes>;
 
 const arms = {
-  tiles: { precision: 'fp8', linears: recipes.tiles() },
-  blocks: { precision: 'fp8', linears: recipes.blocks() },
+  tiles: { changes: { precision: 'fp8', fp8: recipes.tiles } },
+  blocks: { changes: { precision: 'fp8', fp8: recipes.blocks } },
 } as const satisfies Record<string, Arm>;
 
 /** What E4M3 holds with all its bits: the largest value over the smallest normal one. */
@@ -138,10 +137,10 @@ function compare({ session }: TrainedArm): Comparison {
     copyValues(copy, model);
     return gradientsOf(copy, batch);
   };
-  const exact = gradients(recipes.exact());
+  const exact = gradients(decodedLinears());
   const tokens = byToken(exact.input, model.config.hiddenSize);
-  const errorsOf = (linears: LinearFactory): Errors => {
-    const { input, weights } = gradients(linears);
+  const errorsOf = (recipe: Fp8Changes): Errors => {
+    const { input, weights } = gradients(fp8Linears(recipe));
     const errors = byToken(input, model.config.hiddenSize).map((had, t) =>
       relativeError(tokens[t], had),
     );
@@ -154,8 +153,8 @@ function compare({ session }: TrainedArm): Comparison {
   };
   const norms = tokens.map((gradient) => Math.hypot(...gradient));
   return {
-    tiles: errorsOf(recipes.tiles()),
-    blocks: errorsOf(recipes.blocks()),
+    tiles: errorsOf(recipes.tiles),
+    blocks: errorsOf(recipes.blocks),
     spread: Math.max(...norms) / median(norms),
   };
 }

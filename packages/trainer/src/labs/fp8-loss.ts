@@ -9,10 +9,10 @@ import type { Lab } from './lab';
 import { relativeDifferences } from './statistics';
 import { type Arm, type TrainingSettings, trainingSeconds, trainPairs } from './training';
 
-const arms = { bf16: { precision: 'bf16' }, fp8: { precision: 'fp8' } } as const satisfies Record<
-  string,
-  Arm
->;
+const arms = {
+  bf16: { changes: { precision: 'bf16' } },
+  fp8: { changes: { precision: 'fp8' } },
+} as const satisfies Record<string, Arm>;
 
 /** V3's FP8 recipe against BF16: the gap of held-out loss. */
 export const fp8Loss: Lab<TrainingSettings> = {

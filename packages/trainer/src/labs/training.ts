@@ -1,7 +1,5 @@
 // What labs that train share: every arm of an experiment is trained with the same seeds on the same data in the same order,
 // and what they differ in is the lab's own.
-import type { LinearFactory } from '@baleen/tensor';
-
 import { benchStep } from '../bench-step';
 import type { TrainConfig } from '../config';
 import { type PresetName, presets } from '../presets';
@@ -25,10 +23,8 @@ export type TrainingSettings = Readonly<{
 
 /** What one arm of an experiment differs in. */
 export interface Arm {
-  /** Inputs of the linear layers' products. */
-  precision: TrainConfig['precision'];
-  /** Makes the linear layers, where it is not the precision's own recipe. */
-  linears?: LinearFactory;
+  /** What it changes in the settings' configuration: keys, nested. */
+  changes: Readonly<Record<string, unknown>>;
 }
 
 /** A run that ended. */
@@ -77,8 +73,7 @@ async function trainArm(
   { kernels, signal, progress }: LabContext,
 ): Promise<TrainedArm> {
   const config = configOf(settings, arm, seed);
-  const { linears } = arm;
-  const options = { kernels, signal, ...(linears ? { linears } : {}) };
+  const options = { kernels, signal };
   const session = await prepare(config, options);
   const events = trainSession(session, options, performance.now());
   try {
@@ -107,7 +102,7 @@ function configOf(settings: TrainingSettings, arm: Arm, seed: number): TrainConf
   return resolveConfig([
     { origin: `preset ${preset}`, values: presets[preset]() },
     { origin: 'lab', values: changes },
-    { origin: 'arm', values: { precision: arm.precision, seed } },
+    { origin: 'arm', values: { ...arm.changes, seed } },
   ]).config;
 }
 
