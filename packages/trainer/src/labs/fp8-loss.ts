@@ -39,7 +39,7 @@ export const fp8Loss: Lab<TrainingSettings> = {
     },
     full: {
       preset: 'small',
-      pairs: 8,
+      pairs: 6,
       changes: {
         steps: 2000,
         schedule: { biasSpeed: { speed: 1e-3 } },
