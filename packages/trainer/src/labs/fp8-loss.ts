@@ -39,7 +39,7 @@ export const fp8Loss: Lab<TrainingSettings> = {
     },
     full: {
       preset: 'small',
-      pairs: 6,
+      pairs: 4,
       changes: {
         steps: 2000,
         schedule: { biasSpeed: { speed: 1e-3 } },
