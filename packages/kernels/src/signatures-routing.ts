@@ -5,6 +5,7 @@ import {
   elementBytes,
   integers,
   n,
+  plain,
   type Signature,
   type Sizes,
   sizeOf,
@@ -181,8 +182,8 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     needs: (_, [parameter, gradient, m, v, factor, finite, rates]) => [
       view('parameter', parameter, null),
       view('gradient', gradient, sizeOf(parameter)),
-      view('m', m, sizeOf(parameter), ['bf16']),
-      view('v', v, sizeOf(parameter), ['bf16']),
+      view('m', m, sizeOf(parameter), plain),
+      view('v', v, sizeOf(parameter), [dtypeOf(m)]),
       view('factor', factor, 1),
       integers('finite', finite, 1),
       view('rates', rates, 3),

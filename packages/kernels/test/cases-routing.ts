@@ -1,5 +1,5 @@
 // Cases of routing, reductions and the optimizer.
-import { type View, viewOf } from '@baleen/kernels';
+import { decodeBf16, type View, viewOf } from '@baleen/kernels';
 
 import type { Case } from './cases';
 import type { Arena } from './compare';
@@ -272,40 +272,50 @@ function optimizerCases(): Case[] {
       },
     });
   for (const size of [0, 1, 17, 3000, 20_011])
-    for (const finite of [0, 1])
-      for (const step of [1, 1000])
-        list.push({
-          kernel: 'adamw',
-          label: `${size}, update ${step}${finite ? '' : ', not finite'}`,
-          // A moment on the border between two BF16 values may fall either way.
-          tolerance: finite ? 2e-4 : 'bits',
-          run: (kernels, arena) => {
-            const parameter = arena.out(size);
-            const [m, v] = [arena.outHalves(size), arena.outHalves(size)];
-            for (let i = 0; i < size; i += 1) {
-              m[i] = 0x3c00 + arena.random.integer(0x200) + 0x8000 * arena.random.integer(2);
-              v[i] = 0x3a00 + arena.random.integer(0x200);
-            }
-            kernels.adamw(
-              viewOf(parameter),
-              viewOf(arena.floats(size, () => arena.random.normal() * 0.1)),
-              viewOf(m),
-              viewOf(v),
-              viewOf(arena.floats(1, () => 0.7)),
-              viewOf(arena.integers(1, () => finite)),
-              viewOf(
-                arena.floats(3, (i) => [0.001, 1 / (1 - 0.9 ** step), 1 / (1 - 0.95 ** step)][i]),
-              ),
-              {
-                beta1: 0.9,
-                beta2: 0.95,
-                epsilon: 1e-8,
-                weightDecay: 0.1,
-              },
-            );
-            return { parameter, m, v };
-          },
-        });
+    for (const [finite, step, moments] of [
+      [1, 1, 'bf16'],
+      [1, 1000, 'bf16'],
+      [0, 1, 'bf16'],
+      [1, 1, 'fp32'],
+      [1, 1000, 'fp32'],
+      [0, 1, 'fp32'],
+    ] as const)
+      list.push({
+        kernel: 'adamw',
+        label: `${size}, update ${step}, moments in ${moments}${finite ? '' : ', not finite'}`,
+        // A moment on the border between two BF16 values may fall either way.
+        tolerance: finite ? 2e-4 : 'bits',
+        run: (kernels, arena) => {
+          const parameter = arena.out(size);
+          const moment = (): Uint16Array | Float32Array =>
+            moments === 'bf16' ? arena.outHalves(size) : arena.out(size);
+          const [m, v] = [moment(), moment()];
+          const encode = moments === 'bf16' ? (code: number) => code : decodeBf16;
+          for (let i = 0; i < size; i += 1) {
+            const sign = 0x8000 * arena.random.integer(2);
+            m[i] = encode(0x3c00 + arena.random.integer(0x200) + sign);
+            v[i] = encode(0x3a00 + arena.random.integer(0x200));
+          }
+          kernels.adamw(
+            viewOf(parameter),
+            viewOf(arena.floats(size, () => arena.random.normal() * 0.1)),
+            viewOf(m),
+            viewOf(v),
+            viewOf(arena.floats(1, () => 0.7)),
+            viewOf(arena.integers(1, () => finite)),
+            viewOf(
+              arena.floats(3, (i) => [0.001, 1 / (1 - 0.9 ** step), 1 / (1 - 0.95 ** step)][i]),
+            ),
+            {
+              beta1: 0.9,
+              beta2: 0.95,
+              epsilon: 1e-8,
+              weightDecay: 0.1,
+            },
+          );
+          return { parameter, m, v };
+        },
+      });
   return list;
 }
 

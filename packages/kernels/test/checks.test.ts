@@ -303,6 +303,18 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /linearCrossEntropy: gradient.dweight holds 5 elements, expected 6/,
   ],
   [
+    'moments of two types',
+    (x) => {
+      x.adamw(f(1), f(1), h(1), f(1), f(1), i(1), f(3), {
+        beta1: 0,
+        beta2: 0,
+        epsilon: 0,
+        weightDecay: 0,
+      });
+    },
+    /adamw: v is f32, expected bf16/,
+  ],
+  [
     'an update without a bias correction',
     (x) => {
       x.adamw(f(1), f(1), h(1), h(1), f(1), i(1), f(2), {

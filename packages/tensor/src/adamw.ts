@@ -23,7 +23,10 @@ export interface AdamWSettings {
   maxNorm: number;
 }
 
-/** A parameter's moments, BF16 as in V3 (§3.3.3). */
+/** What moments are stored in. */
+export type MomentForm = 'bf16' | 'fp32';
+
+/** A parameter's moments. */
 export interface Moments {
   /** exp_avg. */
   readonly m: Tensor;
@@ -51,16 +54,19 @@ export class AdamW {
   /**
    * @param kernels - the backend
    * @param module - whose parameters it updates
+   * @param options - `moments`: what they are stored in (default BF16, as in V3, §3.3.3)
    */
   constructor(
     private readonly kernels: Kernels,
     module: Module,
+    { moments: form = 'bf16' }: { moments?: MomentForm } = {},
   ) {
     this.region = new Region(kernels, 'optimizer');
     for (const [name, parameter] of module.parameters()) {
+      const dtype = form === 'bf16' ? 'bf16' : 'f32';
       const moments = {
-        m: emptyTensor(this.region, parameter.shape, 'bf16'),
-        v: emptyTensor(this.region, parameter.shape, 'bf16'),
+        m: emptyTensor(this.region, parameter.shape, dtype),
+        v: emptyTensor(this.region, parameter.shape, dtype),
       };
       kernels.fill(moments.m, 0);
       kernels.fill(moments.v, 0);

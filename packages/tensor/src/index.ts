@@ -1,5 +1,5 @@
 // The package's door.
-export { AdamW, type AdamWSettings, type Moments } from './adamw';
+export { AdamW, type AdamWSettings, type MomentForm, type Moments } from './adamw';
 export { castTo, dequantize } from './cast';
 export { checkGradients, type GradientCheck, type GradientCheckResult } from './gradient-check';
 export { type KeptForm, type KeptForms, keepAs } from './keep';

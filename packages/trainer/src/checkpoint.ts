@@ -101,6 +101,11 @@ function* momentPieces(model: Decoder, optimizer: AdamW): Generator<[string, Ten
   }
 }
 
+/** A moment's type in a file. */
+function storedAs({ dtype }: Tensor): 'BF16' | 'F32' {
+  return dtype === 'bf16' ? 'BF16' : 'F32';
+}
+
 /** Router biases by checkpoint name. */
 function routerBiases(model: Decoder): Record<string, number[]> {
   return Object.fromEntries(
@@ -146,7 +151,7 @@ export function saveCheckpoint(
     const moments = [...momentPieces(model, optimizer)].map(
       ([name, data]): TensorToWrite => ({
         name,
-        dtype: 'BF16',
+        dtype: storedAs(data),
         shape: data.shape,
         bytes: () => bytesOf(data),
       }),
@@ -214,10 +219,10 @@ export function restoreCheckpoint(
   const moments = [...momentPieces(model, optimizer)];
   for (const [name, data] of moments) {
     const entry = source.tensors.get(name);
-    if (entry?.dtype !== 'BF16' || entry.shape.join() !== data.shape.join())
+    if (entry?.dtype !== storedAs(data) || entry.shape.join() !== data.shape.join())
       throw otherShape(
         checkpoint,
-        `${name} is ${entry ? `${entry.dtype} [${entry.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is BF16 [${data.shape.join(', ')}]`,
+        `${name} is ${entry ? `${entry.dtype} [${entry.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is ${storedAs(data)} [${data.shape.join(', ')}]`,
       );
   }
   if (source.tensors.size !== moments.length)

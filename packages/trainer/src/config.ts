@@ -1,6 +1,6 @@
 // A run's configuration: one schema from which validation, help texts, flags, JSON Schema and docs all come.
 import type { Fp8Recipe } from '@baleen/fp8';
-import type { KeptForm } from '@baleen/tensor';
+import type { KeptForm, MomentForm } from '@baleen/tensor';
 import { z } from 'zod';
 
 /** A piece of the learning rate's end: a constant over a share of the run's tokens. */
@@ -173,6 +173,8 @@ export interface TrainConfig {
     weightDecay: number;
     /** Largest global gradient norm. */
     maxNorm: number;
+    /** What moments are stored in. */
+    moments: MomentForm;
   };
   /** Learning rate, γ, λ and α. */
   schedule: ScheduleConfig;
@@ -338,6 +340,7 @@ export const trainConfigSchema: z.ZodType<TrainConfig> = z.strictObject({
     epsilon: positive('AdamW: added to the root of the second moment'),
     weightDecay: atLeast0('AdamW: decoupled weight decay of matrices'),
     maxNorm: positive('largest global gradient norm'),
+    moments: z.enum(['bf16', 'fp32']).describe('AdamW: what both moments are stored in'),
   }),
   schedule,
   evaluation: z.strictObject({

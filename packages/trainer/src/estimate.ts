@@ -69,25 +69,34 @@ export interface StepCosts {
   update: KernelCost[];
 }
 
+/**
+ * A run's model and step on the null backend: shapes and memory, no values.
+ * @param config - the run
+ * @param onCall - told what every kernel call costs
+ * @returns both, before the first step
+ */
+export function stepOfShapes(
+  config: TrainConfig,
+  onCall?: (cost: KernelCost) => void,
+): { model: Decoder; step: TrainingStep } {
+  checkTrainConfig(config);
+  const kernels = nullKernels(onCall && { onCall });
+  const { batch, optimizer, precision, fp8, schedule } = config;
+  const model = new Decoder(kernels, modelConfigOf(config), precision, { fp8 });
+  const { balanceFactor } = schedule;
+  return { model, step: new TrainingStep(model, { batch, optimizer, balanceFactor }) };
+}
+
 /** Builds the run on the null backend and sends a step's worth of work through it. */
 function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; costs: StepCosts } {
-  checkTrainConfig(config);
   let calls: KernelCost[] = [];
   const taken = (): KernelCost[] => {
     const list = calls;
     calls = [];
     return list;
   };
-  const kernels = nullKernels({ onCall: (cost) => calls.push(cost) });
-  const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
-    fp8: config.fp8,
-  });
-  const { batch, optimizer, schedule } = config;
-  const step = new TrainingStep(model, {
-    batch,
-    optimizer,
-    balanceFactor: schedule.balanceFactor,
-  });
+  const { batch, optimizer } = config;
+  const { model, step } = stepOfShapes(config, (cost) => calls.push(cost));
   // The first micro-batch also makes the weights' other forms: once a step, as the update does.
   step.microBatch(0, batch.sequences);
   const first = taken();

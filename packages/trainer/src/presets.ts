@@ -32,7 +32,14 @@ function withV3(recipe: Recipe): TrainConfig {
     steps,
     seed: 1,
     batch: { microBatch: batch.sequences, rampFrom: batch.sequences, rampShare: 0, ...batch },
-    optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay, maxNorm: 1 },
+    optimizer: {
+      beta1: 0.9,
+      beta2: 0.95,
+      epsilon: 1e-8,
+      weightDecay,
+      maxNorm: 1,
+      moments: 'bf16',
+    },
     schedule: {
       learningRate: {
         peak,

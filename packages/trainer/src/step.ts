@@ -99,7 +99,7 @@ export class TrainingStep {
     const { kernels } = model;
     const { sequence, sequences, microBatch } = settings.batch;
     const lists = model.config.mtp.depth + 1;
-    this.optimizer = new AdamW(kernels, model);
+    this.optimizer = new AdamW(kernels, model, { moments: settings.optimizer.moments });
     this.region = options.region ?? new Region(kernels, 'micro-batch');
     this.fixed = new Region(kernels, 'step');
     const rows = (sequences / microBatch) * this.rows;

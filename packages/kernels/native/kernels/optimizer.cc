@@ -64,7 +64,7 @@ void clipFactor(Args args) {
 
 /**
  * m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², θ ← θ − lr · (m̂ / (√v̂ + ε) + wd · θ) with m̂ = m / (1−β₁ᵗ), v̂ = v / (1−β₂ᵗ),
- * in one pass; the update is computed from the moments before they are rounded to BF16.
+ * in one pass; the update is computed from the moments before they are rounded to their type.
  */
 void adamw(Args args) {
   const View parameter = args.view();
@@ -89,16 +89,22 @@ void adamw(Args args) {
   const vf eps = set1(static_cast<float>(epsilon));
   const vf decay = set1(static_cast<float>(weightDecay));
   const vf rate = set1(-rates[0]);
-  forElements(parameter.size, 8192, [&](auto at, long i) {
-    const vf g = mul(at.load(gradient.f32() + i), clip);
-    const vf m = add(mul(keep1, at.load(first.bf16() + i)), mul(take1, g));
-    const vf v = add(mul(keep2, at.load(second.bf16() + i)), mul(mul(take2, g), g));
-    at.store(first.bf16() + i, m);
-    at.store(second.bf16() + i, v);
-    const vf p = at.load(parameter.f32() + i);
-    const vf update = div(mul(m, correct1), add(sqrt(mul(v, correct2)), eps));
-    at.store(parameter.f32() + i, fma(rate, fma(decay, p, update), p));
-  });
+  const auto updateAll = [&](auto* firsts, auto* seconds) {
+    forElements(parameter.size, 8192, [&](auto at, long i) {
+      const vf g = mul(at.load(gradient.f32() + i), clip);
+      const vf m = add(mul(keep1, at.load(firsts + i)), mul(take1, g));
+      const vf v = add(mul(keep2, at.load(seconds + i)), mul(mul(take2, g), g));
+      at.store(firsts + i, m);
+      at.store(seconds + i, v);
+      const vf p = at.load(parameter.f32() + i);
+      const vf update = div(mul(m, correct1), add(sqrt(mul(v, correct2)), eps));
+      at.store(parameter.f32() + i, fma(rate, fma(decay, p, update), p));
+    });
+  };
+  if (first.dtype == DType::bf16)
+    updateAll(first.bf16(), second.bf16());
+  else
+    updateAll(first.f32(), second.f32());
 }
 
 }  // namespace BALEEN_ISA

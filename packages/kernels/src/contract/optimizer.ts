@@ -33,8 +33,8 @@ export interface OptimizerKernels {
     sizes: { maxNorm: number },
   ): void;
   /**
-   * AdamW on FP32 parameters with BF16 moments (nearest even): g = grad · factor[0]; m, v updated and stored in BF16,
-   * the update computed from the unrounded ones. Does nothing where finite[0] is 0.
+   * AdamW on FP32 parameters with moments in BF16 or FP32, both alike: g = grad · factor[0]; m, v updated and stored (in
+   * BF16 to nearest even), the update computed from the unrounded ones. Does nothing where finite[0] is 0.
    * rates [3]: what changes from update to update t: learning rate, 1 / (1 − β₁ᵗ), 1 / (1 − β₂ᵗ).
    */
   adamw(

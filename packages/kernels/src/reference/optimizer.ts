@@ -43,15 +43,18 @@ export function adamw(
   { beta1, beta2, epsilon, weightDecay }: AdamWSizes,
 ): void {
   if (i32(finite)[0] === 0) return;
-  const [p, grad, first, second] = [f32(parameter), f32(gradient), bf16(m), bf16(v)];
+  const [p, grad] = [f32(parameter), f32(gradient)];
+  const low = m.dtype === 'bf16';
+  const [first, second] = low ? [bf16(m), bf16(v)] : [f32(m), f32(v)];
+  const [decode, encode] = low ? [decodeBf16, encodeBf16] : [Math.fround, Math.fround];
   const clip = f32(factor)[0];
   const [learningRate, correction1, correction2] = f32(rates);
   for (let i = 0; i < p.length; i += 1) {
     const g = grad[i] * clip;
-    const m1 = beta1 * decodeBf16(first[i]) + (1 - beta1) * g;
-    const v1 = beta2 * decodeBf16(second[i]) + (1 - beta2) * g * g;
-    first[i] = encodeBf16(m1);
-    second[i] = encodeBf16(v1);
+    const m1 = beta1 * decode(first[i]) + (1 - beta1) * g;
+    const v1 = beta2 * decode(second[i]) + (1 - beta2) * g * g;
+    first[i] = encode(m1);
+    second[i] = encode(v1);
     const update = (m1 * correction1) / (Math.sqrt(v1 * correction2) + epsilon);
     p[i] = p[i] - learningRate * (update + weightDecay * p[i]);
   }

@@ -2,7 +2,8 @@
 import { fp8Accumulation } from './fp8-accumulation';
 import { fp8DgradBlocks } from './fp8-dgrad-blocks';
 import { fp8Loss } from './fp8-loss';
+import { fp8Memory } from './fp8-memory';
 import type { Lab } from './lab';
 
 /** Every lab, in the order they are listed. */
-export const labs: readonly Lab[] = [fp8Loss, fp8DgradBlocks, fp8Accumulation];
+export const labs: readonly Lab[] = [fp8Loss, fp8DgradBlocks, fp8Accumulation, fp8Memory];
