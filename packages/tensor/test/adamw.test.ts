@@ -1,4 +1,4 @@
-// AdamW against the formula in float64, moments stored in BF16.
+// AdamW against the formula in float64, moments stored in BF16 or FP32.
 import {
   decodeBf16,
   decodeBf16Array,
@@ -16,6 +16,7 @@ import {
   Parameter,
   Pools,
   Region,
+  type Tensor,
   tensorFrom,
 } from '../src/index';
 
@@ -41,10 +42,23 @@ const settings: AdamWSettings = {
 /** Steps between neighbouring BF16 numbers of the same sign. */
 const ulps = (a: number, b: number): number => Math.abs(encodeBf16(a) - encodeBf16(b));
 
-describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
+const forms = implementationsOf(referenceKernels(), loadKernels()).flatMap(([name, kernels]) =>
+  (['bf16', 'fp32'] as const).map((form) => [name, form, kernels] as const),
+);
+
+describe.each(forms)('%s kernels, moments in %s', (_, form, kernels) => {
+  const decoded = (moment: Tensor): Float64Array => {
+    const stored = moment.readSync();
+    return Float64Array.from(form === 'bf16' ? decodeBf16Array(stored as Uint16Array) : stored);
+  };
+  /** Whether a moment is β · old + new: in BF16 the nearest number or its neighbour, in FP32 within a few roundings. */
+  const isSum = (had: number, old: number, added: number): boolean =>
+    form === 'bf16'
+      ? ulps(had, decodeBf16(encodeBf16(old + added))) <= 1
+      : Math.abs(had - old - added) <= 2 ** -22 * (Math.abs(old) + Math.abs(added));
   function setup() {
     const module = new Two(new Pools(kernels));
-    const optimizer = new AdamW(kernels, module);
+    const optimizer = new AdamW(kernels, module, { moments: form });
     const loss = tensorFrom(new Region(kernels, 'loss'), [1], Float32Array.of(2));
     const grads = (step: number, size: number): void => {
       module.matrix.grad.readSync().set(values(35, step, size));
@@ -58,8 +72,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
           decay: index === 0 ? settings.weightDecay : 0,
           data: Float64Array.from(parameter.data.readSync()),
           grad: Float64Array.from(parameter.grad.readSync()),
-          m: Float64Array.from(decodeBf16Array(m.readSync() as Uint16Array)),
-          v: Float64Array.from(decodeBf16Array(v.readSync() as Uint16Array)),
+          m: decoded(m),
+          v: decoded(v),
         };
       });
     return { module, optimizer, loss, grads, state };
@@ -94,8 +108,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
           const update = m1 / (1 - beta1 ** step) / (Math.sqrt(v1 / (1 - beta2 ** step)) + epsilon);
           const expected = value - learningRate * (update + decay * value);
           expect(Math.abs(after.data[i] - expected), `${name} ${i}`).toBeLessThan(2e-6);
-          expect(ulps(after.m[i], decodeBf16(encodeBf16(m1)))).toBeLessThanOrEqual(1);
-          expect(ulps(after.v[i], decodeBf16(encodeBf16(v1)))).toBeLessThanOrEqual(1);
+          expect(isSum(after.m[i], beta1 * m[i], (1 - beta1) * g)).toBe(true);
+          expect(isSum(after.v[i], beta2 * v[i], (1 - beta2) * g * g)).toBe(true);
         });
         expect(after.grad.every((value) => value === 0)).toBe(true);
       });

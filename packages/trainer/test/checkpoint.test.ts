@@ -180,6 +180,23 @@ describe('a checkpoint', () => {
   });
 });
 
+test('moments in FP32 are saved as such, go on to the bit, and are not taken for BF16 ones', async () => {
+  const { config, out } = saving();
+  config.optimizer = { ...config.optimizer, moments: 'fp32' };
+  const whole = await runAll(config, { out });
+  const path = join(out, 'checkpoints', 'step-4');
+  const moments = [...openWeights(path, 'optimizer').tensors.values()];
+  expect(new Set(moments.map(({ dtype }) => dtype))).toEqual(new Set(['F32']));
+  const resumed = await runAll(config, { resume: path, out: null });
+  expect(resumed.result.valLoss).toBe(whole.result.valLoss);
+  const low = { ...config, optimizer: { ...config.optimizer, moments: 'bf16' as const } };
+  expect((await runAll(low)).result.valLoss).not.toBe(whole.result.valLoss);
+  expect(await failure(runAll(low, { resume: path, out: null }))).toMatchObject({
+    code: 'ERR_BALEEN_CHECKPOINT_SHAPE',
+    message: expect.stringMatching(/exp_avg is F32 .* the model's is BF16/) as string,
+  });
+});
+
 test('a folder that holds something is not written into', async () => {
   const { config, out } = saving();
   mkdirSync(out);

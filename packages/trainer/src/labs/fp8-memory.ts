@@ -14,6 +14,7 @@ import { type PresetName, presets } from '../presets';
 import { resolveConfig } from '../resolve';
 import { planOf } from '../schedule';
 import type { Lab } from './lab';
+import { labFigure } from './verdict';
 
 /** A cache: where its bytes lie, and what a configuration without it changes. */
 interface Cache {
@@ -69,7 +70,7 @@ export const fp8Memory: Lab<MemorySettings> = {
   estimate: ({ models, microBatches }) =>
     Promise.resolve(models.length * microBatches.length * (caches.length + 2)),
   async run({ models, microBatches }, { progress, row, signal }) {
-    const ratios: number[] = [];
+    const ratios = caches.map((): number[] => []);
     let measured = NaN;
     const sizes = models.flatMap((model) => microBatches.map((count) => [model, count] as const));
     for (const [index, [model, microBatch]] of sizes.entries()) {
@@ -93,15 +94,23 @@ export const fp8Memory: Lab<MemorySettings> = {
         return memory;
       };
       await arm('nothing', []);
-      for (const { name, pool, without } of caches)
-        ratios.push((await arm(name, [without]))[pool] / v3[pool]);
+      for (const [c, { name, pool, without }] of caches.entries())
+        ratios[c].push((await arm(name, [without]))[pool] / v3[pool]);
       const none = await arm(
         'all of them',
         caches.map(({ without }) => without),
       );
       measured = none.activations / v3.activations;
     }
-    return { effect: { exact: Math.min(...ratios), n: ratios.length }, measured };
+    const all = ratios.flat();
+    return {
+      effect: { exact: Math.min(...all), n: all.length },
+      measured,
+      notes: caches.map(({ name, pool }, c) => {
+        const [least, most] = [Math.min(...ratios[c]), Math.max(...ratios[c])];
+        return `without ${name}: ${pool} ${labFigure(least, 'ratio')} to ${labFigure(most, 'ratio')}`;
+      }),
+    };
   },
 };
 
