@@ -9,16 +9,16 @@ namespace BALEEN_ISA {
 /** Columns of a 1×128 block, and of a panel that is read both ways. */
 static constexpr long tile = 128;
 
-/** `count` codes times their scales, fl(value · scale) each: one scale, or one a column. */
-template <class To, class ScaleAt>
-static inline void decodeRun(To* out, const uint8_t* codes, long count, ScaleAt&& scaleAt) {
+/** `count` codes times their scales, fl(value · scale) each: one scale, or one a column. `to` writes whole vectors. */
+template <class To, class ScaleAt, class At>
+static inline void decodeRun(To* out, const uint8_t* codes, long count, ScaleAt&& scaleAt, At to) {
   const Whole whole;
   long c = 0;
   for (; c + 4 * W <= count; c += 4 * W) {
     vf values[4];
     loadE4m3Four(codes + c, values);
     for (int v = 0; v < 4; v += 1)
-      whole.store(out + c + v * W, mul(values[v], scaleAt(whole, c + v * W)));
+      to.store(out + c + v * W, mul(values[v], scaleAt(whole, c + v * W)));
   }
   forRange(c, count, [&](auto at, long i) {
     at.store(out + i, mul(fromE4m3(at.loadCodes(codes + i)), scaleAt(at, i)));
@@ -26,31 +26,32 @@ static inline void decodeRun(To* out, const uint8_t* codes, long count, ScaleAt&
 }
 
 /** Numbers of one block; a whole one's loop is one that the compiler knows. */
-template <class To>
-static inline void decodeBlock(To* out, const uint8_t* codes, long count, float scale) {
+template <class To, class At = Whole>
+static inline void decodeBlock(To* out, const uint8_t* codes, long count, float scale, At to = {}) {
   const vf factor = set1(scale);
   const auto scaleAt = [&](auto, long) { return factor; };
   if (count == tile)
-    decodeRun(out, codes, tile, scaleAt);
+    decodeRun(out, codes, tile, scaleAt, to);
   else
-    decodeRun(out, codes, count, scaleAt);
+    decodeRun(out, codes, count, scaleAt, to);
 }
 
 /** Columns [begin, end) of row `row` of a scaled matrix into out[0 …] (FP32 or BF16). */
-template <class To>
-static void decodeRow(To* out, const Operand& x, long cols, long row, long begin, long end) {
+template <class To, class At = Whole>
+static void decodeRow(To* out, const Operand& x, long cols, long row, long begin, long end,
+                      At to = {}) {
   const uint8_t* codes = x.values.e4m3() + row * cols;
   const long scaleCols = x.blockCols == 1 ? cols : ceilDiv(cols, x.blockCols);
   const float* scales = x.scales.f32() + (x.blockRows == 1 ? row : row / x.blockRows) * scaleCols;
   if (x.blockCols == 1) {
     decodeRun(out, codes + begin, end - begin,
-              [&](auto at, long c) { return at.load(scales + begin + c); });
+              [&](auto at, long c) { return at.load(scales + begin + c); }, to);
     return;
   }
   long c0 = begin;
   for (long block = begin / x.blockCols; c0 < end; block += 1) {
     const long c1 = minOf(end, (block + 1) * x.blockCols);
-    decodeBlock(out + (c0 - begin), codes + c0, c1 - c0, scales[block]);
+    decodeBlock(out + (c0 - begin), codes + c0, c1 - c0, scales[block], to);
     c0 = c1;
   }
 }

@@ -26,6 +26,19 @@ struct Part {
   void storeCodes(uint8_t* p, vi x) const { store8Partial(p, x, count); }
 };
 
+/** Whole vectors of FP32 written past the caches, to places that begin at a multiple of their size; `drain` when done. */
+struct Past : Whole {
+  void store(float* p, vf x) const { storePast(p, x); }
+};
+
+/**
+ * Whether an output [rows, cols] is for `Past`: 64 MiB and more are not read again from a cache, and lines that are written
+ * past it need not be read first. Rows must be whole vectors that begin at one.
+ */
+inline bool goesPast(const float* out, long rows, long cols) {
+  return rows * cols >= (16 << 20) && cols % W == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+}
+
 /** Calls `body(at, i)` for every vector that begins in [begin, end), `at` being a `Whole` or a `Part`. */
 template <class Body>
 inline void forRange(long begin, long end, Body&& body) {

@@ -17,7 +17,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 
 import { cases } from './cases';
 import { largeCases } from './cases-large';
-import { Arena, expectClose, expectSameBits } from './compare';
+import { Arena, expectClose, expectSameBits, scaledArrays } from './compare';
 
 const native = nativeKernels();
 const required = !['', '0', undefined].includes(process.env.BALEEN_REQUIRE_NATIVE);
@@ -95,6 +95,41 @@ describe.skipIf(native === null)('native kernels', () => {
         expectSameBits(values.subarray(r * cols, (r + 16) * cols), expected, what);
         expectSameBits(rstd.subarray(r, r + 16), roots, `${what}: rstd`);
       }
+    }
+  });
+
+  // Blocks of 50 columns begin in the middle of vectors, which cannot be written past the caches.
+  test.each([
+    [1, 128],
+    [128, 1],
+    [128, 128],
+    [64, 50],
+  ])('codes of more numbers than any cache holds, in %i×%i, are decoded as few are', (h, w) => {
+    const [few, times, cols] = [128, 129, 1024];
+    const size = few * times * cols;
+    const part = new Arena(5).scaled(few, cols, [h, w]);
+    const { codes, scales } = scaledArrays(part);
+    const [manyCodes, manyScales] = [new Uint8Array(size), new Float32Array(scales.length * times)];
+    for (let i = 0; i < times; i += 1) {
+      manyCodes.set(codes, i * codes.length);
+      manyScales.set(scales, i * scales.length);
+    }
+    const whole = { ...part, codes: viewOf(manyCodes), scales: viewOf(manyScales) };
+    const storage = native.createStorage(4 * size) as CpuStorage;
+    const byteOffset = storage.lineStart ?? 0;
+    const expected = new Float32Array(few * cols);
+    reference.dequantize(viewOf(expected), part, { rows: few, cols });
+    for (const isa of native.isas) {
+      native.setIsa(isa);
+      const out = { storage, byteOffset, dtype: 'f32', size } as const;
+      native.dequantize(out, whole, { rows: few * times, cols });
+      const values = new Float32Array(storage.buffer, byteOffset, size);
+      for (let i = 0; i < times; i += 1)
+        expectSameBits(
+          values.subarray(i * expected.length, (i + 1) * expected.length),
+          expected,
+          `${isa}, rows from ${String(i * few)} on`,
+        );
     }
   });
 

@@ -30,14 +30,6 @@ struct Norm {
   double epsilon;
 };
 
-/**
- * 64 MiB and more are not read again from a cache: written past them, lines need not be read first, a third of what a
- * norm moves. Places must be whole vectors' and begin at one.
- */
-static bool goesPast(const float* out, long rows, long cols) {
-  return rows * cols >= (16 << 20) && cols % W == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-}
-
 /** At most `normRows` rows from `first` on; `out` is the first one's. */
 static void normaliseRows(const Norm& n, float* out, long first, long count, bool past = false) {
   const long cols = n.cols;
@@ -61,7 +53,7 @@ static void normaliseRows(const Norm& n, float* out, long first, long count, boo
     };
     float* to = out + r * cols;
     if (past)
-      for (long c = 0; c < cols; c += W) storePast(to + c, normed(Whole{}, c));
+      for (long c = 0; c < cols; c += W) Past{}.store(to + c, normed(Whole{}, c));
     else
       forRange(0, cols, [&](auto at, long c) { at.store(to + c, normed(at, c)); });
   }

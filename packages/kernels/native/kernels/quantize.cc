@@ -202,12 +202,18 @@ void dequantize(Args args) {
   if (x.values.dtype == DType::e5m6)
     return out.dtype == DType::bf16 ? dequantizeE5m6(out.bf16(), x, rows, cols)
                                     : dequantizeE5m6(out.f32(), x, rows, cols);
+  const bool low = out.dtype == DType::bf16;
+  // Blocks begin at whole vectors then, too.
+  const bool past = !low && (x.blockCols == 1 || x.blockCols % W == 0) && goesPast(out.f32(), rows, cols);
   parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
     for (long r = begin; r < end; r += 1)
-      if (out.dtype == DType::bf16)
+      if (low)
         decodeRow(out.bf16() + r * cols, x, cols, r, 0, cols);
+      else if (past)
+        decodeRow(out.f32() + r * cols, x, cols, r, 0, cols, Past{});
       else
         decodeRow(out.f32() + r * cols, x, cols, r, 0, cols);
+    if (past) drain();
   });
 }
 
