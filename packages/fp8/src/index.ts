@@ -22,6 +22,7 @@ export {
   unpack12,
 } from '@baleen/kernels';
 
+export { type CodeStatistics, codeStatistics, emptyCodeStatistics } from './code-statistics';
 export { type DelayedScale, delayedScale, quantizeDelayed } from './delayed';
 export {
   type GroupedOptions,
@@ -46,6 +47,7 @@ export {
   fp8Recipe,
   type ScaleChoice,
 } from './recipe';
+export { isPowerOfTwo, type ScaleStatistics, scaleStatistics } from './scale-statistics';
 export {
   type ErrorStatistics,
   emptyStatistics,

@@ -2,7 +2,13 @@
 // scales spread.
 import { encoder, forBlocks, formatTable } from '@baleen/kernels';
 
-import { blockSizes, checkLength, checkMatrix, type QuantizedMatrix } from './matrix';
+import {
+  blockSizes,
+  checkLength,
+  checkMatrix,
+  type ElementFormat,
+  type QuantizedMatrix,
+} from './matrix';
 
 /** Errors of a quantised matrix. Values that are no finite numbers are counted and take no part in the rest. */
 export interface ErrorStatistics {
@@ -69,35 +75,73 @@ export function errorStatistics(
   checkLength('x', x, { stack, rows, cols });
   const s = Object.assign(options.out ?? emptyStatistics(), emptyStatistics());
   const table = formatTable(q.format);
-  // Where rounding without saturation leaves the finite numbers, saturation took hold.
-  const strict = encoder(q.format, { saturate: false });
+  const limit = saturationLimit(q.format);
   let signal = 0;
   let noise = 0;
   forBlocks(blockSizes(q), (r0, r1, c0, c1, scaleAt) => {
     const scale = scales[scaleAt];
-    s.smallestScale = Math.min(s.smallestScale, scale);
-    s.largestScale = Math.max(s.largestScale, scale);
+    // Sums of a block stay in registers.
+    let finite = 0;
+    let saturated = 0;
+    let underflowed = 0;
+    let { maxAbsolute, maxRelative } = s;
+    let blockSignal = 0;
+    let blockNoise = 0;
     for (let r = r0; r < r1; r += 1)
       for (let i = r * cols + c0; i < r * cols + c1; i += 1) {
         const value = x[i];
-        if (!Number.isFinite(value)) {
-          s.nonFinite += 1;
-          continue;
-        }
+        const magnitude = Math.abs(value);
+        if (!(magnitude < Infinity)) continue;
         const decoded = Math.fround(table[codes[i]] * scale);
         const error = Math.abs(value - decoded);
-        s.values += 1;
-        signal += value * value;
-        noise += error * error;
-        s.maxAbsolute = Math.max(s.maxAbsolute, error);
-        if (!Number.isFinite(table[strict(value / scale)])) s.saturated += 1;
+        finite += 1;
+        blockSignal += value * value;
+        blockNoise += error * error;
+        if (error > maxAbsolute) maxAbsolute = error;
+        if (Math.fround(magnitude / scale) > limit) saturated += 1;
         if (value === 0) continue;
-        if (decoded === 0) s.underflowed += 1;
-        else s.maxRelative = Math.max(s.maxRelative, error / Math.abs(value));
+        if (decoded === 0) underflowed += 1;
+        // A division for the few values alone that raise it.
+        else if (error > maxRelative * magnitude) maxRelative = error / magnitude;
       }
+    s.smallestScale = Math.min(s.smallestScale, scale);
+    s.largestScale = Math.max(s.largestScale, scale);
+    s.values += finite;
+    s.nonFinite += (r1 - r0) * (c1 - c0) - finite;
+    s.saturated += saturated;
+    s.underflowed += underflowed;
+    s.maxAbsolute = maxAbsolute;
+    s.maxRelative = maxRelative;
+    signal += blockSignal;
+    noise += blockNoise;
   });
   s.signalToNoise = 10 * Math.log10(signal / noise);
   return s;
+}
+
+const limits: Partial<Record<ElementFormat, number>> = {};
+
+/** The largest FP32 magnitude that a format rounds to its largest value by itself; beyond it saturation takes hold. */
+function saturationLimit(format: ElementFormat): number {
+  const found = limits[format];
+  if (found !== undefined) return found;
+  const strict = encoder(format, { saturate: false });
+  const table = formatTable(format);
+  const value = new Float32Array(1);
+  const bits = new Uint32Array(value.buffer);
+  const isFinite = (pattern: number): boolean => {
+    bits[0] = pattern;
+    return Number.isFinite(table[strict(value[0])]);
+  };
+  // Patterns of positive numbers are in the numbers' order; infinity's is not finite in any format.
+  let [low, high] = [0, 0x7f800000];
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (isFinite(middle)) low = middle;
+    else high = middle;
+  }
+  bits[0] = low;
+  return (limits[format] = value[0]);
 }
 
 /**
