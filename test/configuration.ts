@@ -11,6 +11,7 @@ const sections: Readonly<Record<string, string>> = {
   batch: 'Batches',
   optimizer: 'AdamW',
   schedule: 'Schedules',
+  balance: 'Balance of experts',
   evaluation: 'Evaluation',
   checkpoint: 'Checkpoints',
 };
@@ -53,6 +54,8 @@ function shown(value: unknown): string {
 /** What a section's keys have in common. */
 const notes: Readonly<Record<string, string>> = {
   fp8: 'The recipe of precision `fp8`; with any other, values that are not V3’s are refused.',
+  balance:
+    'γ and α are part of the schedules: `schedule.biasSpeed.speed` 0 turns the biases off, `schedule.balanceFactor` 0 the loss.',
 };
 
 /** The page, as Markdown. */

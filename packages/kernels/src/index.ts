@@ -50,6 +50,7 @@ export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
 export { groupedScaleRows } from './signature';
 export { type KernelName, kernelNames } from './signatures';
+export { alignedRows } from './signatures-routing';
 export { type SizeChecks, sizeChecks } from './size-checks';
 export type { KernelSizes, KernelSpan, OperandSize } from './span';
 export {

@@ -94,6 +94,44 @@ function rowCases(): Case[] {
   return list;
 }
 
+function softmaxCases(): Case[] {
+  const list: Case[] = [];
+  for (const [rows, cols] of [
+    [0, 4],
+    [1, 1],
+    [3, 16],
+    [7, 33],
+    [65, 256],
+  ]) {
+    const sizes = { rows, cols };
+    list.push(
+      {
+        kernel: 'softmax',
+        label: `${rows}×${cols}`,
+        tolerance: 2e-6,
+        run: (kernels, arena) => {
+          const out = arena.out(rows * cols);
+          const x = arena.floats(rows * cols, () => 20 * arena.random.normal());
+          kernels.softmax(viewOf(out), viewOf(x), sizes);
+          return { out };
+        },
+      },
+      {
+        kernel: 'softmaxBackward',
+        label: `${rows}×${cols}`,
+        tolerance: 2e-6,
+        run: (kernels, arena) => {
+          const dx = arena.out(rows * cols);
+          const y = viewOf(arena.floats(rows * cols, () => arena.random.uniform() / cols));
+          kernels.softmaxBackward(viewOf(dx), viewOf(arena.floats(rows * cols)), y, sizes);
+          return { dx };
+        },
+      },
+    );
+  }
+  return list;
+}
+
 function ropeCases(): Case[] {
   const list: Case[] = [];
   const shapes = [
@@ -291,5 +329,5 @@ function headCases(): Case[] {
 
 /** Cases of normalisation, activation, rotary embedding, attention, embedding and loss. */
 export function layerCases(): Case[] {
-  return [...rowCases(), ...ropeCases(), ...attentionCases(), ...headCases()];
+  return [...rowCases(), ...softmaxCases(), ...ropeCases(), ...attentionCases(), ...headCases()];
 }

@@ -1,5 +1,5 @@
 // Cases of routing, reductions and the optimizer.
-import { decodeBf16, type View, viewOf } from '@baleen/kernels';
+import { alignedRows, decodeBf16, type View, viewOf } from '@baleen/kernels';
 
 import type { Case } from './cases';
 import type { Arena } from './compare';
@@ -24,6 +24,9 @@ const gates = [
   [20, 6, 2, 6, 3],
   [33, 256, 8, 8, 4],
 ] as const;
+
+/** Those whose groups are ranked by another number of experts. */
+const groupBests = [1, 3, 40] as const;
 
 function gateCases(): Case[] {
   const list: Case[] = [];
@@ -55,6 +58,18 @@ function gateCases(): Case[] {
             return { indices };
           },
         });
+    for (const groupBest of groupBests)
+      list.push({
+        kernel: 'topK',
+        label: `${name}, groups by their ${groupBest} best`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const indices = arena.outIntegers(tokens * k);
+          const sizes = { tokens, experts, k, groups, groupsKept, groupBest };
+          kernels.topK(viewOf(indices), flat(arena), null, sizes);
+          return { indices };
+        },
+      });
     for (const normalize of [false, true]) {
       const sizes = { tokens, experts, k, scaling: 2.5, normalize };
       const scores = (arena: Arena): View =>
@@ -155,6 +170,66 @@ function permutationCases(): Case[] {
         },
       },
       {
+        kernel: 'route',
+        label: `${name}, aligned`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const alignment = 4;
+          const [counts, offsets] = [arena.outIntegers(experts), arena.outIntegers(experts + 1)];
+          const slotOfRow = arena.outIntegers(alignedRows(rows, experts, alignment));
+          const rowOfSlot = arena.outIntegers(rows);
+          const indices = arena.integers(rows, () =>
+            arena.random.integer(Math.max(1, experts - 1)),
+          );
+          kernels.route(
+            viewOf(counts),
+            viewOf(offsets),
+            viewOf(slotOfRow),
+            viewOf(rowOfSlot),
+            viewOf(indices),
+            { tokens, k, experts, alignment },
+          );
+          return { counts, offsets, slotOfRow, rowOfSlot };
+        },
+      },
+      {
+        kernel: 'permute',
+        label: `${name}, with padding`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const padded = rows + 5;
+          const slotOfRow = viewOf(
+            arena.integers(padded, (r) => (r % 3 === 1 || tokens === 0 ? -1 : r % rows)),
+          );
+          const f32 = arena.out(padded * cols);
+          const e4m3 = arena.outCodes(padded * 4);
+          const x = viewOf(arena.floats(tokens * cols));
+          const codes = arena.scaled(tokens, 4, [1, 128]).codes;
+          kernels.permute(viewOf(f32), x, slotOfRow, { rows: padded, k, cols, tokens });
+          kernels.permute(viewOf(e4m3), codes, slotOfRow, { rows: padded, k, cols: 4, tokens });
+          return { f32, e4m3 };
+        },
+      },
+      {
+        kernel: 'unpermuteBackward',
+        label: `${name}, with padding`,
+        tolerance: 2e-6,
+        run: (kernels, arena) => {
+          const padded = 2 * rows + 1;
+          const [dy, dweights] = [arena.out(padded * cols), arena.out(rows)];
+          kernels.unpermuteBackward(
+            viewOf(dy),
+            viewOf(dweights),
+            viewOf(arena.floats(tokens * cols)),
+            viewOf(arena.floats(padded * cols)),
+            viewOf(arena.floats(rows)),
+            viewOf(arena.integers(rows, (slot) => 2 * slot + 1)),
+            { tokens, k, cols, rows: padded },
+          );
+          return { dy, dweights };
+        },
+      },
+      {
         kernel: 'permute',
         label: `${name}, each type`,
         tolerance: 'bits',
@@ -207,17 +282,24 @@ function permutationCases(): Case[] {
         });
   }
   for (const experts of [1, 2, 5, 256])
-    list.push({
-      kernel: 'updateRouterBias',
-      label: `${experts} experts`,
-      tolerance: 'bits',
-      run: (kernels, arena) => {
-        const bias = arena.out(experts);
-        const counts = viewOf(arena.integers(experts, () => arena.random.integer(4)));
-        kernels.updateRouterBias(viewOf(bias), counts, { experts, speed: 0.001 });
-        return { bias };
-      },
-    });
+    for (const proportional of [false, true])
+      for (const decay of [null, 0, 0.9])
+        list.push({
+          kernel: 'updateRouterBias',
+          label: `${experts} experts${proportional ? ', by the gap' : ''}${decay === null ? '' : `, averaged with ${decay}`}`,
+          tolerance: 'bits',
+          run: (kernels, arena) => {
+            const [bias, average] = [arena.out(experts), arena.out(experts)];
+            const counts = viewOf(arena.integers(experts, () => arena.random.integer(4)));
+            kernels.updateRouterBias(
+              viewOf(bias),
+              counts,
+              decay === null ? null : viewOf(average),
+              { experts, speed: 0.001, proportional, decay: decay ?? 0 },
+            );
+            return { bias, average };
+          },
+        });
   return list;
 }
 

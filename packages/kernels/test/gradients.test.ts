@@ -96,6 +96,22 @@ test('swiglu and sigmoid', () => {
   expectClose(dx, literal.numericGradient(gate, sigmoids), 1e-6, 'dx');
 });
 
+test('softmax', () => {
+  const random = new Random(13);
+  const [rows, cols] = [3, 7];
+  const [x, dout] = [normal(random, rows * cols), normal(random, rows * cols)];
+  const softmax = (values: readonly number[]): number[] =>
+    values.map((value, i) => {
+      const from = i - (i % cols);
+      const own = values.slice(from, from + cols).map(Math.exp);
+      return Math.exp(value) / own.reduce((sum, power) => sum + power, 0);
+    });
+  const dx = new Float32Array(rows * cols);
+  kernels.softmaxBackward(viewOf(dx), input(dout), input(softmax(x)), { rows, cols });
+  const value = (values: readonly number[]): number => dot(softmax(values), dout);
+  expectClose(dx, literal.numericGradient(x, value), 1e-6, 'dx');
+});
+
 test('rope: the inverse is the transpose, and shared keys sum over heads', () => {
   const random = new Random(4);
   const [rows, heads, width] = [6, 3, 8];

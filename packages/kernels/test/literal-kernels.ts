@@ -171,6 +171,7 @@ export const byGradients: readonly KernelName[] = [
   'rmsNormBackward',
   'swigluBackward',
   'sigmoidBackward',
+  'softmaxBackward',
   'attentionBackward',
   'linearCrossEntropy',
   'gateWeightsBackward',

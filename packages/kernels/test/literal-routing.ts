@@ -9,14 +9,27 @@ export const literalRouting: Partial<RoutingKernels> = {
   sigmoid: (out, x) => {
     write(out, read(x).map(literal.sigmoid));
   },
-  topK: (indices, scores, bias, { tokens, experts, k, groups, groupsKept }) => {
+  softmax: (out, x, { rows, cols }) => {
+    const values = read(x);
+    write(
+      out,
+      grid(rows, 1, (r) => {
+        const row = values.slice(r * cols, (r + 1) * cols);
+        const top = Math.max(...row);
+        const powers = row.map((value) => Math.exp(value - top));
+        const sum = powers.reduce((a, b) => a + b, 0);
+        return powers.map((power) => power / sum);
+      }).flat(),
+    );
+  },
+  topK: (indices, scores, bias, { tokens, experts, k, groups, groupsKept, groupBest }) => {
     const [values, shifts] = [read(scores), bias ? read(bias) : []];
     write(
       indices,
       grid(tokens, 1, (t) => {
         const row = values.slice(t * experts, (t + 1) * experts);
         const biased = row.map((s, e) => (bias ? Math.fround(s + shifts[e]) : s));
-        return literal.topK(biased, k, groups, groupsKept);
+        return literal.topK(biased, k, groups, groupsKept, groupBest);
       }).flat(),
     );
   },
@@ -34,7 +47,7 @@ export const literalRouting: Partial<RoutingKernels> = {
       ).flat(),
     );
   },
-  route: (counts, offsets, slotOfRow, rowOfSlot, indices, { experts }) => {
+  route: (counts, offsets, slotOfRow, rowOfSlot, indices, { experts, alignment = 1 }) => {
     const chosen = read(indices);
     const order = chosen.map((_, slot) => slot).sort((a, b) => chosen[a] - chosen[b] || a - b);
     const before = (e: number): number => chosen.filter((other) => other < e).length;
@@ -42,11 +55,21 @@ export const literalRouting: Partial<RoutingKernels> = {
       counts,
       grid(experts, 1, (e) => before(e + 1) - before(e)),
     );
-    write(offsets, grid(experts + 1, 1, before));
-    write(slotOfRow, order);
+    const padded = grid(experts, 1, (e) => {
+      const own = order.filter((slot) => chosen[slot] === e);
+      while (own.length % alignment !== 0) own.push(-1);
+      return own;
+    });
+    write(
+      offsets,
+      grid(experts + 1, 1, (e) => padded.slice(0, e).flat().length),
+    );
+    const slots = padded.flat();
+    while (slots.length < slotOfRow.size) slots.push(-1);
+    write(slotOfRow, slots);
     write(
       rowOfSlot,
-      chosen.map((_, slot) => order.indexOf(slot)),
+      chosen.map((_, slot) => slots.indexOf(slot)),
     );
   },
   permute: (out, x, slotOfRow, { rows, k, cols }) => {
@@ -56,7 +79,7 @@ export const literalRouting: Partial<RoutingKernels> = {
     const source = new Uint8Array(cpuBuffer(x), x.byteOffset);
     for (let r = 0; r < rows; r += 1)
       for (let i = 0; i < width; i += 1)
-        target[r * width + i] = source[Math.floor(slots[r] / k) * width + i];
+        target[r * width + i] = slots[r] < 0 ? 0 : source[Math.floor(slots[r] / k) * width + i];
   },
   unpermute: (out, y, rowOfSlot, weights, { tokens, k, cols, accumulate }) => {
     const [old, values, rows] = [read(out), read(y), read(rowOfSlot)];
@@ -71,13 +94,24 @@ export const literalRouting: Partial<RoutingKernels> = {
       }),
     );
   },
-  updateRouterBias: (bias, counts, { experts, speed }) => {
+  updateRouterBias: (bias, counts, average, { experts, speed, proportional, decay = 0 }) => {
     const count = read(counts);
-    const mean = count.reduce((sum, c) => sum + c, 0) / experts;
-    const step = (c: number): number => (c > mean ? -speed : c < mean ? speed : 0);
+    const total = count.reduce((sum, c) => sum + c, 0);
+    if (total === 0) return;
+    const mean = total / experts;
+    if (average)
+      write(
+        average,
+        read(average).map((a, e) => decay * a + (1 - decay) * (count[e] / mean)),
+      );
+    const smooth = average && read(average);
+    const step = (e: number): number => {
+      const gap = smooth ? 1 - smooth[e] : (mean - count[e]) / mean;
+      return Math.fround(speed) * (proportional ? gap : Math.sign(gap));
+    };
     write(
       bias,
-      read(bias).map((b, e) => b + Math.fround(step(count[e]))),
+      read(bias).map((b, e) => b + step(e)),
     );
   },
 };

@@ -141,6 +141,7 @@ export function topK(
   k: number,
   groups: number,
   groupsKept: number,
+  groupBest = 2,
 ): number[] {
   const clean = biased.map((s) => (Number.isNaN(s) ? -Infinity : s));
   const size = clean.length / groups;
@@ -152,7 +153,7 @@ export function topK(
     };
   const groupScores = Array.from({ length: groups }, (_, g) => {
     const best = clean.slice(g * size, (g + 1) * size).sort(byValueDescending);
-    return size === 1 ? best[0] : Math.fround(best[0] + best[1]);
+    return best.slice(0, groupBest).reduce((sum, s) => Math.fround(sum + s));
   });
   const kept = new Set(
     groupScores

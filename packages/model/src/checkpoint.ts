@@ -96,6 +96,9 @@ export function loadWeights(
     if (weight) decodeWeight(weight, data, model.kernels);
     else decodeTensor(entry, source.read(name), name, data.readSync() as Float32Array);
   }
+  const held = new Set(found.map(({ piece: { name } }) => name));
+  for (const { name, data, isState } of checkpointPieces(model))
+    if (isState && !held.has(name)) model.kernels.fill(data, 0);
   for (const [, parameter] of model.parameters()) parameter.version += 1;
   return unused;
 }
@@ -108,7 +111,8 @@ function findPieces(model: Decoder, source: TensorSource): Found[] {
   for (const piece of pieces) {
     const entry = source.tensors.get(piece.name);
     if (entry) found.push({ piece, entry });
-    else missing.push(piece.name);
+    // V2's checkpoints have no router biases, which is as if all were 0.
+    else if (!(piece.isState && model.config.moe.gate === 'softmax')) missing.push(piece.name);
   }
   if (missing.length > 0)
     refuse(

@@ -33,6 +33,10 @@ export interface MoeConfig {
   groups: number;
   /** Groups a token may reach (M). */
   groupsPerToken: number;
+  /** How many of a group's best make its score (default 2: V3's K_r / M, and what its published code takes; 1 in V2). */
+  groupBest?: number;
+  /** How logits become scores: V3's sigmoid (default) or V2's softmax. */
+  gate?: 'sigmoid' | 'softmax';
   /** Width of an expert. */
   intermediateSize: number;
   /** Factor on gate weights. */
@@ -153,6 +157,15 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
   ] as const)
     whole(`moe.${key}`, moe[key], 1);
   whole('moe.sharedExperts', moe.sharedExperts, 0);
+  whole('moe.groupBest', moe.groupBest ?? 2, 1);
+  const { gate = 'sigmoid' } = moe;
+  if (!['sigmoid', 'softmax'].includes(gate))
+    refuse(
+      'VALUE',
+      `${path}.moe.gate`,
+      `${path}.moe.gate (${JSON.stringify(gate)}) is neither sigmoid nor softmax`,
+      'V3 has a sigmoid, V2 a softmax',
+    );
   positive('moe.routedScaling', moe.routedScaling);
   const { routedExperts, expertsPerToken, groups, groupsPerToken } = moe;
   if (expertsPerToken > routedExperts)

@@ -33,6 +33,8 @@ export type Precision = 'fp8' | 'bf16' | 'fp32';
 export interface ForwardOptions {
   /** α of the balance loss over the sequences of the whole batch (default 0). */
   balanceFactor?: number;
+  /** What it balances: each sequence (default, §2.1.2), or the micro-batch as a whole. */
+  balanceOver?: 'sequence' | 'batch';
   /** Where the balance loss is added, [1]. */
   balanceLoss?: Tensor;
   /** Leave the depths of multi-token prediction out. */
@@ -145,6 +147,7 @@ export class Decoder extends Module {
   lossPhases(options: ForwardOptions = {}): ComputePhase[] {
     const layerOptions: LayerOptions = {
       balanceFactor: options.balanceFactor ?? 0,
+      balanceOver: options.balanceOver ?? 'sequence',
       balanceLoss: options.balanceLoss ?? null,
       caches: null,
     };
@@ -164,7 +167,12 @@ export class Decoder extends Module {
    * @returns the phases
    */
   hiddenPhases(caches: ReadonlyMap<LatentAttention, LatentCache> | null = null): ComputePhase[] {
-    const options: LayerOptions = { balanceFactor: 0, balanceLoss: null, caches };
+    const options: LayerOptions = {
+      balanceFactor: 0,
+      balanceOver: 'sequence',
+      balanceLoss: null,
+      caches,
+    };
     return [
       this.embedPhase(false),
       ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, options)),

@@ -1,4 +1,5 @@
-// The one file with Hugging Face's names: config.json and tensor names of `deepseek_v3`, in both directions.
+// The one file with Hugging Face's names: config.json and tensor names of `deepseek_v3`, and of `deepseek_v2` where the
+// gate is a softmax, in both directions.
 import type { YarnConfig } from '@baleen/mla';
 
 import type { ModelConfig } from './config';
@@ -20,7 +21,7 @@ function refuse(path: string, message: string, hint: string): never {
 }
 
 /**
- * Reads a `deepseek_v3` configuration.
+ * Reads a `deepseek_v3` or `deepseek_v2` configuration.
  * @param json - config.json
  * @returns the model's configuration
  */
@@ -30,9 +31,17 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
   const supported = (key: string, allowed: readonly unknown[], hint: string): void => {
     checkSupported(json, 'config.json', key, allowed, hint);
   };
-  supported('model_type', ['deepseek_v3'], 'only deepseek_v3 checkpoints can be read');
-  supported('scoring_func', ['sigmoid'], 'V3 gates with a sigmoid');
-  supported('topk_method', ['noaux_tc'], 'V3 chooses experts by noaux_tc');
+  supported(
+    'model_type',
+    ['deepseek_v3', 'deepseek_v2'],
+    'only deepseek_v3 and deepseek_v2 checkpoints can be read',
+  );
+  supported('scoring_func', ['sigmoid', 'softmax'], 'gates are sigmoid or softmax');
+  supported(
+    'topk_method',
+    ['noaux_tc', 'group_limited_greedy', 'greedy'],
+    'V3 chooses experts by noaux_tc, V2 by greedy or group_limited_greedy',
+  );
   supported('hidden_act', ['silu'], 'V3 activates with SiLU');
   supported('tie_word_embeddings', [false], 'V3 keeps embedding and head apart');
   supported('moe_layer_freq', [1], 'V3 has experts in every layer after the dense ones');
@@ -72,13 +81,45 @@ export function configFromHuggingFace(json: HuggingFaceConfig): ModelConfig {
       routedExperts: number('n_routed_experts'),
       sharedExperts: number('n_shared_experts', 0),
       expertsPerToken: number('num_experts_per_tok'),
-      groups: number('n_group', 1),
-      groupsPerToken: number('topk_group', 1),
+      ...choiceFromHuggingFace(json, number),
       intermediateSize: number('moe_intermediate_size'),
       routedScaling: number('routed_scaling_factor', 1),
       normalizeGates: json.norm_topk_prob !== false,
     },
     mtp: { depth: number('num_nextn_predict_layers', 0) },
+  };
+}
+
+/**
+ * Gate and groups. `greedy` knows no groups; `group_limited_greedy` ranks them by their best expert; `noaux_tc` by their two
+ * best, and adds the biases.
+ */
+function choiceFromHuggingFace(
+  json: HuggingFaceConfig,
+  number: (key: string, fallback?: number) => number,
+): Pick<ModelConfig['moe'], 'gate' | 'groups' | 'groupsPerToken' | 'groupBest'> {
+  const v2 = json.model_type === 'deepseek_v2';
+  const gate = json.scoring_func ?? (v2 ? 'softmax' : 'sigmoid');
+  const method = json.topk_method ?? (v2 ? 'greedy' : 'noaux_tc');
+  const greedy = method === 'greedy';
+  const groupBest = number(groupBestKey, method === 'noaux_tc' ? 2 : 1);
+  return {
+    groups: greedy ? 1 : number('n_group', 1),
+    groupsPerToken: greedy ? 1 : number('topk_group', 1),
+    ...(groupBest === 2 ? {} : { groupBest }),
+    ...(gate === 'softmax' ? { gate } : {}),
+  };
+}
+
+/** A key of our own, for models whose groups are ranked as no `topk_method` does. */
+const groupBestKey = 'group_score_experts';
+
+/** The methods that choose as a model does, and what they leave out. */
+function choiceToHuggingFace({ gate = 'sigmoid', groupBest = 2 }: ModelConfig['moe']): object {
+  return {
+    scoring_func: gate,
+    topk_method: groupBest === 1 ? 'group_limited_greedy' : 'noaux_tc',
+    ...(groupBest > 2 ? { [groupBestKey]: groupBest } : {}),
   };
 }
 
@@ -181,7 +222,8 @@ function ropeOf(
 }
 
 /**
- * Writes a `deepseek_v3` configuration.
+ * Writes a configuration: `deepseek_v3`, or `deepseek_v2` where the gate is a softmax, which other readers of V3 do not
+ * know. V2 has no router biases: other readers leave out those that training made.
  * @param config - the model's configuration
  * @param dtype - of the weights beside it, where they are not quantised
  * @param quantization - how the others are, or null
@@ -195,8 +237,8 @@ export function configToHuggingFace(
   const { attention, moe, mtp } = config;
   const { yarn } = attention;
   return {
-    architectures: ['DeepseekV3ForCausalLM'],
-    model_type: 'deepseek_v3',
+    architectures: [moe.gate === 'softmax' ? 'DeepseekV2ForCausalLM' : 'DeepseekV3ForCausalLM'],
+    model_type: moe.gate === 'softmax' ? 'deepseek_v2' : 'deepseek_v3',
     torch_dtype: dtype,
     vocab_size: config.vocabSize,
     hidden_size: config.hiddenSize,
@@ -219,8 +261,7 @@ export function configToHuggingFace(
     first_k_dense_replace: config.denseLayers,
     moe_layer_freq: 1,
     norm_topk_prob: moe.normalizeGates,
-    scoring_func: 'sigmoid',
-    topk_method: 'noaux_tc',
+    ...choiceToHuggingFace(moe),
     hidden_act: 'silu',
     max_position_embeddings: config.maxSequence,
     rms_norm_eps: config.normEps,

@@ -26,8 +26,10 @@ import type { ModelConfig } from './config';
 
 /** What a forward pass may ask of the layers. */
 export interface LayerOptions {
-  /** α of the sequence-wise balance loss over the sequences of the whole batch; 0 for none. */
+  /** α of the balance loss over the sequences of the whole batch; 0 for none. */
   balanceFactor: number;
+  /** What that loss balances: each sequence, or the micro-batch as a whole. */
+  balanceOver: 'sequence' | 'batch';
   /** Where that loss is added, [1]. */
   balanceLoss: Tensor | null;
   /** Caches by layer when generating: attention then looks back at them. */
@@ -179,6 +181,8 @@ class FeedForwardPart extends Module {
             expertsPerToken: moe.expertsPerToken,
             groups: moe.groups,
             groupsPerToken: moe.groupsPerToken,
+            groupBest: moe.groupBest ?? 2,
+            gate: moe.gate ?? 'sigmoid',
             scaling: moe.routedScaling,
             normalize: moe.normalizeGates,
           }),
@@ -306,10 +310,13 @@ export class DecoderLayer extends Module {
     const [low, x] = recompute(tape, [h], () =>
       experts.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
     );
-    const { balanceLoss, balanceFactor } = options;
+    const { balanceLoss, balanceFactor, balanceOver } = options;
+    const batch = h.shape[0] ?? 1;
+    // A micro-batch as a whole counts for as much as its sequences would.
+    const sequences = balanceOver === 'batch' ? 1 : batch;
     const balance =
       balanceLoss && balanceFactor > 0 && tape.recording
-        ? { factor: balanceFactor, loss: balanceLoss, sequences: h.shape[0] ?? 1 }
+        ? { factor: (balanceFactor * batch) / sequences, loss: balanceLoss, sequences }
         : undefined;
     const routing = router.forward(tape, x, balance);
     const [sorted] = recompute(tape, [low, routing.slotOfRow, routing.rowOfSlot], () => [

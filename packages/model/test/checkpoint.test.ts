@@ -315,6 +315,54 @@ describe('files', () => {
     expect(written).toHaveProperty('quantization_config');
     expect(configToHuggingFace(v3, 'bfloat16')).not.toHaveProperty('quantization_config');
   });
+
+  test('config.json of other gates', () => {
+    const withMoe = (changes: Partial<typeof smallConfig.moe>): typeof smallConfig => ({
+      ...smallConfig,
+      moe: { ...smallConfig.moe, ...changes },
+    });
+    for (const changes of [
+      { gate: 'softmax', groupBest: 1 },
+      { gate: 'softmax' },
+      { groupBest: 1 },
+      { groupBest: 3 },
+    ] as const) {
+      const config = withMoe(changes);
+      expect(configFromHuggingFace(configToHuggingFace(config))).toEqual(config);
+    }
+    const v2 = configToHuggingFace(withMoe({ gate: 'softmax', groupBest: 1 }));
+    expect(v2).toMatchObject({
+      model_type: 'deepseek_v2',
+      scoring_func: 'softmax',
+      topk_method: 'group_limited_greedy',
+    });
+    // As V2-Lite has it: no groups, whatever their keys say.
+    const greedy = { ...v2, topk_method: 'greedy', n_group: 1, topk_group: 1 };
+    expect(configFromHuggingFace(greedy).moe).toEqual(
+      withMoe({ gate: 'softmax', groupBest: 1, groups: 1, groupsPerToken: 1 }).moe,
+    );
+    const unnamed = { ...greedy, topk_method: undefined, scoring_func: undefined };
+    expect(configFromHuggingFace(unnamed)).toEqual(configFromHuggingFace(greedy));
+    expect(() => configFromHuggingFace({ ...v2, topk_method: 'expert_choice' })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BALEEN_CHECKPOINT_CONFIG',
+        path: 'config.json.topk_method',
+      }),
+    );
+  });
+
+  test('a checkpoint of V2 has no router biases: they are 0; one of V3 must have them', () => {
+    const withoutBiases = changed((tensors) =>
+      tensors.filter(({ name }) => !name.endsWith('e_score_correction_bias')),
+    );
+    const v2 = smallModel(kernels, { moe: { ...smallConfig.moe, gate: 'softmax' } });
+    loadWeights(v2, sourceOf(withoutBiases));
+    for (const router of v2.routers)
+      expect([...router.bias.readSync()].every((bias) => bias === 0)).toBe(true);
+    expect(() => loadWeights(other(), sourceOf(withoutBiases))).toThrow(
+      expect.objectContaining({ code: 'ERR_BALEEN_CHECKPOINT_MISSING' }),
+    );
+  });
 });
 
 test('values are decoded from bytes wherever they lie', () => {

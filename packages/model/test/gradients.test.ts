@@ -32,7 +32,12 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     initialize(layer, 0.4, 5);
     const x = tensorFrom(new Region(kernels, 'inputs'), [2, 4, 12], values(96, 6));
     const region = new Region(kernels, 'test');
-    const phases = layer.phases('layer', { balanceFactor: 0, balanceLoss: null, caches: null });
+    const phases = layer.phases('layer', {
+      balanceFactor: 0,
+      balanceOver: 'sequence',
+      balanceLoss: null,
+      caches: null,
+    });
     expect(phases).toHaveLength(dense ? 2 : 4);
     const results = checkGradients({
       region,

@@ -2,6 +2,7 @@
 import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
 import { checkLength, checkPlaces, checkRouting, checkWhole } from './checks';
+import { backThroughGate, type Gate, scoreLogits } from './gate';
 
 /** How tokens choose experts. */
 export interface RoutingSizes {
@@ -15,6 +16,10 @@ export interface RoutingSizes {
   groups?: number;
   /** Groups a token may reach (default: all). */
   groupsPerToken?: number;
+  /** How many of a group's best make its score (default 2, which is V3's K_r / M; 1 in V2). */
+  groupBest?: number;
+  /** How logits become scores: V3's sigmoid (default) or V2's softmax. */
+  gate?: Gate;
   /** Factor on the gate weights (default 1). */
   scaling?: number;
   /** Divide gate weights by their sum (default true). */
@@ -27,7 +32,7 @@ export interface TokenRouting {
   indices: Int32Array;
   /** Gate weights in the same order. */
   weights: Float32Array;
-  /** Sigmoid affinities [tokens × experts]. */
+  /** Affinities [tokens × experts], without bias. */
   scores: Float32Array;
   /** Tokens each expert got. */
   counts: Int32Array;
@@ -40,12 +45,13 @@ export interface TokenRouting {
 }
 
 /**
- * Routes tokens as V3 does: s = σ(logits); the groups whose two best s + bias sum highest are kept; the best s + bias in
- * them are chosen; gate weights come from s alone.
+ * Routes tokens as V3 does: s = σ(logits), or their softmax; the groups whose two best s + bias sum highest are kept; the
+ * best s + bias in them are chosen, ties to the lower expert; gate weights come from s alone. All in FP32.
  * @param logits - [tokens × experts]
  * @param sizes - see {@link RoutingSizes}
  * @param options - the bias [experts] (default none), kernels, and where the result goes
  * @returns the routing
+ * @throws ERR_BALEEN_ROUTER_SIZES where sizes and lengths do not agree
  *
  * @example
  * ```ts
@@ -62,8 +68,13 @@ export function routeTokens(
 ): TokenRouting {
   const kernels = options.kernels ?? loadKernels();
   const { tokens, experts, expertsPerToken: k, groups = 1 } = sizes;
-  const { groupsPerToken = groups, scaling = 1, normalize = true } = sizes;
+  const { groupsPerToken = groups, groupBest = 2, gate = 'sigmoid' } = sizes;
+  const { scaling = 1, normalize = true } = sizes;
+  checkWhole({ tokens }, 0);
+  checkWhole({ groupBest }, 1);
   checkRouting({ experts, expertsPerToken: k, groups, groupsPerToken });
+  checkLength('logits', logits, { tokens, experts });
+  if (options.bias) checkLength('bias', options.bias, { experts });
   const out = options.out ?? {
     indices: new Int32Array(tokens * k),
     weights: new Float32Array(tokens * k),
@@ -74,13 +85,14 @@ export function routeTokens(
     rowOfSlot: new Int32Array(tokens * k),
   };
   const [scores, indices] = [viewOf(out.scores), viewOf(out.indices)];
-  kernels.sigmoid(scores, viewOf(logits));
+  scoreLogits(kernels, gate, scores, viewOf(logits), { rows: tokens, cols: experts });
   kernels.topK(indices, scores, options.bias ? viewOf(options.bias) : null, {
     tokens,
     experts,
     k,
     groups,
     groupsKept: groupsPerToken,
+    groupBest,
   });
   kernels.gateWeights(viewOf(out.weights), scores, indices, {
     tokens,
@@ -104,12 +116,12 @@ export function routeTokens(
 export interface RoutingGradients {
   /** Of the logits [tokens × experts]. */
   dlogits: Float32Array;
-  /** Of the sigmoid affinities [tokens × experts], on the way to the logits'. */
+  /** Of the affinities [tokens × experts], on the way to the logits'. */
   dscores: Float32Array;
 }
 
 /**
- * Gradients of {@link routeTokens}: through the gate weights and the sigmoid to the logits. The choice and the bias have
+ * Gradients of {@link routeTokens}: through the gate weights and the gate to the logits. The choice and the bias have
  * none.
  * @param dweights - gradient of the gate weights [tokens × expertsPerToken], from `unpermuteTokensBackward`
  * @param routing - what `routeTokens` returned
@@ -127,6 +139,7 @@ export function routeTokensBackward(
 ): RoutingGradients {
   const kernels = options.kernels ?? loadKernels();
   const { tokens, experts, expertsPerToken, scaling = 1, normalize = true } = sizes;
+  const { gate = 'sigmoid' } = sizes;
   checkWhole({ tokens }, 0);
   checkWhole({ experts, expertsPerToken }, 1);
   const [perExpert, perSlot] = [
@@ -155,42 +168,9 @@ export function routeTokensBackward(
     scaling,
     normalize,
   });
-  kernels.sigmoidBackward(viewOf(out.dlogits), dscores, scores);
-  return out;
-}
-
-/**
- * One step of loss-free balancing: bias += speed · sign(mean count − count).
- * @param bias - [experts], changed in place
- * @param counts - tokens each expert got over the whole batch
- * @param speed - γ
- * @returns the bias
- */
-export function updateBias(
-  bias: Float32Array,
-  counts: Int32Array,
-  speed: number,
-  options: { kernels?: Kernels } = {},
-): Float32Array {
-  (options.kernels ?? loadKernels()).updateRouterBias(viewOf(bias), viewOf(counts), {
-    experts: bias.length,
-    speed,
+  backThroughGate(kernels, gate, viewOf(out.dlogits), dscores, scores, {
+    rows: tokens,
+    cols: experts,
   });
-  return bias;
-}
-
-/**
- * How far the busiest expert is above the mean: (max − mean) / mean (arXiv 2408.15664, §4.1).
- * @param counts - tokens each expert got
- * @returns 0 for perfect balance
- */
-export function maxViolation(counts: ArrayLike<number>): number {
-  let total = 0;
-  let top = 0;
-  for (const count of Array.from(counts)) {
-    total += count;
-    top = Math.max(top, count);
-  }
-  const mean = total / counts.length;
-  return mean === 0 ? 0 : (top - mean) / mean;
+  return out;
 }

@@ -1,20 +1,36 @@
 // The package's door.
 export { type BalanceSizes, type SequenceBalance, sequenceBalanceLoss } from './balance';
 export {
-  maxViolation,
   type RoutingGradients,
   type RoutingSizes,
   routeTokens,
   routeTokensBackward,
   type TokenRouting,
-  updateBias,
 } from './functions';
+export type { Gate } from './gate';
 export { permute, unpermuteAdd } from './permute';
 export { placeExpertsGreedily } from './placement/greedy';
 export { placeExperts, placementBound } from './placement/place';
 export { type Rebalance, rebalanceExperts } from './placement/rebalance';
 export type { ExpertPlacement, PlacementSizes } from './placement/sizes';
-export { type BalanceLoss, Router, type RouterSpec, type Routing } from './router';
+export {
+  type BalancePolicy,
+  Balancer,
+  type BalancerState,
+  type BiasRule,
+  balancePolicy,
+  type Schedule,
+  type UpdateBiasOptions,
+  updateBias,
+  valueAt,
+} from './policy';
+export {
+  type BalanceLoss,
+  type BiasUpdateOptions,
+  Router,
+  type RouterSpec,
+  type Routing,
+} from './router';
 export {
   permuteTokens,
   type RowSizes,
@@ -22,3 +38,12 @@ export {
   unpermuteTokens,
   unpermuteTokensBackward,
 } from './rows';
+export {
+  type ChoiceSizes,
+  type Counts,
+  coActivation,
+  domainLoads,
+  loadEntropy,
+  loadHistogram,
+  maxViolation,
+} from './telemetry';

@@ -9,6 +9,9 @@ import {
   type Tensor,
 } from '@baleen/tensor';
 
+import { backThroughGate, type Gate, scoreLogits } from './gate';
+import type { BiasRule } from './policy';
+
 /** What a router is made of. */
 export interface RouterSpec {
   /** Width of the tokens. */
@@ -21,20 +24,37 @@ export interface RouterSpec {
   groups: number;
   /** Groups a token may reach. */
   groupsPerToken: number;
+  /** How many of a group's best make its score (default 2, which is V3's K_r / M; 1 in V2). */
+  groupBest?: number;
+  /** How logits become scores (default sigmoid). */
+  gate?: Gate;
   /** Factor on the gate weights (2.5 in V3). */
   scaling: number;
   /** Gate weights are divided by their sum. */
   normalize: boolean;
 }
 
-/** Where the sequence-wise balance loss goes, and how strong it is. */
+/** Where the balance loss goes, and how strong it is. */
 export interface BalanceLoss {
-  /** α over the number of sequences of the whole batch. */
+  /** What each sequence's Σᵢ fᵢPᵢ is multiplied by: α over the number of sequences of the whole batch. */
   factor: number;
-  /** Sequences in this micro-batch. */
+  /** Sequences in this micro-batch; 1 balances it as a whole. */
   sequences: number;
   /** [1], added to. */
   loss: Tensor;
+}
+
+/** How a bias is updated. */
+export interface BiasUpdateOptions {
+  /** How it follows the loads (default V3's sign). */
+  rule?: BiasRule;
+  /** Share of the moving average that stays a step, for the rule `ema`. */
+  decay?: number;
+  /**
+   * Adds up the loads of all ranks in place, before they are read and cleared. Not needed where they were reduced
+   * already, or with one rank.
+   */
+  reduce?: (load: Tensor) => void;
 }
 
 /** A routing of T tokens to K experts each. */
@@ -51,7 +71,7 @@ export interface Routing {
   rowOfSlot: Tensor;
 }
 
-/** Sigmoid gate, node-limited top-k, gate weights from unbiased scores, and a bias that balances loads without a loss. */
+/** Gate, node-limited top-k, gate weights from unbiased scores, and a bias that balances loads without a loss. */
 export class Router extends Module {
   /** Expert centroids [E, hidden]; the gate runs in FP32. */
   readonly weight: Parameter;
@@ -59,6 +79,8 @@ export class Router extends Module {
   readonly bias: Tensor;
   /** Tokens each expert got since `updateBias` [E] I32. */
   readonly load: Tensor;
+  /** Moving average of loads over their mean [E], for the rule `ema`; 1 where nothing was counted yet. */
+  readonly average: Tensor;
 
   /**
    * @param pools - where weights and state live
@@ -74,6 +96,8 @@ export class Router extends Module {
     this.weight = this.parameter('weight', new Parameter(pools, [experts, hidden]));
     this.bias = this.state('bias', emptyTensor(pools.state, [experts]));
     this.load = emptyTensor(pools.state, [experts], 'i32');
+    this.average = emptyTensor(pools.state, [experts]);
+    pools.kernels.fill(this.average, 1);
     pools.kernels.fill(this.bias, 0);
     pools.kernels.fill(this.load, 0);
   }
@@ -82,19 +106,20 @@ export class Router extends Module {
    * Routes tokens and, on a recording tape, counts their loads.
    * @param tape - the tape
    * @param x - [T, hidden] FP32
-   * @param balance - the sequence-wise loss, if any
+   * @param balance - the balance loss, if any
    * @returns the routing; gradients flow through its weights
    */
   forward(tape: Tape, x: Tensor, balance?: BalanceLoss): Routing {
     const { kernels } = tape;
     const { experts, expertsPerToken: k, groups, groupsPerToken, scaling, normalize } = this.spec;
+    const { gate: kind = 'sigmoid', groupBest = 2 } = this.spec;
     const [tokens, hidden] = matrixShape(x);
     const gate = { tokens, experts, k, scaling, normalize };
     const scores = tape.empty([tokens, experts]);
     kernels.gemm(scores, x, this.weight.data, { m: tokens, n: experts, k: hidden, transB: true });
-    kernels.sigmoid(scores, scores);
+    scoreLogits(kernels, kind, scores, scores, { rows: tokens, cols: experts });
     const indices = tape.empty([tokens, k], 'i32');
-    const choice = { tokens, experts, k, groups, groupsKept: groupsPerToken };
+    const choice = { tokens, experts, k, groups, groupsKept: groupsPerToken, groupBest };
     kernels.topK(indices, scores, this.bias, choice);
     const weights = tape.empty([tokens, k]);
     kernels.gateWeights(weights, scores, indices, gate);
@@ -136,7 +161,7 @@ export class Router extends Module {
           kernels.balanceLoss(spent, dscores, scores, balanced.unbiased, balanced.sizes);
         }
         const dlogits = tape.empty([tokens, experts]);
-        kernels.sigmoidBackward(dlogits, dscores, scores);
+        backThroughGate(kernels, kind, dlogits, dscores, scores, { rows: tokens, cols: experts });
         const dx = tape.empty([tokens, hidden]);
         kernels.gemm(dx, dlogits, this.weight.data, { m: tokens, n: hidden, k: experts });
         tape.deferWeightGrad('router', [dlogits, x], () => {
@@ -155,13 +180,21 @@ export class Router extends Module {
   }
 
   /**
-   * Loss-free balancing, once a step: experts that got more than the mean of the whole batch lose `speed` of their bias,
-   * the others gain it. Clears the loads.
+   * Loss-free balancing, once a step: experts that got more than the mean of the whole batch lose bias, the others gain it.
+   * Clears the loads.
    * @param speed - γ (0.001 in V3, 0 for the last tokens)
+   * @param options - see {@link BiasUpdateOptions}
    */
-  updateBias(speed: number): void {
+  updateBias(speed: number, options: BiasUpdateOptions = {}): void {
     const { kernels } = this.pools;
-    kernels.updateRouterBias(this.bias, this.load, { experts: this.spec.experts, speed });
+    const { rule = 'sign', decay = 0, reduce } = options;
+    reduce?.(this.load);
+    kernels.updateRouterBias(this.bias, this.load, rule === 'ema' ? this.average : null, {
+      experts: this.spec.experts,
+      speed,
+      proportional: rule !== 'sign',
+      decay,
+    });
     kernels.fill(this.load, 0);
   }
 }

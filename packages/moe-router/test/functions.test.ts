@@ -2,20 +2,20 @@
 import { loadKernels, referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
-import { implementationsOf, randomFrom, values } from '../../../test/support';
-import { maxViolation, type RoutingSizes, routeTokens, updateBias } from '../src/index';
+import { implementationsOf, values } from '../../../test/support';
+import { type RoutingSizes, routeTokens, updateBias } from '../src/index';
 
 /** One token's choice and weights, word by word. */
 function literal(scores: number[], bias: ArrayLike<number>, sizes: RoutingSizes) {
   const { experts, expertsPerToken: k, groups = 1, scaling = 1, normalize = true } = sizes;
-  const { groupsPerToken = groups } = sizes;
+  const { groupsPerToken = groups, groupBest = 2 } = sizes;
   const biased = scores.map((score, e) => Math.fround(score + bias[e]));
   const descending = (list: number[]): number[] =>
     list.map((_, i) => i).sort((a, b) => list[b] - list[a] || a - b);
   const size = experts / groups;
   const groupScores = Array.from({ length: groups }, (_, g) => {
     const own = biased.slice(g * size, (g + 1) * size).sort((a, b) => b - a);
-    return Math.fround(own.slice(0, 2).reduce((sum, score) => sum + score, 0));
+    return own.slice(0, groupBest).reduce((sum, score) => Math.fround(sum + score), 0);
   });
   const kept = new Set(descending(groupScores).slice(0, groupsPerToken));
   const chosen = descending(
@@ -33,6 +33,15 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     { tokens: 33, experts: 6, expertsPerToken: 2, groups: 6, groupsPerToken: 3, normalize: false },
     { tokens: 20, experts: 64, expertsPerToken: 8, groups: 8, groupsPerToken: 4, scaling: 2.5 },
     { tokens: 0, experts: 4, expertsPerToken: 2 },
+    // V2: softmax, groups by their best expert, weights as they are.
+    {
+      ...{ tokens: 40, experts: 20, expertsPerToken: 6, groups: 4, groupsPerToken: 3 },
+      ...{ gate: 'softmax', groupBest: 1, normalize: false, scaling: 16 },
+    },
+    {
+      ...{ tokens: 40, experts: 20, expertsPerToken: 6, groups: 4, groupsPerToken: 2 },
+      ...{ gate: 'softmax', groupBest: 3 },
+    },
   ];
   describe.each(cases)('%o', (sizes) => {
     const { tokens, experts, expertsPerToken: k } = sizes;
@@ -43,8 +52,12 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       const { indices, weights, scores, counts, offsets, slotOfRow, rowOfSlot } = routing;
       for (let t = 0; t < tokens; t += 1) {
         const own = [...scores.slice(t * experts, (t + 1) * experts)];
+        const powers = [...logits.slice(t * experts, (t + 1) * experts)].map(Math.exp);
+        const sum = powers.reduce((a, b) => a + b, 0);
         own.forEach((score, e) => {
-          expect(score).toBeCloseTo(1 / (1 + Math.exp(-logits[t * experts + e])), 6);
+          const power = powers[e];
+          const expected = sizes.gate === 'softmax' ? power / sum : power / (1 + power);
+          expect(score).toBeCloseTo(expected, 6);
         });
         const expected = literal(own, bias, sizes);
         expect([...indices.slice(t * k, (t + 1) * k)]).toEqual(expected.chosen);
@@ -94,25 +107,6 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   });
 });
 
-describe('maxViolation', () => {
-  test.each([
-    [[5, 5, 5, 5], 0],
-    [[20, 0, 0, 0], 3],
-    [[6, 4, 5, 5], 0.2],
-    [[0, 0], 0],
-    [[7], 0],
-  ])('of %j is %d', (counts, expected) => {
-    expect(maxViolation(counts)).toBeCloseTo(expected, 12);
-    expect(maxViolation(Int32Array.from(counts))).toBeCloseTo(expected, 12);
-  });
-
-  test('depends on shares alone', () => {
-    const random = randomFrom(3);
-    const counts = Array.from({ length: 16 }, () => Math.floor(random() * 100));
-    expect(maxViolation(counts.map((count) => 7 * count))).toBeCloseTo(maxViolation(counts), 12);
-  });
-});
-
 test.each<[Partial<RoutingSizes>, string]>([
   [{ groups: 3 }, 'groups'],
   [{ groups: 0 }, 'groups'],
@@ -121,6 +115,8 @@ test.each<[Partial<RoutingSizes>, string]>([
   [{ expertsPerToken: 9 }, 'expertsPerToken'],
   [{ expertsPerToken: 0 }, 'expertsPerToken'],
   [{ groups: 4, groupsPerToken: 1, expertsPerToken: 3 }, 'expertsPerToken'],
+  [{ groupBest: 0 }, 'groupBest'],
+  [{ tokens: 2 }, 'logits'],
 ])('routing that cannot be is refused: %o', (sizes, path) => {
   expect(() =>
     routeTokens(new Float32Array(8), { tokens: 1, experts: 8, expertsPerToken: 2, ...sizes }),

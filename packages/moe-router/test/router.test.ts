@@ -36,30 +36,30 @@ function setup(kernels: Kernels, changes: Partial<RouterSpec> = {}) {
 }
 
 describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
-  test.each([true, false])(
-    'gradients through gate weights, permutation and weighted sum; weights divided by their sum: %s',
-    (normalize) => {
-      const { router, inputs, x, base, region } = setup(kernels, { normalize });
-      const z = tensorFrom(inputs, [16, 5], values(80, 7));
-      const results = checkGradients({
-        region,
-        inputs: { x, z, base },
-        module: router,
-        step: 2e-3, // small, so that no choice changes
-        body: (tape) => {
-          const routing = router.forward(tape, x);
-          const sorted = permute(tape, x, routing);
-          const y = swiglu(tape, sorted, z); // an expert's rows differ from another's
-          return unpermuteAdd(tape, base, y, routing.weights, routing.rowOfSlot);
-        },
-      });
-      expect(new Set(results.map(({ name }) => name))).toEqual(
-        new Set(['x', 'z', 'base', 'weight']),
-      );
-      for (const { name, error } of results) expect(error, name).toBeLessThan(5e-3);
-      expect(region.liveBytes).toBe(0);
-    },
-  );
+  test.each([
+    { normalize: true },
+    { normalize: false },
+    { gate: 'softmax', normalize: true },
+    { gate: 'softmax', normalize: false, groupBest: 1 },
+  ] as const)('gradients through gate weights, permutation and weighted sum; %o', (changes) => {
+    const { router, inputs, x, base, region } = setup(kernels, changes);
+    const z = tensorFrom(inputs, [16, 5], values(80, 7));
+    const results = checkGradients({
+      region,
+      inputs: { x, z, base },
+      module: router,
+      step: 2e-3, // small, so that no choice changes
+      body: (tape) => {
+        const routing = router.forward(tape, x);
+        const sorted = permute(tape, x, routing);
+        const y = swiglu(tape, sorted, z); // an expert's rows differ from another's
+        return unpermuteAdd(tape, base, y, routing.weights, routing.rowOfSlot);
+      },
+    });
+    expect(new Set(results.map(({ name }) => name))).toEqual(new Set(['x', 'z', 'base', 'weight']));
+    for (const { name, error } of results) expect(error, name).toBeLessThan(5e-3);
+    expect(region.liveBytes).toBe(0);
+  });
 
   test('the balance loss and its gradient, along random directions of tokens and weights', () => {
     const { router, inputs, x, region } = setup(kernels);
@@ -112,24 +112,27 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     });
   });
 
-  test('routes as the function on typed arrays does', () => {
-    const { router, x, region } = setup(kernels);
-    const logits = new Float32Array(48);
-    const [tokens, weight] = [x.readSync(), router.weight.data.readSync()];
-    for (let t = 0; t < 8; t += 1)
-      for (let e = 0; e < 6; e += 1)
-        for (let c = 0; c < 5; c += 1) logits[t * 6 + e] += tokens[t * 5 + c] * weight[e * 5 + c];
-    const bias = router.bias.readSync() as Float32Array;
-    const expected = routeTokens(logits, { ...spec, tokens: 8 }, { bias, kernels });
-    const tape = new Tape(region, { grad: false });
-    tape.scoped(() => {
-      const routing = router.forward(tape, x);
-      for (const name of ['indices', 'offsets', 'slotOfRow', 'rowOfSlot'] as const)
-        expect([...routing[name].readSync()], name).toEqual([...expected[name]]);
-      expect(largestDifference(routing.weights.readSync(), expected.weights)).toBeLessThan(1e-6);
-      return [];
-    });
-  });
+  test.each([{}, { gate: 'softmax', groupBest: 1 }] as const)(
+    'routes as the function on typed arrays does; %o',
+    (changes) => {
+      const { router, x, region } = setup(kernels, changes);
+      const logits = new Float32Array(48);
+      const [tokens, weight] = [x.readSync(), router.weight.data.readSync()];
+      for (let t = 0; t < 8; t += 1)
+        for (let e = 0; e < 6; e += 1)
+          for (let c = 0; c < 5; c += 1) logits[t * 6 + e] += tokens[t * 5 + c] * weight[e * 5 + c];
+      const bias = router.bias.readSync() as Float32Array;
+      const expected = routeTokens(logits, { ...router.spec, tokens: 8 }, { bias, kernels });
+      const tape = new Tape(region, { grad: false });
+      tape.scoped(() => {
+        const routing = router.forward(tape, x);
+        for (const name of ['indices', 'offsets', 'slotOfRow', 'rowOfSlot'] as const)
+          expect([...routing[name].readSync()], name).toEqual([...expected[name]]);
+        expect(largestDifference(routing.weights.readSync(), expected.weights)).toBeLessThan(1e-6);
+        return [];
+      });
+    },
+  );
 
   test('FP8 rows move as codes and scales, undecoded', () => {
     const { router, x, inputs, region } = setup(kernels);

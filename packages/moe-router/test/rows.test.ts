@@ -29,6 +29,8 @@ const cases: Sizes[] = [
   { tokens: 33, experts: 8, expertsPerToken: 1, cols: 1, normalize: false },
   { tokens: 40, experts: 12, expertsPerToken: 4, groups: 3, groupsPerToken: 2, cols: 130 },
   { tokens: 0, experts: 4, expertsPerToken: 2, cols: 3 },
+  { tokens: 21, experts: 6, expertsPerToken: 2, cols: 5, gate: 'softmax' },
+  { tokens: 21, experts: 6, expertsPerToken: 2, cols: 5, gate: 'softmax', normalize: false },
 ];
 
 /** The gradient of f by central differences in float64. */
@@ -44,7 +46,7 @@ function slopes(x: ArrayLike<number>, f: (x: number[]) => number): number[] {
 describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
   describe.each(cases)('%o', (sizes) => {
     const { tokens, experts, expertsPerToken: k, cols } = sizes;
-    const { scaling = 1, normalize = true } = sizes;
+    const { scaling = 1, normalize = true, gate = 'sigmoid' } = sizes;
     const logits = values(tokens * experts, 1, 3);
     const routing = routeTokens(logits, sizes, { kernels });
     const { indices, weights, rowOfSlot } = routing;
@@ -125,11 +127,12 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     test('gradients of logits are the slopes of the gate weights, and of what else reads the scores', () => {
       const dweights = values(tokens * k, 5);
       const more = values(tokens * experts, 6);
-      const sigmoid = (value: number): number => 1 / (1 + Math.exp(-value));
       /** Σ dweights · weights + Σ more · scores of one token, its choice held. */
       const read = (own: number[], t: number, extra: boolean): number => {
         const chosen = [...indices.slice(t * k, (t + 1) * k)];
-        const scores = own.map(sigmoid);
+        const powers = own.map(Math.exp);
+        const sum = powers.reduce((a, b) => a + b, 0);
+        const scores = powers.map((power) => power / (gate === 'softmax' ? sum : 1 + power));
         const total = normalize ? chosen.reduce((sum, e) => sum + scores[e], 0) : 1;
         let result = 0;
         chosen.forEach((e, j) => {

@@ -15,7 +15,7 @@ import {
   weightsToWrite,
 } from '@baleen/model';
 import { diskError, openWeights, writeShards, writeText } from '@baleen/model/node';
-import type { AdamW, Tensor } from '@baleen/tensor';
+import { type AdamW, type Tensor, writeTensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
 import type { TrainConfig } from './config';
@@ -55,6 +55,8 @@ export interface TrainerState {
   };
   /** Router biases by their tensors' names. */
   routerBiases: Record<string, number[]>;
+  /** Moving averages of loads, router by router; absent where the run before knew none. */
+  loadAverages?: number[][];
   /** How the model was spread. */
   layout: TrainResult['layout'];
   /** The run's configuration. */
@@ -125,7 +127,10 @@ export interface CheckpointContents {
   /** Its tokenizer. */
   tokenizer: Tokenizer;
   /** trainer.json, without what the model and optimizer say. */
-  state: Omit<TrainerState, 'format' | 'optimizerStep' | 'routerBiases' | 'layout'>;
+  state: Omit<
+    TrainerState,
+    'format' | 'optimizerStep' | 'routerBiases' | 'loadAverages' | 'layout'
+  >;
 }
 
 /**
@@ -162,6 +167,7 @@ export function saveCheckpoint(
       ...state,
       optimizerStep: optimizer.step,
       routerBiases: routerBiases(model),
+      loadAverages: model.routers.map(({ average }) => [...average.readSync()]),
       layout: { ranks: 1, pp: 1, ep: 1, dp: 1 },
     };
     writeJson(join(folder, trainerName), whole);
@@ -236,8 +242,16 @@ export function restoreCheckpoint(
   for (const [name, values] of Object.entries(biases))
     if (values.join() !== (state.routerBiases[name] ?? []).join())
       throw corrupt(join(checkpoint, trainerName), `its biases ${name} are not the weights' own`);
+  const averages = state.loadAverages ?? model.routers.map(({ spec }) => ones(spec.experts));
+  model.routers.forEach(({ average }, index) => {
+    writeTensor(average, Float32Array.from(averages[index]));
+  });
   optimizer.step = state.optimizerStep;
   return state;
+}
+
+function ones(count: number): number[] {
+  return new Array<number>(count).fill(1);
 }
 
 /** A tensor's memory as bytes. */

@@ -1,5 +1,6 @@
 // A run's configuration: one schema from which validation, help texts, flags, JSON Schema and docs all come.
 import type { Fp8Recipe } from '@baleen/fp8';
+import type { BiasRule } from '@baleen/moe-router';
 import type { KeptForm, MomentForm } from '@baleen/tensor';
 import { z } from 'zod';
 
@@ -42,8 +43,18 @@ export interface ScheduleConfig {
     /** That share. */
     lastShare: number;
   };
-  /** α of the sequence-wise balance loss. */
+  /** α of the balance loss. */
   balanceFactor: number;
+}
+
+/** How expert loads are balanced; γ and α are part of the schedule. */
+export interface BalanceConfig {
+  /** How the router biases follow the loads. */
+  rule: BiasRule;
+  /** Share of the moving average of loads that stays a step, for the rule `ema`. */
+  decay: number;
+  /** What the balance loss balances. */
+  lossOver: 'sequence' | 'batch';
 }
 
 /** The model's sizes: `ModelConfig` of @baleen/model, whose vocabulary may be left to the tokenizer. */
@@ -108,6 +119,10 @@ export interface TrainModelConfig {
     groups: number;
     /** Groups a token may reach. */
     groupsPerToken: number;
+    /** How many of a group's best make its score. */
+    groupBest: number;
+    /** How logits become scores. */
+    gate: 'sigmoid' | 'softmax';
     /** Width of an expert. */
     intermediateSize: number;
     /** Factor on gate weights. */
@@ -178,6 +193,8 @@ export interface TrainConfig {
   };
   /** Learning rate, γ, λ and α. */
   schedule: ScheduleConfig;
+  /** Balance of experts. */
+  balance: BalanceConfig;
   /** Held-out loss during and after the run. */
   evaluation: {
     /** Steps between evaluations; 0 for only at the end. */
@@ -238,6 +255,8 @@ const model = z.strictObject({
     expertsPerToken: size(1, 'routed experts a token is sent to'),
     groups: size(1, 'groups (nodes) the routed experts divide into'),
     groupsPerToken: size(1, 'groups a token may reach'),
+    groupBest: size(1, 'how many of a group’s best make its score: 2 in V3, 1 in V2'),
+    gate: z.enum(['sigmoid', 'softmax']).describe('how logits become scores: V3’s, or V2’s'),
     intermediateSize: size(1, 'width of an expert'),
     routedScaling: positive('factor on gate weights'),
     normalizeGates: z.boolean().describe('divide gate weights by their sum'),
@@ -314,7 +333,19 @@ const schedule = z.strictObject({
     last: atLeast0('λ for the last share'),
     lastShare: share('that share of the tokens'),
   }),
-  balanceFactor: atLeast0('α of the sequence-wise balance loss; 0 for none'),
+  balanceFactor: atLeast0('α of the balance loss; 0 for none'),
+});
+
+const balance = z.strictObject({
+  rule: z
+    .enum(['sign', 'proportional', 'ema'])
+    .describe(
+      'router biases move by the sign of the gap to the mean load, by the gap, or by its average',
+    ),
+  decay: decay('share of that average which stays a step'),
+  lossOver: z
+    .enum(['sequence', 'batch'])
+    .describe('the balance loss is taken over each sequence, or each micro-batch'),
 });
 
 /** The schema of {@link TrainConfig}; every key says what it is. */
@@ -343,6 +374,7 @@ export const trainConfigSchema: z.ZodType<TrainConfig> = z.strictObject({
     moments: z.enum(['bf16', 'fp32']).describe('AdamW: what both moments are stored in'),
   }),
   schedule,
+  balance,
   evaluation: z.strictObject({
     every: size(0, 'steps between evaluations; 0 for only at the end'),
     tokens: size(0, 'most held-out tokens of evaluations during the run; 0 for all'),

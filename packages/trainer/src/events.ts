@@ -66,7 +66,7 @@ export interface StepEvent {
   loss: number;
   /** Loss of each depth of multi-token prediction, nats a token. */
   mtpLoss: number[];
-  /** Sequence-wise balance loss, α included. */
+  /** Balance loss, α included. */
   balanceLoss: number;
   /** Global gradient norm before clipping. */
   gradNorm: number;

@@ -133,6 +133,7 @@ async function assemble(
     batch: config.batch,
     optimizer: config.optimizer,
     balanceFactor: config.schedule.balanceFactor,
+    balance: config.balance,
   });
   let trained = 0;
   if (from) {

@@ -43,7 +43,7 @@ export interface StepReport {
   loss: number;
   /** Loss of each depth, likewise. */
   mtpLoss: number[];
-  /** Sequence-wise balance loss, α included. */
+  /** Balance loss, α included. */
   balanceLoss: number;
   /** Global gradient norm before clipping. */
   gradNorm: number;
@@ -53,8 +53,10 @@ export interface StepReport {
 
 /** Sizes and settings that hold for every step. */
 export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
-  /** α of the sequence-wise balance loss. */
+  /** α of the balance loss. */
   balanceFactor: number;
+  /** How loads are balanced (default: V3's way). */
+  balance?: TrainConfig['balance'];
 };
 
 /** The model's phases for batches of one size, and their kernel calls once they were made. */
@@ -305,7 +307,8 @@ export class TrainingStep {
     if (this.chain?.sequences !== sequences) {
       const balanceFactor = this.settings.balanceFactor / sequences;
       const balanceLoss = this.sums.rows(this.partial.size, 1);
-      const phases = this.model.lossPhases({ balanceFactor, balanceLoss });
+      const balanceOver = this.settings.balance?.lossOver ?? 'sequence';
+      const phases = this.model.lossPhases({ balanceFactor, balanceOver, balanceLoss });
       this.chain = { sequences, phases, recordings: { first: null, others: null } };
     }
     return this.chain;
@@ -326,7 +329,9 @@ export class TrainingStep {
       if (router) violations.push(maxViolation(await router.load.read()));
     const lists = counted.length;
     const means = counted.map((count, depth) => sums[depth] / Math.max(1, count));
-    if (finite === 1) for (const router of model.routers) router.updateBias(biasSpeed);
+    const { rule = 'sign', decay = 0 } = this.settings.balance ?? {};
+    if (finite === 1)
+      for (const router of model.routers) router.updateBias(biasSpeed, { rule, decay });
     return {
       finite: finite === 1,
       loss: means[0],

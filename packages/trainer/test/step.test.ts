@@ -16,7 +16,12 @@ function configured(changes: Partial<TrainConfig> = {}): TrainConfig {
 }
 
 /** A step of a fresh model on its own batch of short documents: micro-batches differ in how many positions count. */
-function stepOf(microBatch: number, kernels: Kernels = referenceKernels(), depth = 2) {
+function stepOf(
+  microBatch: number,
+  kernels: Kernels = referenceKernels(),
+  depth = 2,
+  balance: Partial<TrainConfig['balance']> = {},
+) {
   const config = configured();
   const sizes = { ...modelConfigOf(config, 40), mtp: { depth } };
   const model = new Decoder(kernels, sizes, 'fp32');
@@ -25,6 +30,7 @@ function stepOf(microBatch: number, kernels: Kernels = referenceKernels(), depth
     batch: { ...config.batch, microBatch },
     optimizer: config.optimizer,
     balanceFactor: 0.01,
+    balance: { ...config.balance, ...balance },
   });
   return { model, step };
 }
@@ -97,6 +103,44 @@ describe('a batch cut into 1, 2 and 4 micro-batches', () => {
       });
     }
   });
+});
+
+test('the balance loss over the batch is that of its sequences taken for one', async () => {
+  const losses = [];
+  for (const lossOver of ['sequence', 'batch'] as const) {
+    const { model, step } = stepOf(4, referenceKernels(), 2, { lossOver });
+    step.load(batch(), plan.mtpWeight);
+    step.run(plan);
+    losses.push((await step.finish(0)).balanceLoss);
+    expect(model.routers.length).toBeGreaterThan(0);
+  }
+  // Σ fᵢPᵢ is least over the whole: what one sequence favours another makes up for. α · routers in perfect balance.
+  const [sequenceWise, batchWise] = losses;
+  expect(batchWise).toBeLessThan(sequenceWise);
+  expect(batchWise).toBeGreaterThan(0.01);
+});
+
+test('router biases follow the loads by the rule that is configured', async () => {
+  const biases = async (balance: Partial<TrainConfig['balance']>): Promise<number[]> => {
+    const { model, step } = stepOf(2, referenceKernels(), 2, balance);
+    step.load(batch(), plan.mtpWeight);
+    step.run(plan);
+    const loads = model.routers.map(({ load }) => [...load.readSync()]);
+    await step.finish(plan.biasSpeed);
+    const moved = model.routers.flatMap(({ bias }) => [...bias.readSync()]);
+    const gaps = loads.flatMap((load) => {
+      const mean = load.reduce((sum, count) => sum + count, 0) / load.length;
+      return load.map((count) => 1 - count / mean);
+    });
+    return moved.map((bias, i) => (gaps[i] === 0 ? 0 : bias / gaps[i]));
+  };
+  // A step is γ · gap, and with 3/4 of the average kept γ · gap / 4.
+  for (const [rule, factor] of [
+    ['proportional', 0.125],
+    ['ema', 0.125 / 4],
+  ] as const)
+    for (const ratio of await biases({ rule, decay: 0.75 }))
+      if (ratio !== 0) expect(ratio).toBeCloseTo(factor, 5);
 });
 
 test('λ scales the gradient of the depths; 0 leaves them untrained', () => {

@@ -71,6 +71,8 @@ describe.each(['fp32', 'bf16', 'fp8'] as const)('%s', (precision) => {
       precision,
       steps: 40,
       batch: { sequence: 16, sequences: 4, microBatch: 2, rampFrom: 2, rampShare: 0.7 },
+      // The one rule with a state beside the biases.
+      balance: { rule: 'ema', decay: 0.9, lossOver: 'sequence' },
     });
     const [whole, parts] = [join(folder, 'whole'), join(folder, 'parts')];
     const expected = await runAll(config, { out: whole });

@@ -279,6 +279,54 @@ void sigmoidBackward(Args args) {
   });
 }
 
+// — the softmax of rows —
+
+void softmax(Args args) {
+  const View out = args.view();
+  const View x = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  parallelRanges(rows, maxOf(1, grain / maxOf(1, cols)), 1, [&](long begin, long end) {
+    for (long r = begin; r < end; r += 1) {
+      const float* from = x.f32() + r * cols;
+      float* to = out.f32() + r * cols;
+      vf tops = set1(-INFINITY);
+      long c = 0;
+      for (; c + W <= cols; c += W) tops = max(tops, load(from + c));
+      float lanes[W];
+      store(lanes, tops);
+      float top = -INFINITY;
+      for (long i = 0; i < W; i += 1) top = lanes[i] > top ? lanes[i] : top;
+      for (; c < cols; c += 1) top = from[c] > top ? from[c] : top;
+      const vf shift = set1(top);
+      forRange(0, cols, [&](auto at, long i) { at.store(to + i, exp(sub(at.load(from + i), shift))); });
+      const vf inverse =
+          set1(1 / sumRow(cols, [&](auto at, long i) { return at.load(to + i); }));
+      forRange(0, cols, [&](auto at, long i) { at.store(to + i, mul(at.load(to + i), inverse)); });
+    }
+  });
+}
+
+void softmaxBackward(Args args) {
+  const View dx = args.view();
+  const View dy = args.view();
+  const View y = args.view();
+  const long rows = args.integer();
+  const long cols = args.integer();
+  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
+    for (long r = begin; r < end; r += 1) {
+      const float* grad = dy.f32() + r * cols;
+      const float* value = y.f32() + r * cols;
+      float* to = dx.f32() + r * cols;
+      const vf mixed = set1(sumRow(
+          cols, [&](auto at, long i) { return mul(at.load(grad + i), at.load(value + i)); }));
+      forRange(0, cols, [&](auto at, long i) {
+        at.store(to + i, mul(at.load(value + i), sub(at.load(grad + i), mixed)));
+      });
+    }
+  });
+}
+
 // — rotary embedding —
 
 struct Rope {

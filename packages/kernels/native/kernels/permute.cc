@@ -6,12 +6,20 @@
 namespace baleen {
 namespace BALEEN_ISA {
 
+/** Zeros where a row has no slot. */
+static inline void clearRow(char* to, long bytes) { memset(to, 0, static_cast<size_t>(bytes)); }
+
 /** Rows of a few bytes, such as the scales of a token's codes: one move of a size that the compiler knows. */
 template <long Bytes>
 static void gatherFixed(char* out, const char* x, const int32_t* slots, uint32_t k, long begin,
                         long end) {
-  for (long r = begin; r < end; r += 1)
-    memcpy(out + r * Bytes, x + static_cast<long>(static_cast<uint32_t>(slots[r]) / k) * Bytes, Bytes);
+  for (long r = begin; r < end; r += 1) {
+    char* to = out + r * Bytes;
+    if (slots[r] < 0)
+      clearRow(to, Bytes);
+    else
+      memcpy(to, x + static_cast<long>(static_cast<uint32_t>(slots[r]) / k) * Bytes, Bytes);
+  }
 }
 
 void permute(Args args) {
@@ -36,7 +44,10 @@ void permute(Args args) {
     }
     for (long r = begin; r < end; r += 1) {
       const long token = static_cast<uint32_t>(slots[r]) / k;
-      memcpy(to + r * width, from + token * width, static_cast<size_t>(width));
+      if (slots[r] < 0)
+        clearRow(to + r * width, width);
+      else
+        memcpy(to + r * width, from + token * width, static_cast<size_t>(width));
     }
   });
 }
@@ -100,6 +111,8 @@ void unpermuteBackward(Args args) {
   const long tokens = args.integer();
   const long k = args.integer();
   const long cols = args.integer();
+  // Padding belongs to no slot.
+  if (dy.size > tokens * k * cols) memset(dy.data, 0, static_cast<size_t>(dy.size) * sizeof(float));
   parallelRanges(tokens, rowGrain(cols * (2 * k + 1)), 1, [&](long begin, long end) {
     for (long slot = begin * k; slot < end * k; slot += 1) {
       const long row = rowOfSlot.i32()[slot];

@@ -75,6 +75,7 @@ void route(Args args) {
   const long tokens = args.integer();
   const long k = args.integer();
   const long experts = args.integer();
+  const long alignment = maxOf(1, args.integer());
   const long slots = tokens * k;
   const int32_t* chosen = indices.i32();
   // A stable counting sort: every part of the slots counts, then knows where its own begin behind those of the parts
@@ -90,6 +91,10 @@ void route(Args args) {
     for (long slot = part * size; slot < end; slot += 1) own[chosen[slot]] += 1;
   });
   int32_t* start = offsets.i32();
+  // Rows that no slot has: those that fill an expert's up to the alignment, and what is left at the end.
+  const auto pad = [&](long begin, long end) {
+    for (long r = begin; r < end; r += 1) slotOfRow.i32()[r] = -1;
+  };
   int32_t row = 0;
   for (long e = 0; e < experts; e += 1) {
     start[e] = row;
@@ -99,8 +104,12 @@ void route(Args args) {
       row += count;
     }
     counts.i32()[e] = row - start[e];
+    const int32_t filled = static_cast<int32_t>(ceilDiv(row, alignment) * alignment);
+    pad(row, filled);
+    row = filled;
   }
   start[experts] = row;
+  pad(row, slotOfRow.size);
   parallelFor(parts, [&](long part) {
     int32_t* own = next + part * experts;
     const long end = minOf(slots, (part + 1) * size);
@@ -115,15 +124,24 @@ void route(Args args) {
 void updateRouterBias(Args args) {
   const View bias = args.view();
   const View counts = args.view();
+  const View average = args.view();
   const long experts = args.integer();
   const double speed = static_cast<double>(static_cast<float>(args.number()));
+  const bool proportional = args.flag();
+  const double decay = args.number();
   double sum = 0;
   for (long e = 0; e < experts; e += 1) sum += counts.i32()[e];
   const double mean = sum / static_cast<double>(experts);
+  if (sum == 0) return;
+  float* smooth = average.f32();
   for (long e = 0; e < experts; e += 1) {
-    const double gap = mean - counts.i32()[e];
+    double gap = (mean - counts.i32()[e]) / mean;
+    if (smooth != nullptr) {
+      smooth[e] = static_cast<float>(decay * smooth[e] + (1 - decay) * (counts.i32()[e] / mean));
+      gap = 1 - static_cast<double>(smooth[e]);
+    }
     const double sign = gap > 0 ? 1 : gap < 0 ? -1 : 0;
-    bias.f32()[e] = static_cast<float>(bias.f32()[e] + speed * sign);
+    bias.f32()[e] = static_cast<float>(bias.f32()[e] + speed * (proportional ? gap : sign));
   }
 }
 

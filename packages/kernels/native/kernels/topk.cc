@@ -12,7 +12,7 @@ namespace BALEEN_ISA {
 struct TopK {
   const float *scores, *bias;
   int32_t* indices;
-  long tokens, experts, k, groups, groupsKept;
+  long tokens, experts, k, groups, groupsKept, groupBest;
 };
 
 /** Memory of a thread: rows of W numbers, one a lane. */
@@ -46,19 +46,41 @@ static void gatherScores(float* values, const TopK& s, long t) {
   }
 }
 
-/** How many groups come before each: those of a higher score (Σ of its two best), and of an equal one to the left. */
-static void rankGroups(float* ranks, float* scores, const float* values, const TopK& s) {
+/** Σ of the `count` best of a group, the best first; `best` holds that many. */
+static vf sumOfBest(const float* own, long size, long count, float* best) {
+  for (long j = 0; j < count; j += 1) store(best + j * W, set1(-INFINITY));
+  for (long e = 0; e < size; e += 1) {
+    vf v = load(own + e * W);
+    for (long j = 0; j < count; j += 1) {
+      const vf here = load(best + j * W);
+      store(best + j * W, max(here, v));
+      v = min(here, v);
+    }
+  }
+  vf sum = load(best);
+  for (long j = 1; j < count; j += 1) sum = add(sum, load(best + j * W));
+  return sum;
+}
+
+/** How many groups come before each: those of a higher score (Σ of its best), and of an equal one to the left. */
+static void rankGroups(float* ranks, float* scores, const float* values, float* best, const TopK& s) {
   const long size = s.experts / s.groups;
   for (long g = 0; g < s.groups; g += 1) {
     const float* own = values + g * size * W;
-    vf first = load(own), second = set1(-INFINITY);
-    for (long e = 1; e < size; e += 1) {
-      const vf v = load(own + e * W);
-      second = max(second, min(first, v));
-      first = max(first, v);
+    vf score = load(own);
+    if (s.groupBest == 2 && size > 1) {
+      vf second = set1(-INFINITY);
+      for (long e = 1; e < size; e += 1) {
+        const vf v = load(own + e * W);
+        second = max(second, min(score, v));
+        score = max(score, v);
+      }
+      score = add(score, second);
+    } else if (size > 1) {
+      score = sumOfBest(own, size, minOf(size, s.groupBest), best);
     }
-    if (size > 1) first = max(add(first, second), set1(-INFINITY));
-    storeInt(scores + g * W, keyOf(first));
+    // Infinities of both signs have no sum.
+    storeInt(scores + g * W, keyOf(max(score, set1(-INFINITY))));
   }
   for (long g = 0; g < s.groups; g += 1) {
     const vi own = loadInt(scores + g * W);
@@ -137,6 +159,8 @@ void topK(Args args) {
   s.k = args.integer();
   s.groups = args.integer();
   s.groupsKept = args.integer();
+  s.groupBest = args.integer();
+  if (s.groupBest < 1) s.groupBest = 2;
   s.scores = scores.f32();
   s.bias = bias.f32();
   s.indices = indices.i32();
@@ -151,7 +175,7 @@ void topK(Args args) {
   const bool limited = s.groupsKept < s.groups;
   // An expert costs about a nanosecond a token.
   parallelRanges(s.tokens, maxOf(W, 8192 / s.experts), W, [&](long begin, long end) {
-    const long rows = s.experts + 2 * s.groups + 2 * s.k;
+    const long rows = s.experts + 2 * s.groups + 2 * s.k + minOf(s.groupBest, s.experts / s.groups);
     Lanes lanes;
     lanes.values = static_cast<float*>(
         scratch(Scratch::first, static_cast<size_t>(rows * W) * sizeof(float)));
@@ -159,9 +183,10 @@ void topK(Args args) {
     lanes.best = lanes.groups + 2 * s.groups * W;
     lanes.ids = lanes.best + s.k * W;
     float* ranks = lanes.groups + s.groups * W;
+    float* groupBest = lanes.ids + s.k * W;
     for (long t = begin; t < end; t += W) {
       gatherScores(lanes.values, s, t);
-      if (limited) rankGroups(ranks, lanes.groups, lanes.values, s);
+      if (limited) rankGroups(ranks, lanes.groups, lanes.values, groupBest, s);
       makeKeys(lanes.values, limited ? ranks : nullptr, s);
       pick(s, lanes, t);
     }

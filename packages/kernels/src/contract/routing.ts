@@ -14,6 +14,8 @@ export interface TopKSizes {
   groups: number;
   /** Groups kept a token. */
   groupsKept: number;
+  /** How many of a group's best make its score (default 2); all of them where it has fewer. */
+  groupBest?: number;
 }
 
 /** Sizes of the gate's weights. */
@@ -52,6 +54,44 @@ export interface RouteSizes {
   k: number;
   /** E. */
   experts: number;
+  /** A: every expert's rows begin at a multiple of it, and are filled up to one (default 1). */
+  alignment?: number;
+}
+
+/** Sizes of `permute`. */
+export interface PermuteSizes {
+  /** R. */
+  rows: number;
+  /** K. */
+  k: number;
+  /** Width of a row. */
+  cols: number;
+  /** T (default: rows / k). Given where rows include padding. */
+  tokens?: number;
+}
+
+/** Sizes of `unpermute` and its gradients. */
+export interface UnpermuteSizes {
+  /** T. */
+  tokens: number;
+  /** K. */
+  k: number;
+  /** Width of a row. */
+  cols: number;
+  /** R (default: tokens · k). Given where rows include padding. */
+  rows?: number;
+}
+
+/** Sizes of `updateRouterBias`. */
+export interface BiasUpdateSizes {
+  /** Experts. */
+  experts: number;
+  /** γ. */
+  speed: number;
+  /** Steps are as large as the gap (default: as its sign). */
+  proportional?: boolean;
+  /** Share of the average that stays (default 0). */
+  decay?: number;
 }
 
 /** Expert routing. */
@@ -60,10 +100,14 @@ export interface RoutingKernels {
   sigmoid(out: View, x: View): void;
   /** dx = dy · y · (1 − y). */
   sigmoidBackward(dx: View, dy: View, y: View): void;
+  /** out [rows, cols] = exp(x − m) / Σ exp(x − m) a row, m its largest; a row with a NaN or without finite m is NaN. */
+  softmax(out: View, x: View, sizes: { rows: number; cols: number }): void;
+  /** dx = y · (dy − Σ dy · y), row by row. */
+  softmaxBackward(dx: View, dy: View, y: View, sizes: { rows: number; cols: number }): void;
   /**
-   * indices [T, K] I32: the K experts of highest scores + bias inside the `groupsKept` groups whose two best sum
-   * highest (§2.1.2; with one expert a group, its one). Groups outside are masked to −∞. In descending order, ties to
-   * the lower index. bias [E] may be null.
+   * indices [T, K] I32: the K experts of highest scores + bias inside the `groupsKept` groups whose `groupBest` best sum
+   * highest (§2.1.2). Groups outside are masked to −∞. In descending order, ties to the lower index. bias [E] may be
+   * null.
    */
   topK(indices: View, scores: View, bias: View | null, sizes: TopKSizes): void;
   /** weights [T, K] = scaling · sᵢ / (Σ chosen s + 1e-20) from the scores without bias (or scaling · sᵢ). */
@@ -90,7 +134,8 @@ export interface RoutingKernels {
   ): void;
   /**
    * Sorts the T·K slots (token t, choice j: slot t·K + j) by expert, stable: counts [E], offsets [E + 1],
-   * slotOfRow [R] and its inverse rowOfSlot [R]. All I32.
+   * slotOfRow [R] and its inverse rowOfSlot [T·K]. All I32. With an `alignment` A, R = `alignedRows(T·K, E, A)`, offsets
+   * are multiples of A, and rows that no slot has, also those behind offsets[E], hold −1.
    */
   route(
     counts: View,
@@ -100,13 +145,8 @@ export interface RoutingKernels {
     indices: View,
     sizes: RouteSizes,
   ): void;
-  /** out [R, cols] = x [T, cols] at row ⌊slotOfRow / k⌋. Any type, bit for bit. */
-  permute(
-    out: View,
-    x: View,
-    slotOfRow: View,
-    sizes: { rows: number; k: number; cols: number },
-  ): void;
+  /** out [R, cols] = x [T, cols] at row ⌊slotOfRow / k⌋, zeros where that is −1. Any type, bit for bit. */
+  permute(out: View, x: View, slotOfRow: View, sizes: PermuteSizes): void;
   /**
    * out [T, cols] = Σⱼ weights[t, j] · y[rowOfSlot[t·K + j]], j ascending; plain sums without weights.
    * With `accumulate`, the sum is added to out.
@@ -116,9 +156,9 @@ export interface RoutingKernels {
     y: View,
     rowOfSlot: View,
     weights: View | null,
-    sizes: { tokens: number; k: number; cols: number; accumulate?: boolean },
+    sizes: UnpermuteSizes & { accumulate?: boolean },
   ): void;
-  /** Gradients of the weighted `unpermute`: dy [R, cols] and dweights [T, K], both replaced. */
+  /** Gradients of the weighted `unpermute`: dy [R, cols], zeros in padding, and dweights [T, K], both replaced. */
   unpermuteBackward(
     dy: View,
     dweights: View,
@@ -126,8 +166,12 @@ export interface RoutingKernels {
     y: View,
     weights: View,
     rowOfSlot: View,
-    sizes: { tokens: number; k: number; cols: number },
+    sizes: UnpermuteSizes,
   ): void;
-  /** bias[e] += speed · sign(mean(counts) − counts[e]) (loss-free balancing, §2.1.2). */
-  updateRouterBias(bias: View, counts: View, sizes: { experts: number; speed: number }): void;
+  /**
+   * Loss-free balancing (§2.1.2; arXiv 2408.15664, §3): bias[e] += speed · sign(gap), or speed · gap where `proportional`.
+   * The gap is 1 − counts[e] / mean(counts). With `average` [E], which is replaced by decay · average + (1 − decay) ·
+   * counts / mean first, it is 1 − average[e]. Without any counts nothing changes.
+   */
+  updateRouterBias(bias: View, counts: View, average: View | null, sizes: BiasUpdateSizes): void;
 }

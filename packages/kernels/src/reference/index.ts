@@ -57,6 +57,8 @@ export function referenceKernels(): Kernels {
     linearCrossEntropy,
     sigmoid: routing.sigmoid,
     sigmoidBackward: routing.sigmoidBackward,
+    softmax: routing.softmax,
+    softmaxBackward: routing.softmaxBackward,
     topK: routing.topK,
     gateWeights: routing.gateWeights,
     gateWeightsBackward: routing.gateWeightsBackward,

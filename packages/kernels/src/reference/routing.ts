@@ -1,5 +1,13 @@
 // Expert routing of the reference: gate, node-limited top-k, balance loss, permutation (§2.1.2).
-import type { BalanceLossSizes, GateSizes, RouteSizes, TopKSizes } from '../kernels';
+import type {
+  BalanceLossSizes,
+  BiasUpdateSizes,
+  GateSizes,
+  PermuteSizes,
+  RouteSizes,
+  TopKSizes,
+  UnpermuteSizes,
+} from '../kernels';
 import { bytesPerElement, f32, i32, type View } from '../storage';
 import { bytesOf } from './memory';
 
@@ -15,9 +23,40 @@ export function sigmoidBackward(dx: View, dy: View, y: View): void {
   for (let i = 0; i < out.length; i += 1) out[i] = grad[i] * value[i] * (1 - value[i]);
 }
 
+/** See `Kernels.softmax`. */
+export function softmax(out: View, x: View, { rows, cols }: { rows: number; cols: number }): void {
+  const [y, input] = [f32(out), f32(x)];
+  const powers = new Float64Array(cols);
+  for (let r = 0; r < rows; r += 1) {
+    let top = -Infinity;
+    for (let c = 0; c < cols; c += 1) top = Math.max(top, input[r * cols + c]);
+    let sum = 0;
+    for (let c = 0; c < cols; c += 1) {
+      powers[c] = Math.exp(input[r * cols + c] - top);
+      sum += powers[c];
+    }
+    for (let c = 0; c < cols; c += 1) y[r * cols + c] = powers[c] / sum;
+  }
+}
+
+/** See `Kernels.softmaxBackward`. */
+export function softmaxBackward(
+  dx: View,
+  dy: View,
+  y: View,
+  { rows, cols }: { rows: number; cols: number },
+): void {
+  const [out, grad, value] = [f32(dx), f32(dy), f32(y)];
+  for (let at = 0; at < rows * cols; at += cols) {
+    let mixed = 0;
+    for (let c = 0; c < cols; c += 1) mixed += grad[at + c] * value[at + c];
+    for (let c = 0; c < cols; c += 1) out[at + c] = value[at + c] * (grad[at + c] - mixed);
+  }
+}
+
 /** See `Kernels.topK`. A NaN counts as −∞; ties go to the lower index. */
 export function topK(indices: View, scores: View, bias: View | null, sizes: TopKSizes): void {
-  const { tokens, experts, k, groups, groupsKept } = sizes;
+  const { tokens, experts, k, groups, groupsKept, groupBest = 2 } = sizes;
   const [chosen, values] = [i32(indices), f32(scores)];
   const shifts = bias ? f32(bias) : new Float32Array(experts);
   const size = experts / groups;
@@ -31,8 +70,9 @@ export function topK(indices: View, scores: View, bias: View | null, sizes: TopK
     if (groupsKept < groups) {
       for (let g = 0; g < groups; g += 1) {
         const own = biased.slice(g * size, (g + 1) * size).sort();
-        const best = own[size - 1];
-        groupScore[g] = size > 1 ? best + own[size - 2] : best;
+        groupScore[g] = own[size - 1];
+        for (let j = 2; j <= Math.min(groupBest, size); j += 1)
+          groupScore[g] = groupScore[g] + own[size - j];
       }
       const kept = largest(groupScore, groupsKept);
       for (let g = 0; g < groups; g += 1)
@@ -150,7 +190,7 @@ export function route(
   slotOfRow: View,
   rowOfSlot: View,
   indices: View,
-  { tokens, k, experts }: RouteSizes,
+  { tokens, k, experts, alignment = 1 }: RouteSizes,
 ): void {
   const [count, start, slots, rows, chosen] = [counts, offsets, slotOfRow, rowOfSlot, indices].map(
     i32,
@@ -161,7 +201,9 @@ export function route(
     count[e] = count[e] + 1;
   }
   start[0] = 0;
-  for (let e = 0; e < experts; e += 1) start[e + 1] = start[e] + count[e];
+  for (let e = 0; e < experts; e += 1)
+    start[e + 1] = start[e] + Math.ceil(count[e] / alignment) * alignment;
+  slots.fill(-1);
   const next = start.slice(0, experts);
   for (let s = 0; s < tokens * k; s += 1) {
     const e = chosen[s];
@@ -177,13 +219,14 @@ export function permute(
   out: View,
   x: View,
   slotOfRow: View,
-  { rows, k, cols }: { rows: number; k: number; cols: number },
+  { rows, k, cols }: PermuteSizes,
 ): void {
   const width = cols * bytesPerElement[x.dtype];
   const [target, source, slots] = [bytesOf(out), bytesOf(x), i32(slotOfRow)];
   for (let r = 0; r < rows; r += 1) {
     const token = Math.floor(slots[r] / k);
-    target.set(source.subarray(token * width, (token + 1) * width), r * width);
+    if (token < 0) target.fill(0, r * width, (r + 1) * width);
+    else target.set(source.subarray(token * width, (token + 1) * width), r * width);
   }
 }
 
@@ -193,12 +236,7 @@ export function unpermute(
   y: View,
   rowOfSlot: View,
   weights: View | null,
-  {
-    tokens,
-    k,
-    cols,
-    accumulate,
-  }: { tokens: number; k: number; cols: number; accumulate?: boolean },
+  { tokens, k, cols, accumulate }: UnpermuteSizes & { accumulate?: boolean },
 ): void {
   const [result, values, rows] = [f32(out), f32(y), i32(rowOfSlot)];
   const w = weights ? f32(weights) : null;
@@ -224,7 +262,7 @@ export function unpermuteBackward(
   y: View,
   weights: View,
   rowOfSlot: View,
-  { tokens, k, cols }: { tokens: number; k: number; cols: number },
+  { tokens, k, cols }: UnpermuteSizes,
 ): void {
   const [dvalues, dw, grad, values, w, rows] = [
     f32(dy),
@@ -234,6 +272,7 @@ export function unpermuteBackward(
     f32(weights),
     i32(rowOfSlot),
   ];
+  dvalues.fill(0);
   for (let t = 0; t < tokens; t += 1)
     for (let j = 0; j < k; j += 1) {
       const row = rows[t * k + j] * cols;
@@ -251,10 +290,19 @@ export function unpermuteBackward(
 export function updateRouterBias(
   bias: View,
   counts: View,
-  { experts, speed }: { experts: number; speed: number },
+  average: View | null,
+  { experts, speed, proportional, decay = 0 }: BiasUpdateSizes,
 ): void {
   const [b, count] = [f32(bias), i32(counts)];
+  const smooth = average && f32(average);
   const mean = count.reduce((sum, value) => sum + value, 0) / experts;
-  for (let e = 0; e < experts; e += 1)
-    b[e] = b[e] + Math.fround(speed) * Math.sign(mean - count[e]);
+  if (mean === 0) return;
+  for (let e = 0; e < experts; e += 1) {
+    let gap = (mean - count[e]) / mean;
+    if (smooth) {
+      smooth[e] = decay * smooth[e] + (1 - decay) * (count[e] / mean);
+      gap = 1 - smooth[e];
+    }
+    b[e] = b[e] + Math.fround(speed) * (proportional ? gap : Math.sign(gap));
+  }
 }

@@ -1,0 +1,197 @@
+// Balancing as one policy: how a bias follows the loads (loss-free, arXiv 2408.15664, §3), and the auxiliary loss beside it
+// (§2.1.2). The bias is state and no parameter: nothing but these updates changes it.
+import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
+
+import { checkLength, checkWhole, refuse } from './checks';
+
+/**
+ * How a bias follows the gap between an expert's load and the mean, 1 − load / mean: by its `sign` (V3), in proportion
+ * (`proportional`), or in proportion to the gap of a moving average of loads (`ema`).
+ */
+export type BiasRule = 'sign' | 'proportional' | 'ema';
+
+/** A number, or one that follows the share of the training done, from 0 to 1. */
+export type Schedule = number | ((done: number) => number);
+
+/** How loads are balanced. */
+export interface BalancePolicy {
+  /** How the bias follows the loads. */
+  rule: BiasRule;
+  /** γ, a step's length; 0 for a bias that stays. */
+  speed: Schedule;
+  /** Share of the moving average that stays a step, for the rule `ema`. */
+  decay: number;
+  /** What the auxiliary loss balances: each sequence, or the batch as a whole. */
+  lossOver: 'sequence' | 'batch';
+  /** α of that loss; 0 for none. */
+  factor: Schedule;
+}
+
+/**
+ * V3's policy (§4.2), or what is changed in it.
+ * @param changes - what differs
+ * @returns sign, γ = 0.001 and 0 for the last 500 B of 14.8 T tokens, and a sequence-wise loss of α = 0.0001
+ */
+export function balancePolicy(changes: Partial<BalancePolicy> = {}): BalancePolicy {
+  const speed: Schedule = (done) => (done > 1 - 0.5 / 14.8 ? 0 : 0.001);
+  return { rule: 'sign', speed, decay: 0.9, lossOver: 'sequence', factor: 1e-4, ...changes };
+}
+
+/**
+ * The value of a schedule.
+ * @param schedule - a number, or a function of `done`
+ * @param done - share of the training done, from 0 to 1
+ * @returns the number
+ */
+export function valueAt(schedule: Schedule, done: number): number {
+  return typeof schedule === 'number' ? schedule : schedule(done);
+}
+
+/** What a {@link Balancer} must keep to go on later. */
+export interface BalancerState {
+  /** Biases [experts]. */
+  bias: number[];
+  /** Moving average of loads over their mean [experts]. */
+  average: number[];
+}
+
+/**
+ * The bias of one layer under a policy, on typed arrays: counts all micro-batches of a step, then moves the bias once.
+ *
+ * @example
+ * ```ts
+ * import { Balancer, balancePolicy } from '@baleen/moe-router';
+ * const balancer = new Balancer(2, balancePolicy({ speed: 0.5 }));
+ * balancer.count(Int32Array.of(3, 1)); // a micro-batch
+ * balancer.count(Int32Array.of(2, 2)); // and another
+ * balancer.update();
+ * console.log([...balancer.bias].join(' ')); // => -0.5 0.5
+ * ```
+ */
+export class Balancer {
+  /** Added to the scores for the choice only [experts]. */
+  readonly bias: Float32Array;
+  /** Tokens each expert got since the last update [experts]. */
+  readonly counts: Int32Array;
+  /** Moving average of loads over their mean [experts]. */
+  readonly average: Float32Array;
+  private readonly kernels: Kernels;
+
+  /**
+   * @param experts - experts of the layer
+   * @param policy - see {@link BalancePolicy}
+   * @param options - kernels (default: `loadKernels()`)
+   */
+  constructor(
+    experts: number,
+    readonly policy: BalancePolicy,
+    options: { kernels?: Kernels } = {},
+  ) {
+    checkWhole({ experts }, 1);
+    this.kernels = options.kernels ?? loadKernels();
+    this.bias = new Float32Array(experts);
+    this.counts = new Int32Array(experts);
+    this.average = new Float32Array(experts).fill(1);
+  }
+
+  /**
+   * Counts a micro-batch. Once: not again where it is computed anew for its gradients.
+   * @param counts - tokens each expert got [experts]
+   */
+  count(counts: Int32Array): void {
+    checkLength('counts', counts, { experts: this.bias.length });
+    for (let e = 0; e < counts.length; e += 1) this.counts[e] += counts[e];
+  }
+
+  /**
+   * Ends a step: moves the bias by the loads of the whole batch, and clears them.
+   * @param done - share of the training done, for schedules
+   * @param reduce - adds up the counts of all ranks in place, where there are several
+   */
+  update(done = 0, reduce?: (counts: Int32Array) => void): void {
+    const { policy, bias, counts, average, kernels } = this;
+    reduce?.(counts);
+    updateBias(bias, counts, valueAt(policy.speed, done), { ...policy, average, kernels });
+    counts.fill(0);
+  }
+
+  /** @returns what to save; counts of a step under way are not part of it */
+  state(): BalancerState {
+    return { bias: [...this.bias], average: [...this.average] };
+  }
+
+  /**
+   * Goes on from a saved state.
+   * @param state - from {@link Balancer.state}
+   * @throws ERR_BALEEN_ROUTER_SIZES for another number of experts, and values that are not finite
+   */
+  restore({ bias, average }: BalancerState): void {
+    const experts = this.bias.length;
+    for (const [name, list] of Object.entries({ bias, average })) {
+      checkLength(name, list, { experts });
+      checkFinite(name, list);
+    }
+    this.bias.set(bias);
+    this.average.set(average);
+    this.counts.fill(0);
+  }
+}
+
+/**
+ * Refuses biases that would decide every choice of their expert.
+ * @param name - what they are called
+ * @param values - one an expert
+ * @throws ERR_BALEEN_ROUTER_SIZES where one is not finite
+ */
+export function checkFinite(name: string, values: ArrayLike<number>): void {
+  for (let i = 0; i < values.length; i += 1)
+    if (!Number.isFinite(values[i]))
+      refuse(
+        `${name}[${i}]`,
+        `${name}[${i}] (${values[i]}) is not finite`,
+        'take an earlier checkpoint: this one is from a run that diverged',
+      );
+}
+
+/** How {@link updateBias} moves a bias. */
+export interface UpdateBiasOptions {
+  /** How it follows the loads (default V3's sign). */
+  rule?: BiasRule;
+  /** Moving average of loads over their mean [experts], changed in place; needed by the rule `ema`. */
+  average?: Float32Array;
+  /** Share of that average which stays (default 0). */
+  decay?: number;
+  /** Kernels (default: `loadKernels()`). */
+  kernels?: Kernels;
+}
+
+/**
+ * One step of loss-free balancing: bias += speed · sign(gap) or speed · gap, with gap = 1 − count / mean count (or 1 −
+ * average with the rule `ema`).
+ * @param bias - [experts], changed in place
+ * @param counts - tokens each expert got over the whole batch, all micro-batches and ranks
+ * @param speed - γ
+ * @param options - see {@link UpdateBiasOptions}
+ * @returns the bias
+ * @throws ERR_BALEEN_ROUTER_SIZES where lengths do not agree, or the average is missing
+ */
+export function updateBias(
+  bias: Float32Array,
+  counts: Int32Array,
+  speed: number,
+  options: UpdateBiasOptions = {},
+): Float32Array {
+  const { rule = 'sign', average, decay = 0 } = options;
+  const experts = bias.length;
+  checkLength('counts', counts, { experts });
+  if (rule === 'ema' && !average)
+    refuse('average', 'the rule ema needs the average', 'give an array of ones at first');
+  if (average) checkLength('average', average, { experts });
+  (options.kernels ?? loadKernels()).updateRouterBias(
+    viewOf(bias),
+    viewOf(counts),
+    rule === 'ema' && average ? viewOf(average) : null,
+    { experts, speed, proportional: rule !== 'sign', decay },
+  );
+  return bias;
+}
