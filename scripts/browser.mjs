@@ -13,7 +13,16 @@ import { build } from 'esbuild';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The packages a browser can use, in the order of the floors they stand on. */
-export const browserPackages = ['kernels', 'tensor', 'fp8', 'moe-router', 'mla', 'mtp', 'model'];
+export const browserPackages = [
+  'kernels',
+  'tensor',
+  'fp8',
+  'moe-router',
+  'mla',
+  'mtp',
+  'dualpipe',
+  'model',
+];
 
 /**
  * Bundles one package with everything it needs.

@@ -195,6 +195,28 @@ function runCommandLine(scratch, env) {
 }
 
 /**
+ * Asks which kernels a scratch project gets.
+ * @param {string} name - the package's folder
+ * @param {string} scratch
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {{ implementation: string, isa: string, threads: number }}
+ */
+function kernelsOf(name, scratch, env) {
+  writeFileSync(
+    join(scratch, 'kernels.mjs'),
+    `import { loadKernels } from '@baleen/kernels';
+     const { implementation, isa, threads } = loadKernels();
+     console.log(JSON.stringify({ implementation, isa, threads }));`,
+  );
+  const kernels = JSON.parse(run(process.execPath, ['kernels.mjs'], scratch, env));
+  if (requireNative && kernels.implementation !== 'native')
+    throw new Error(
+      `@baleen/${name} runs on the ${kernels.implementation} kernels, not the native ones`,
+    );
+  return kernels;
+}
+
+/**
  * @param {string} name - the package's folder
  * @param {ReadonlyMap<string, string>} tarballs - by folder
  * @param {string} base - where scratch projects are made
@@ -214,17 +236,7 @@ function installAlone(name, tarballs, base) {
   const installed = readdirSync(join(scratch, 'node_modules', '@baleen')).sort();
   if (installed.join(' ') !== needed.join(' '))
     throw new Error(`@baleen/${name} brought ${installed.join(', ')}, not ${needed.join(', ')}`);
-  writeFileSync(
-    join(scratch, 'kernels.mjs'),
-    `import { loadKernels } from '@baleen/kernels';
-     const { implementation, isa, threads } = loadKernels();
-     console.log(JSON.stringify({ implementation, isa, threads }));`,
-  );
-  const kernels = JSON.parse(run(process.execPath, ['kernels.mjs'], scratch, env));
-  if (requireNative && kernels.implementation !== 'native')
-    throw new Error(
-      `@baleen/${name} runs on the ${kernels.implementation} kernels, not the native ones`,
-    );
+  const kernels = needed.includes('kernels') ? kernelsOf(name, scratch, env) : null;
   const size = measure(join(scratch, 'node_modules'));
   const example = runFirstExample(name, scratch, env);
   if (name === 'cli') runCommandLine(scratch, env);
@@ -255,6 +267,7 @@ const everything = [
   'moe-router',
   'mla',
   'mtp',
+  'dualpipe',
   'model',
   'trainer',
   'cli',
@@ -314,10 +327,10 @@ else {
         megabytes(row.installedBytes) +
         megabytes(row.limit) +
         String(row.packages).padStart(12) +
-        `  ${row.kernels.implementation} ${row.kernels.isa}`,
+        `  ${row.kernels === null ? 'needs none' : `${row.kernels.implementation} ${row.kernels.isa}`}`,
     );
 }
-const without = rows.filter(({ kernels }) => kernels.implementation !== 'native');
+const without = rows.filter(({ kernels }) => kernels && kernels.implementation !== 'native');
 if (without.length > 0)
   console.error(
     `packed: NATIVE KERNELS NOT CHECKED for ${without.map((row) => row.package).join(', ')}: the addon of this checkout does not provide them ` +
