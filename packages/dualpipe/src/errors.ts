@@ -28,3 +28,20 @@ export function checkWhole(sizes: Readonly<Record<string, number>>, least = 1): 
         `count from ${least}`,
       );
 }
+
+/**
+ * Refuses numbers that are negative or not finite.
+ * @param what - the end of the code
+ * @param values - by name
+ * @throws ERR_BALEEN_SCHEDULE_<what>
+ */
+export function checkFinite(what: string, values: Readonly<Record<string, number>>): void {
+  for (const [path, value] of Object.entries(values))
+    if (!Number.isFinite(value) || value < 0)
+      throw scheduleError(
+        what,
+        path,
+        `${path} (${value}) is not a number from 0`,
+        'give a finite number that is not negative',
+      );
+}

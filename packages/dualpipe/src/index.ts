@@ -1,9 +1,21 @@
 // The package's door.
-export type { Semantics } from './engine';
+export { type ClosedForm, closedForm } from './closed-forms';
+export type { Costs, FullCosts } from './costs';
+export type { Semantics, Transfer } from './engine';
+export type { MemoryStep } from './memory';
 export { type ComputeLists, withMessages } from './messages';
 export { generateSchedule, type Method, type MethodFacts, methods } from './methods/index';
 export type { MethodSizes } from './methods/sizes';
 export { parseSchedule } from './parse';
+export {
+  costsOfPhases,
+  type Phase,
+  type PhaseSpan,
+  type PhaseTimeline,
+  type PhaseTimes,
+  type Processors,
+  phaseTimeline,
+} from './phases';
 export {
   type Action,
   type Cell,
@@ -11,10 +23,20 @@ export {
   describeAction,
   type Message,
   type Overlap,
+  type Part,
   type Pipeline,
   type PlainCompute,
   replicasOf,
   type Schedule,
 } from './schedule';
 export { type JsonSchema, scheduleSchema } from './schema';
+export {
+  type ComputeSpan,
+  type HeldBytes,
+  type Link,
+  type RankTimeline,
+  type Simulation,
+  type SimulationOptions,
+  simulate,
+} from './simulate';
 export { type ScheduleReport, validateSchedule } from './validate';

@@ -4,6 +4,7 @@
 import { type Run, run, type Semantics } from './engine';
 import { checkWhole, scheduleError } from './errors';
 import { ListChecks, offending } from './lists';
+import { walkMemory } from './memory';
 import { partCount } from './messages';
 import {
   type Action,
@@ -200,37 +201,26 @@ function blockers(
   return sources.filter((source) => source !== rank);
 }
 
-/** Activations and waiting gradients of weights in the order of the lists, which no timing changes. */
+/** What the lists hold, which no timing changes. */
 function checkMemory({ actions, maxInFlight }: Schedule): {
   peakInFlight: number[];
   peakWaiting: number[];
 } {
-  const peakWaiting: number[] = [];
-  const peakInFlight = actions.map((list, rank) => {
-    let [held, peak, waiting, most] = [0, 0, 0, 0];
+  const peakInFlight = actions.map(() => 0);
+  const peakWaiting = actions.map(() => 0);
+  actions.forEach((list, rank) => {
     const bound = maxInFlight?.[rank] ?? Infinity;
-    list.forEach((action, position) => {
-      if (isMessage(action)) return;
-      forEachPart(action, (part) => {
-        if (part === 'forward') held += 1;
-        else if (part === 'inputGrad') {
-          held -= 1;
-          waiting += 1;
-        } else waiting -= 1;
-        peak = Math.max(peak, held);
-        if (action.kind !== 'fullBackward' && action.kind !== 'overlap')
-          most = Math.max(most, waiting);
-      });
-      if (peak > bound)
+    walkMemory(list, ({ inFlight, waiting }, position) => {
+      if (inFlight > bound)
         throw offending(
           'MEMORY',
-          [rank, position, action],
-          `brings rank ${rank} to ${peak} activations; maxInFlight[${rank}] is ${bound}`,
+          [rank, position, list[position]],
+          `brings rank ${rank} to ${inFlight} activations; maxInFlight[${rank}] is ${bound}`,
           'go back earlier, or raise the bound',
         );
+      peakInFlight[rank] = Math.max(peakInFlight[rank], inFlight);
+      peakWaiting[rank] = Math.max(peakWaiting[rank], waiting);
     });
-    peakWaiting.push(most);
-    return peak;
   });
   return { peakInFlight, peakWaiting };
 }

@@ -1,0 +1,182 @@
+// Runs a schedule in time: what every rank does when, how long it stands still, what it holds.
+import { type Costs, durationOf, type FullCosts, fullCosts } from './costs';
+import { run, type Semantics, type Transfer } from './engine';
+import { checkFinite, scheduleError } from './errors';
+import { type MemoryStep, walkMemory } from './memory';
+import { costsOfPhases, type PhaseTimeline, type PhaseTimes, phaseTimeline } from './phases';
+import { type Compute, isMessage, type Schedule } from './schedule';
+
+/** Links between the ranks of a pipeline: a message occupies the sender's for bytes / bandwidth and arrives a latency later. */
+export interface Link {
+  /** Bytes of a message: one micro-batch's hidden states, say. */
+  bytes: number;
+  /** Bytes per unit of time that a rank can send. */
+  bandwidth: number;
+  /** Time until the first byte arrives. */
+  latency: number;
+}
+
+/** Bytes that a rank holds. */
+export interface HeldBytes {
+  /** Of an activation: a stage's, of one micro-batch. */
+  activation: number;
+  /** Of the operands that a waiting gradient of weights keeps. */
+  waiting: number;
+}
+
+/** How to simulate. */
+export interface SimulationOptions {
+  /** Times of a stage, as four numbers or phase by phase. */
+  times: Costs | PhaseTimes;
+  /** Links (default: messages take no time). */
+  link?: Link;
+  /** How messages hold ranks up (default `buffered`). */
+  semantics?: Semantics;
+  /** For bytes over time (default: only what is held is counted). */
+  held?: HeldBytes;
+}
+
+/** A computation in time. */
+export interface ComputeSpan {
+  /** What is computed. */
+  action: Compute;
+  /** Where it stands on its rank's list. */
+  position: number;
+  /** Begin. */
+  start: number;
+  /** End. */
+  end: number;
+}
+
+/** A rank in time. */
+export interface RankTimeline {
+  /** Computations, one after the other. */
+  computations: ComputeSpan[];
+  /** Time in which it computes, communication within computations included. */
+  busy: number;
+  /** The rest. */
+  idle: number;
+  /** Time within computations in which the compute lane waits for communication; 0 where times are not given by phase. */
+  exposed: number;
+  /** What it holds, from moment to moment. */
+  memory: MemoryStep[];
+  /** Most activations. */
+  peakInFlight: number;
+  /** Most bytes; 0 without `held`. */
+  peakBytes: number;
+}
+
+/** A schedule in time. */
+export interface Simulation {
+  /** What was simulated. */
+  schedule: Schedule;
+  /** Times of a stage. */
+  costs: FullCosts;
+  /** Until the last rank is done. */
+  total: number;
+  /** Ranks. */
+  ranks: RankTimeline[];
+  /** Messages between ranks. */
+  transfers: Transfer[];
+  /** Mean share of the total in which ranks stand still: the bubble. */
+  bubbleShare: number;
+  /** Phases of each kind of computation, from its begin; null where times are not given by phase. */
+  phases: Readonly<Record<Compute['kind'], PhaseTimeline>> | null;
+}
+
+/**
+ * Simulates a schedule.
+ *
+ * Every stage takes the same times. Messages have a lane of their own: under `buffered` a rank computes while it sends, and
+ * waits only for messages it needs; under `rendezvous` it also waits for the other ends of its batch.
+ * @param schedule - a valid one
+ * @param options - see {@link SimulationOptions}
+ * @returns what happens when
+ * @throws ERR_BALEEN_SCHEDULE_DEADLOCK where it does not end, which {@link validateSchedule} explains;
+ *   ERR_BALEEN_SCHEDULE_COSTS and _LINK for values that cannot be
+ *
+ * @example
+ * ```ts
+ * import { generateSchedule, simulate } from '@baleen/dualpipe';
+ * const schedule = generateSchedule('dualpipe', { ranks: 8, microBatches: 20 });
+ * const { total, ranks } = simulate(schedule, { times: { forward: 1, inputGrad: 1, weightGrad: 1 } });
+ * console.log(total, ranks[0].idle, ranks[0].peakInFlight); // => 66 6 9
+ * ```
+ */
+export function simulate(schedule: Schedule, options: SimulationOptions): Simulation {
+  const { times, link, semantics = 'buffered', held } = options;
+  const costs = 'layers' in times ? costsOfPhases(times) : fullCosts(times);
+  if (link) checkLink(link);
+  if (held) checkFinite('HELD', { ...held });
+  const occupied = link && link.bytes > 0 ? link.bytes / link.bandwidth : 0;
+  const done = run(schedule, {
+    duration: (action) => durationOf(action, costs),
+    link: { occupied, latency: link?.latency ?? 0 },
+    semantics,
+  });
+  schedule.actions.forEach((list, rank) => {
+    if (done.reached[rank] < list.length)
+      throw scheduleError(
+        'DEADLOCK',
+        `actions[${rank}][${done.reached[rank]}]`,
+        `rank ${rank} waits for ever at actions[${rank}][${done.reached[rank]}] under ${semantics}`,
+        'validateSchedule says what it waits for',
+      );
+  });
+  const phases = 'layers' in times ? timelines(times) : null;
+  const spans = schedule.actions.map((list, rank) =>
+    list.flatMap((action, position): ComputeSpan[] =>
+      isMessage(action)
+        ? []
+        : [{ action, position, start: done.start[rank][position], end: done.end[rank][position] }],
+    ),
+  );
+  const total = Math.max(0, ...spans.flatMap((list) => list.slice(-1).map(({ end }) => end)));
+  const ranks = schedule.actions.map((list, rank): RankTimeline => {
+    const computations = spans[rank];
+    const busy = computations.reduce((sum, { action }) => sum + durationOf(action, costs), 0);
+    const memory: MemoryStep[] = [];
+    walkMemory(list, (step, position, at) => {
+      memory.push({ time: done[at][rank][position], ...step });
+    });
+    const bytes = ({ inFlight, waiting }: MemoryStep): number =>
+      held ? inFlight * held.activation + waiting * held.waiting : 0;
+    return {
+      computations,
+      busy,
+      idle: total - busy,
+      exposed: computations.reduce(
+        (sum, { action: { kind } }) =>
+          phases ? sum + phases[kind].communication - phases[kind].hidden : sum,
+        0,
+      ),
+      memory,
+      peakInFlight: Math.max(0, ...memory.map(({ inFlight }) => inFlight)),
+      peakBytes: Math.max(0, ...memory.map(bytes)),
+    };
+  });
+  const idle = ranks.reduce((sum, rank) => sum + rank.idle, 0);
+  const bubbleShare = total === 0 ? 0 : idle / (total * ranks.length);
+  return { schedule, costs, total, ranks, transfers: done.transfers, bubbleShare, phases };
+}
+
+function timelines(times: PhaseTimes): Record<Compute['kind'], PhaseTimeline> {
+  return {
+    forward: phaseTimeline('forward', times),
+    inputGrad: phaseTimeline('inputGrad', times),
+    weightGrad: phaseTimeline('weightGrad', times),
+    fullBackward: phaseTimeline('fullBackward', times),
+    overlap: phaseTimeline('overlap', times),
+  };
+}
+
+function checkLink({ bytes, bandwidth, latency }: Link): void {
+  checkFinite('LINK', { 'link.bytes': bytes, 'link.latency': latency });
+  if (!(bandwidth > 0))
+    throw scheduleError(
+      'LINK',
+      'link.bandwidth',
+      `link.bandwidth (${bandwidth}) is not above 0`,
+      'give bytes per unit of time; Infinity for none that counts',
+    );
+}
