@@ -1,6 +1,8 @@
 // A lab as people read it: what was settled before, the grid of results, and the verdict.
 import {
+  type ClaimResult,
   type Lab,
+  type LabClaim,
   type LabPlan,
   type LabQuantity,
   type LabRecord,
@@ -21,7 +23,7 @@ import { fact } from './report';
 export function publishedText({
   published,
   quantity,
-}: Pick<Lab, 'published' | 'quantity'>): string {
+}: Pick<LabClaim, 'published' | 'quantity'>): string {
   return typeof published === 'string' ? published : figureText(published, quantity);
 }
 
@@ -44,13 +46,20 @@ export function planLines(lab: Lab, plan: LabPlan, colors: Colors): string[] {
   return [
     colors.bold(`Lab ${lab.name} · ${plan.budget}`),
     '',
-    fact('claim', lab.claim, colors),
     fact('source', lab.source, colors),
-    fact('published', publishedText(lab), colors),
-    fact('holds if', plan.holdsIf, colors),
+    ...claimsOf(lab).flatMap((claim, index) => [
+      fact('claim', claim.claim, colors),
+      fact('published', publishedText(claim), colors),
+      fact('holds if', (index === 0 ? plan : plan.further?.[index - 1])?.holdsIf ?? '', colors),
+    ]),
     ...settings.map((line, index) => fact(index === 0 ? 'settings' : '', line, colors)),
     '',
   ];
+}
+
+/** All claims of a lab, its first one first. */
+export function claimsOf(lab: Lab): readonly LabClaim[] {
+  return [lab, ...(lab.further ?? [])];
 }
 
 /** Settings by dotted names, nested objects opened. */
@@ -100,23 +109,39 @@ const sayings: Readonly<Record<LabVerdict, string>> = {
  * @returns its lines
  */
 export function verdictLines(lab: Lab, { result, plan }: LabRecord, colors: Colors): string[] {
+  const claims = claimsOf(lab);
+  const results = [result, ...(result.further ?? [])];
+  const plans = [plan, ...(plan.further ?? [])];
+  return claims.flatMap((claim, index) => [
+    ...(claims.length > 1 ? [fact('claim', claim.claim, colors)] : []),
+    ...claimLines(claim, results[index], plans[index].holdsIf, colors),
+    ...(index + 1 < claims.length ? [''] : []),
+  ]);
+}
+
+function claimLines(
+  claim: LabClaim,
+  result: ClaimResult,
+  holdsIf: string,
+  colors: Colors,
+): string[] {
   const { verdict, measured, effect, ci95, n, smallestResolvableEffect: least } = result;
   const paint: Record<LabVerdict, Formatter> = {
     holds: colors.green,
     fails: colors.red,
     notResolvable: colors.yellow,
   };
-  const { unit } = lab.effect;
+  const { unit } = claim.effect;
   const interval =
     ci95 === null
       ? `n = ${n}`
       : `95 %: ${labFigure(ci95[0], unit)} to ${labFigure(ci95[1], unit)}, n = ${n}`;
   return [
     fact('verdict', `${paint[verdict](verdict)}  ${sayings[verdict]}`, colors),
-    fact('published', publishedText(lab), colors),
-    fact('measured', figureText(measured, lab.quantity), colors),
+    fact('published', publishedText(claim), colors),
+    fact('measured', figureText(measured, claim.quantity), colors),
     fact('effect', `${labFigure(effect, unit)} (${interval})`, colors),
-    fact('holds if', plan.holdsIf, colors),
+    fact('holds if', holdsIf, colors),
     ...(least === null
       ? []
       : [fact('resolves', `${labFigure(least, unit)} and more, four times in five`, colors)]),

@@ -41,8 +41,19 @@ export function checkPlace(flag: string, path: string): void {
  * @param code - of the error where it cannot be written
  */
 export function writeResult(flag: string, path: string, value: unknown, code: string): void {
+  writeResultText(flag, path, JSON.stringify(value), code);
+}
+
+/**
+ * The same of a text.
+ * @param flag - the flag that names the file
+ * @param path - the file
+ * @param text - the result
+ * @param code - of the error where it cannot be written
+ */
+export function writeResultText(flag: string, path: string, text: string, code: string): void {
   try {
-    writeText(path, JSON.stringify(value));
+    writeText(path, text);
   } catch (error) {
     throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
       code,

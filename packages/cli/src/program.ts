@@ -27,6 +27,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'measure a run or checkpoint on held-out text',
     load: () => import('./commands/eval'),
   },
+  loads: {
+    summary: 'show how evenly a run used its experts, and draw it',
+    load: () => import('./commands/loads'),
+  },
   generate: {
     summary: 'let a run or checkpoint write',
     load: () => import('./commands/generate'),

@@ -103,6 +103,43 @@ test.each([
   expect(stdout.indexOf('settings')).toBeLessThan(stdout.indexOf('2.346'));
 });
 
+test('further claims have lines and verdicts of their own', async () => {
+  const further = [
+    {
+      claim: 'and the factor is large',
+      published: 3,
+      quantity: { name: 'factor seen', unit: 'ratio' },
+      effect: { name: 'factor', unit: 'ratio' },
+      inequality: { above: 1.5 },
+    },
+  ] as const;
+  list.push({
+    ...synthetic,
+    name: 'several',
+    further,
+    run: () => Promise.resolve({ effect, further: [{ effect: { exact: 1.2, n: 4 } }] }),
+  });
+  try {
+    const { value } = await json('lab', 'several');
+    expect(Object.keys(value as object)).toEqual([...keys, 'further']);
+    expect(value).toMatchObject({
+      verdict: 'holds',
+      further: [{ claim: 'and the factor is large', effect: 1.2, verdict: 'fails' }],
+    });
+    const { stdout } = await cli('lab', 'several');
+    expect(stdout).toMatch(/claim +the gap[^]*claim +and the factor[^]*settings[^]*verdict +holds/);
+    expect(stdout).toMatch(/claim +and the factor is large\n.*verdict +fails/);
+    expect(stdout).toMatch(/published +× 3\.00, factor seen/);
+    const listed = (await json('lab', 'list')).value as { labs: object[] };
+    expect(listed.labs.at(-1)).toMatchObject({
+      further: [{ claim: 'and the factor is large', published: 3, holdsIf: '× 1.50 < factor' }],
+    });
+    expect((await cli('lab', 'list')).stdout).toContain('and the factor is large');
+  } finally {
+    list.pop();
+  }
+});
+
 test('a run that diverged has no interval, and JSON shows null', async () => {
   effect = { pairs: [0.001, Infinity] };
   const { value } = await json('lab', 'synthetic');

@@ -90,22 +90,28 @@ test('help names every command, has examples and goes to stdout; no arguments sh
   const help = await cli('--help');
   expect(help.code).toBe(0);
   expect(help.stderr).toBe('');
-  for (const name of ['train', 'eval', 'generate', 'presets', 'doctor', 'bench', 'lab'])
+  for (const name of ['train', 'eval', 'loads', 'generate', 'presets', 'doctor', 'bench', 'lab'])
     expect(help.stdout).toMatch(new RegExp(`^ {2}${name} `, 'm'));
   expect(help.stdout).toContain('$ baleen train --preset tiny');
   expect(await cli()).toEqual(help);
 });
 
-test.each([['train'], ['eval'], ['generate'], ['presets'], ['doctor'], ['bench', 'step'], ['lab']])(
-  '%s --help has examples and the common flags',
-  async (...names) => {
-    const { code, stdout } = await cli(...names, '--help');
-    expect(code).toBe(0);
-    expect(stdout).toContain(`$ baleen ${names.join(' ')}`);
-    expect(stdout).toContain('--json');
-    expect(stdout).toContain('--quiet');
-  },
-);
+test.each([
+  ['train'],
+  ['eval'],
+  ['loads'],
+  ['generate'],
+  ['presets'],
+  ['doctor'],
+  ['bench', 'step'],
+  ['lab'],
+])('%s --help has examples and the common flags', async (...names) => {
+  const { code, stdout } = await cli(...names, '--help');
+  expect(code).toBe(0);
+  expect(stdout).toContain(`$ baleen ${names.join(' ')}`);
+  expect(stdout).toContain('--json');
+  expect(stdout).toContain('--quiet');
+});
 
 test('every configuration key is a flag of train, and help says what it is', async () => {
   const { stdout } = await cliWith({}, 'train', '--help');

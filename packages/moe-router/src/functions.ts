@@ -4,8 +4,8 @@ import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 import { checkLength, checkPlaces, checkRouting, checkWhole } from './checks';
 import { backThroughGate, type Gate, scoreLogits } from './gate';
 
-/** How tokens choose experts. */
-export interface RoutingSizes {
+/** How tokens choose experts by their scores. */
+export interface ChoiceOptions {
   /** Tokens. */
   tokens: number;
   /** Experts. */
@@ -18,12 +18,47 @@ export interface RoutingSizes {
   groupsPerToken?: number;
   /** How many of a group's best make its score (default 2, which is V3's K_r / M; 1 in V2). */
   groupBest?: number;
+}
+
+/** How tokens choose experts, and what their gates weigh. */
+export interface RoutingSizes extends ChoiceOptions {
   /** How logits become scores: V3's sigmoid (default) or V2's softmax. */
   gate?: Gate;
   /** Factor on the gate weights (default 1). */
   scaling?: number;
   /** Divide gate weights by their sum (default true). */
   normalize?: boolean;
+}
+
+/**
+ * Chooses experts by scores that are there already: the choice of {@link routeTokens} alone.
+ * @param scores - affinities without bias [tokens × experts]
+ * @param sizes - see {@link ChoiceOptions}
+ * @param options - the bias [experts] (default none), kernels, and where the result goes
+ * @returns [tokens × expertsPerToken], best first, ties to the lower expert
+ * @throws ERR_BALEEN_ROUTER_SIZES where sizes and lengths do not agree
+ */
+export function chooseExperts(
+  scores: Float32Array,
+  sizes: ChoiceOptions,
+  options: { bias?: Float32Array; kernels?: Kernels; out?: Int32Array } = {},
+): Int32Array {
+  const { tokens, experts, expertsPerToken: k, groups = 1 } = sizes;
+  const { groupsPerToken = groups, groupBest = 2 } = sizes;
+  checkWhole({ tokens }, 0);
+  checkWhole({ groupBest }, 1);
+  checkRouting({ experts, expertsPerToken: k, groups, groupsPerToken });
+  checkLength('scores', scores, { tokens, experts });
+  if (options.bias) checkLength('bias', options.bias, { experts });
+  const out = options.out ?? new Int32Array(tokens * k);
+  checkLength('out', out, { tokens, expertsPerToken: k });
+  (options.kernels ?? loadKernels()).topK(
+    viewOf(out),
+    viewOf(scores),
+    options.bias ? viewOf(options.bias) : null,
+    { tokens, experts, k, groups, groupsKept: groupsPerToken, groupBest },
+  );
+  return out;
 }
 
 /** A routing as arrays. */
@@ -67,14 +102,11 @@ export function routeTokens(
   options: { bias?: Float32Array; kernels?: Kernels; out?: TokenRouting } = {},
 ): TokenRouting {
   const kernels = options.kernels ?? loadKernels();
-  const { tokens, experts, expertsPerToken: k, groups = 1 } = sizes;
-  const { groupsPerToken = groups, groupBest = 2, gate = 'sigmoid' } = sizes;
+  const { tokens, experts, expertsPerToken: k, gate = 'sigmoid' } = sizes;
   const { scaling = 1, normalize = true } = sizes;
   checkWhole({ tokens }, 0);
-  checkWhole({ groupBest }, 1);
-  checkRouting({ experts, expertsPerToken: k, groups, groupsPerToken });
+  checkWhole({ experts, expertsPerToken: k }, 1);
   checkLength('logits', logits, { tokens, experts });
-  if (options.bias) checkLength('bias', options.bias, { experts });
   const out = options.out ?? {
     indices: new Int32Array(tokens * k),
     weights: new Float32Array(tokens * k),
@@ -85,15 +117,10 @@ export function routeTokens(
     rowOfSlot: new Int32Array(tokens * k),
   };
   const [scores, indices] = [viewOf(out.scores), viewOf(out.indices)];
+  checkLength('out.scores', out.scores, { tokens, experts });
   scoreLogits(kernels, gate, scores, viewOf(logits), { rows: tokens, cols: experts });
-  kernels.topK(indices, scores, options.bias ? viewOf(options.bias) : null, {
-    tokens,
-    experts,
-    k,
-    groups,
-    groupsKept: groupsPerToken,
-    groupBest,
-  });
+  const { bias } = options;
+  chooseExperts(out.scores, sizes, { kernels, out: out.indices, ...(bias && { bias }) });
   kernels.gateWeights(viewOf(out.weights), scores, indices, {
     tokens,
     experts,

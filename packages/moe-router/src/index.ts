@@ -1,6 +1,9 @@
 // The package's door.
 export { type BalanceSizes, type SequenceBalance, sequenceBalanceLoss } from './balance';
+export { drawLoads, loadClass } from './draw';
 export {
+  type ChoiceOptions,
+  chooseExperts,
   type RoutingGradients,
   type RoutingSizes,
   routeTokens,
@@ -8,6 +11,12 @@ export {
   type TokenRouting,
 } from './functions';
 export type { Gate } from './gate';
+export {
+  type LayerSummary,
+  type LoadSeries,
+  type LoadSummary,
+  summarizeLoads,
+} from './loads';
 export { permute, unpermuteAdd } from './permute';
 export { placeExpertsGreedily } from './placement/greedy';
 export { placeExperts, placementBound } from './placement/place';
@@ -47,3 +56,11 @@ export {
   loadHistogram,
   maxViolation,
 } from './telemetry';
+export {
+  deviceLoads,
+  type RoutingTrace,
+  readTrace,
+  replayTrace,
+  type TraceBatch,
+  writeTrace,
+} from './trace';

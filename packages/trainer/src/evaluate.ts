@@ -36,6 +36,8 @@ export interface Evaluation {
   bytes: number;
   /** MaxVio over all tokens run (context counts as often as it ran), mean over layers; 0 without experts. */
   maxViolation: number;
+  /** Tokens each expert got, by layer with experts, likewise. */
+  loads: number[][];
 }
 
 /** How to run windows. */
@@ -130,12 +132,14 @@ export async function runWindows(
       // Kernels block this thread: let signals and timers through.
       await new Promise(setImmediate);
     }
+    const perExpert = await loads.read();
     return {
       loss: nats / tokens,
       bitsPerByte: nats / Math.LN2 / bytes,
       tokens,
       bytes,
-      maxViolation: await loads.violation(),
+      maxViolation: mean(perExpert.map(maxViolation)),
+      loads: perExpert,
     };
   } finally {
     loads.release();
@@ -197,14 +201,14 @@ class Loads {
     this.model.kernels.add(sum, sum, offsets);
   }
 
-  /** MaxVio, mean over layers. */
-  async violation(): Promise<number> {
-    const violations: number[] = [];
+  /** Counts by layer. */
+  async read(): Promise<number[][]> {
+    const loads: number[][] = [];
     for (const sum of this.sums) {
       const offsets = await sum.read();
-      violations.push(maxViolation(offsets.slice(1).map((end, e) => end - offsets[e])));
+      loads.push(Array.from(offsets.subarray(1), (end, e) => end - offsets[e]));
     }
-    return mean(violations);
+    return loads;
   }
 
   release(): void {

@@ -76,6 +76,8 @@ export interface StepEvent {
   biasSpeed: number;
   /** MaxVio of this batch, mean over layers. */
   maxViolation: number;
+  /** Tokens each expert of this batch got, by layer with experts. */
+  loads: number[][];
   /** How long it took. */
   seconds: number;
   /** Tokens a second. */
@@ -100,6 +102,8 @@ export interface EvaluationEvent {
   seconds: number;
   /** MaxVio over all tokens scored, mean over layers. */
   maxViolation: number;
+  /** Tokens each expert got, by layer with experts, context as often as it ran. */
+  loads: number[][];
 }
 
 /** A checkpoint is complete. */

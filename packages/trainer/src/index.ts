@@ -37,9 +37,13 @@ export type {
 } from './events';
 export { labs } from './labs/index';
 export type {
+  ClaimMeasurement,
+  ClaimPlan,
+  ClaimResult,
   ExactEffect,
   Lab,
   LabBudget,
+  LabClaim,
   LabContext,
   LabInequality,
   LabMeasurements,
@@ -62,6 +66,7 @@ export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
 export { type ConfigLayer, checkTrainConfig, modelConfigOf, resolveConfig } from './resolve';
 export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';
+export { drawRunLoads, type RunLoads, runLoads } from './run-loads';
 export { checkRunLock, isRunLock } from './run-lock';
 export {
   batchAt,

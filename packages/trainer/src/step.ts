@@ -49,6 +49,8 @@ export interface StepReport {
   gradNorm: number;
   /** MaxVio of the batch, mean over the main model's layers; 0 without experts. */
   maxViolation: number;
+  /** Tokens each expert of the batch got, by layer of the main model with experts. */
+  loads: number[][];
 }
 
 /** Sizes and settings that hold for every step. */
@@ -324,9 +326,8 @@ export class TrainingStep {
     const sums = await this.sums.read();
     const [gradNorm] = await optimizer.norm.read();
     const [finite] = await optimizer.finite.read();
-    const violations: number[] = [];
-    for (const { router } of model.layers)
-      if (router) violations.push(maxViolation(await router.load.read()));
+    const loads: number[][] = [];
+    for (const { router } of model.layers) if (router) loads.push([...(await router.load.read())]);
     const lists = counted.length;
     const means = counted.map((count, depth) => sums[depth] / Math.max(1, count));
     const { rule = 'sign', decay = 0 } = this.settings.balance ?? {};
@@ -338,7 +339,8 @@ export class TrainingStep {
       mtpLoss: means.slice(1),
       balanceLoss: sums[lists],
       gradNorm,
-      maxViolation: mean(violations),
+      maxViolation: mean(loads.map(maxViolation)),
+      loads,
     };
   }
 }

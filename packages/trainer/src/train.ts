@@ -188,6 +188,7 @@ class Trainer {
       learningRate,
       biasSpeed,
       maxViolation: report.maxViolation,
+      loads: report.loads,
       seconds,
       tokensPerSecond: tokens / seconds,
       secondsLeft: (recent * tokensLeft) / tokens,
@@ -211,7 +212,7 @@ class Trainer {
       if (signal?.aborted) return null;
       throw error;
     }
-    const { loss, bitsPerByte, maxViolation } = this.score;
+    const { loss, bitsPerByte, maxViolation, loads } = this.score;
     return {
       type: 'evaluation',
       step: done,
@@ -220,6 +221,7 @@ class Trainer {
       tokens: this.score.tokens,
       seconds: (performance.now() - begin) / 1000,
       maxViolation,
+      loads,
     };
   }
 

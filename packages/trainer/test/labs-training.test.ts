@@ -110,6 +110,49 @@ describe('pairs of runs', () => {
   });
 });
 
+test.each([
+  ['loss-free', 4, 3],
+  ['loss-free-updates', 8, 3],
+  ['router-collapse', 2, 2],
+])(
+  '%s from end to end: every arm with every seed, a verdict a claim',
+  async (name, arms, claims) => {
+    const record = await runLab(shortened(name), { kernels: referenceKernels(), seed: 3 });
+    const { result, rows, values: effects, furtherValues = [] } = record;
+    expect(rows).toHaveLength(2 * arms);
+    expect(new Set(rows.map(({ arm }) => arm)).size).toBe(arms);
+    // Arms differ in how they balance alone, and end apart.
+    const first = rows.filter(({ seed }) => seed === 3).map(({ MaxVio }) => MaxVio);
+    expect(new Set(first).size).toBeGreaterThan(1);
+    expect(result.further).toHaveLength(claims);
+    for (const pairs of [effects, ...furtherValues]) {
+      expect(pairs).toHaveLength(2);
+      expect(pairs.every(Number.isFinite)).toBe(true);
+    }
+  },
+);
+
+test('loss-free: effects are those of the grid', async () => {
+  const {
+    rows,
+    values: effects,
+    furtherValues,
+  } = await runLab(shortened('loss-free'), {
+    kernels: referenceKernels(),
+    seed: 3,
+  });
+  const of = (arm: string, column: string): number[] =>
+    rows.filter((row) => row.arm === arm).map((row) => row[column] as number);
+  effects.forEach((effect, i) => {
+    expect(effect).toBe(of('lossFree', 'MaxVio')[i] / of('auxiliary', 'MaxVio')[i]);
+    const [a, b] = [of('auxiliary', 'perplexity')[i], of('lossFree', 'perplexity')[i]];
+    expect(furtherValues?.[0][i]).toBe((b - a) / a);
+    const [c, d] = [of('sequenceWise', 'perplexity')[i], of('lossFree', 'perplexity')[i]];
+    expect(furtherValues?.[1][i]).toBeCloseTo(Math.log(d / c) / Math.log(c), 10);
+    expect(furtherValues?.[2][i]).toBeCloseTo(Math.log(a / b) / Math.log(b), 10);
+  });
+});
+
 test('fp8-loss from end to end', async () => {
   const {
     result,

@@ -82,6 +82,49 @@ describe('statistics', () => {
   });
 });
 
+describe('a lab with several claims', () => {
+  const further: Lab['further'] = [
+    {
+      claim: 'the factor is large',
+      published: 'large',
+      quantity: { name: 'factor', unit: 'ratio' },
+      effect: { name: 'factor', unit: 'ratio' },
+      inequality: { above: 1.5 },
+    },
+  ];
+  const options: LabOptions = { kernels: referenceKernels() };
+  const lab = (measured: LabMeasurements['further']): Lab => ({
+    ...synthetic({ pairs: [0.001, 0.002, 0.0015] }),
+    further,
+    run: () =>
+      Promise.resolve({
+        effect: { pairs: [0.001, 0.002, 0.0015] },
+        ...(measured && { further: measured }),
+      }),
+  });
+
+  test.each([
+    ['holds', [2, 2.1, 1.9]],
+    ['fails', [1, 1.01, 0.99]],
+    ['notResolvable', [1.4, 1.6, 1.5]],
+  ] as const)('judges each by its own inequality: %s', async (verdict, pairs) => {
+    const record = await runLab(lab([{ effect: { pairs } }]), options);
+    expect(record.result.verdict).toBe('holds');
+    expect(record.result.further).toEqual([
+      expect.objectContaining({ claim: 'the factor is large', published: 'large', n: 3, verdict }),
+    ]);
+    expect(record.plan.further).toEqual([expect.objectContaining({ holdsIf: '× 1.50 < factor' })]);
+    expect(record.furtherValues).toEqual([pairs]);
+  });
+
+  test('must measure all of them', async () => {
+    for (const measured of [undefined, [], [1, 2].map((exact) => ({ effect: { exact, n: 1 } }))])
+      expect(await failure(runLab(lab(measured), options))).toMatchObject({
+        code: 'ERR_BALEEN_LAB_CLAIMS',
+      });
+  });
+});
+
 describe('verdicts', () => {
   const percent = { name: 'gap', unit: 'percent' } as const;
   const ratio = { name: 'factor', unit: 'ratio' } as const;

@@ -6,7 +6,7 @@ import { type Command, Option } from 'commander';
 import { usageError } from '../errors';
 import { duration, wrap } from '../format';
 import type { Voice } from '../io';
-import { gridLines, planLines, publishedText, verdictLines } from '../lab-report';
+import { claimsOf, gridLines, planLines, publishedText, verdictLines } from '../lab-report';
 import { numberFlag } from '../numbers';
 import { checkPlace, writeResult } from '../output-file';
 import { openProgress, paced } from '../progress';
@@ -74,14 +74,23 @@ function list(voice: Voice): void {
       source: lab.source,
       published: lab.published,
       holdsIf: inequalityText(lab),
+      ...(lab.further && {
+        further: lab.further.map((claim) => ({
+          claim: claim.claim,
+          published: claim.published,
+          holdsIf: inequalityText(claim),
+        })),
+      }),
     })),
   });
   const { bold, cyan, dim } = voice.out;
   for (const lab of labs)
     voice.print(
       bold(cyan(lab.name)),
-      ...wrap(lab.claim, 76).map((line) => `    ${line}`),
-      dim(`    ${lab.source}; published: ${publishedText(lab)}`),
+      ...claimsOf(lab).flatMap((claim) => [
+        ...wrap(claim.claim, 76).map((line) => `    ${line}`),
+        dim(`    ${lab.source}; published: ${publishedText(claim)}`),
+      ]),
     );
 }
 

@@ -4,6 +4,17 @@ import { fp8DgradBlocks } from './fp8-dgrad-blocks';
 import { fp8Loss } from './fp8-loss';
 import { fp8Memory } from './fp8-memory';
 import type { Lab } from './lab';
+import { lossFree } from './loss-free';
+import { lossFreeUpdates } from './loss-free-updates';
+import { routerCollapse } from './router-collapse';
 
 /** Every lab, in the order they are listed. */
-export const labs: readonly Lab[] = [fp8Loss, fp8DgradBlocks, fp8Accumulation, fp8Memory];
+export const labs: readonly Lab[] = [
+  fp8Loss,
+  fp8DgradBlocks,
+  fp8Accumulation,
+  fp8Memory,
+  lossFree,
+  lossFreeUpdates,
+  routerCollapse,
+];

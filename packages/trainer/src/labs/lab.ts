@@ -1,4 +1,4 @@
-// What a lab is: one published claim, measured again at a size that runs here. Whatever could be chosen after a look at the
+// What a lab is: a published claim, and further ones that the same runs tell of, measured again at a size that runs here. Whatever could be chosen after a look at the
 // result stands in the lab's file before there is one: settings, the effect, and the inequality behind the verdict.
 import type { Kernels } from '@baleen/kernels';
 
@@ -60,8 +60,8 @@ export interface ExactEffect {
   n: number;
 }
 
-/** What a lab has measured. */
-export interface LabMeasurements {
+/** What was measured for one claim. */
+export interface ClaimMeasurement {
   /**
    * The effect: a value of every pair of runs (paired by seed and data order), from which mean and interval are made, or
    * a single one.
@@ -69,21 +69,20 @@ export interface LabMeasurements {
   effect: PairedEffect | ExactEffect;
   /** What stands beside the published figure (default: the effect). */
   measured?: number;
+}
+
+/** What a lab has measured. */
+export interface LabMeasurements extends ClaimMeasurement {
+  /** The same of its further claims, in their order. */
+  further?: readonly ClaimMeasurement[];
   /** Whatever else was seen, in words. */
   notes?: readonly string[];
 }
 
-/**
- * A named experiment. Effects in the unit `ratio` are averaged as logarithms: their mean is the geometric one, and none is
- * a factor of 1.
- */
-export interface Lab<S extends LabSettings = LabSettings> {
-  /** Its name on the command line. */
-  readonly name: string;
+/** A claim and how its verdict is found. */
+export interface LabClaim {
   /** The claim, in a sentence. */
   readonly claim: string;
-  /** Where it was published: paper and section. */
-  readonly source: string;
   /** The figure that was published, or words where there is none. */
   readonly published: number | string;
   /** What the published figure is, and the one measured here. */
@@ -92,6 +91,19 @@ export interface Lab<S extends LabSettings = LabSettings> {
   readonly effect: LabQuantity;
   /** What the effect must fulfil for the claim to hold. */
   readonly inequality: LabInequality;
+}
+
+/**
+ * A named experiment. Effects in the unit `ratio` are averaged as logarithms: their mean is the geometric one, and none is
+ * a factor of 1.
+ */
+export interface Lab<S extends LabSettings = LabSettings> extends LabClaim {
+  /** Its name on the command line. */
+  readonly name: string;
+  /** Where it was published: paper and section. */
+  readonly source: string;
+  /** Further claims that the same runs tell of, each with a verdict of its own. */
+  readonly further?: readonly LabClaim[];
   /** What it runs with. */
   readonly settings: Readonly<Record<LabBudget, S>>;
   /** Estimates how many seconds these settings take, without running them all. */
@@ -103,14 +115,10 @@ export interface Lab<S extends LabSettings = LabSettings> {
 /** `holds`, `fails`, or neither at this number of pairs and this spread. */
 export type LabVerdict = 'holds' | 'fails' | 'notResolvable';
 
-/** The line of `lab --json`. */
-export interface LabResult {
-  /** The lab's name. */
-  lab: string;
+/** How a claim came out. */
+export interface ClaimResult {
   /** The claim. */
   claim: string;
-  /** Where it was published. */
-  source: string;
   /** The published figure, or words. */
   published: number | string;
   /** What was measured in its place. */
@@ -125,18 +133,22 @@ export interface LabResult {
   smallestResolvableEffect: number | null;
   /** How it came out. */
   verdict: LabVerdict;
-  /** How long it took. */
-  seconds: number;
 }
 
-/** What is settled before a lab runs. */
-export interface LabPlan {
-  /** Quick or full. */
-  budget: LabBudget;
-  /** The first seed. */
-  seed: number;
-  /** Everything it runs with. */
-  settings: LabSettings;
+/** The line of `lab --json`. */
+export interface LabResult extends ClaimResult {
+  /** The lab's name. */
+  lab: string;
+  /** Where its claims were published. */
+  source: string;
+  /** How long it took. */
+  seconds: number;
+  /** Its further claims; absent where it has none. */
+  further?: readonly ClaimResult[];
+}
+
+/** What is settled of a claim before the lab runs. */
+export interface ClaimPlan {
   /** What the figures are. */
   quantity: LabQuantity;
   /** What the verdict is about. */
@@ -145,6 +157,18 @@ export interface LabPlan {
   inequality: LabInequality;
   /** The same in words. */
   holdsIf: string;
+}
+
+/** What is settled before a lab runs. */
+export interface LabPlan extends ClaimPlan {
+  /** Quick or full. */
+  budget: LabBudget;
+  /** The first seed. */
+  seed: number;
+  /** Everything it runs with. */
+  settings: LabSettings;
+  /** What is settled of its further claims; absent where it has none. */
+  further?: readonly ClaimPlan[];
 }
 
 /** All there is to know about a lab that ran. */
@@ -157,6 +181,8 @@ export interface LabRecord {
   rows: readonly LabRow[];
   /** The effect pair by pair; one value where it is exact. */
   values: readonly number[];
+  /** The same of its further claims; absent where it has none. */
+  furtherValues?: readonly (readonly number[])[];
   /** Whatever else was seen. */
   notes: readonly string[];
   /** Which kernels ran. */

@@ -1,7 +1,18 @@
 // Runs a lab: settles what is measured, lets it measure, judges, and gives the whole record back.
 import { type Kernels, loadKernels } from '@baleen/kernels';
 
-import type { Lab, LabBudget, LabMeasurements, LabPlan, LabRecord, LabRow } from './lab';
+import type {
+  ClaimMeasurement,
+  ClaimPlan,
+  ClaimResult,
+  Lab,
+  LabBudget,
+  LabClaim,
+  LabMeasurements,
+  LabPlan,
+  LabRecord,
+  LabRow,
+} from './lab';
 import { inequalityText, judge } from './verdict';
 
 /** How to run a lab. */
@@ -34,14 +45,13 @@ export async function runLab(lab: Lab, options: LabOptions = {}): Promise<LabRec
   const { signal = new AbortController().signal, onPlan, onProgress, onRow } = options;
   const begin = performance.now();
   const time = new Date().toISOString();
+  const claims = lab.further ?? [];
   const plan: LabPlan = {
     budget,
     seed,
     settings: lab.settings[budget],
-    quantity: lab.quantity,
-    effectOf: lab.effect,
-    inequality: lab.inequality,
-    holdsIf: inequalityText(lab),
+    ...planOf(lab),
+    ...(claims.length > 0 && { further: claims.map(planOf) }),
   };
   const { settings } = plan;
   const rows: LabRow[] = [];
@@ -62,28 +72,59 @@ export async function runLab(lab: Lab, options: LabOptions = {}): Promise<LabRec
   } catch (error) {
     throw signal.aborted ? stopped(lab.name) : error;
   }
-  const { mean, ci95, n, smallestResolvable, verdict, values } = judge(lab, measurements.effect);
+  const measured = measurements.further ?? [];
+  if (measured.length !== claims.length) throw wrongMeasurements(claims.length, measured.length);
+  const { values, claim, ...judged } = judgeClaim(lab, measurements);
+  const further = claims.map((one, index) => judgeClaim(one, measured[index]));
+  const several = further.length > 0;
   return {
     result: {
       lab: lab.name,
-      claim: lab.claim,
+      claim,
       source: lab.source,
-      published: lab.published,
-      measured: measurements.measured ?? mean,
-      effect: mean,
-      ci95,
-      n,
-      smallestResolvableEffect: smallestResolvable,
-      verdict,
+      ...judged,
       seconds: (performance.now() - begin) / 1000,
+      ...(several && { further: further.map(({ values: _, ...result }) => result) }),
     },
     plan,
     rows,
     values,
+    ...(several && { furtherValues: further.map((one) => one.values) }),
     notes: measurements.notes ?? [],
     kernels: { implementation: kernels.implementation, isa: kernels.isa, threads: kernels.threads },
     time,
   };
+}
+
+function planOf(claim: LabClaim): ClaimPlan {
+  const { quantity, effect, inequality } = claim;
+  return { quantity, effectOf: effect, inequality, holdsIf: inequalityText(claim) };
+}
+
+/** The result of a claim, and the values behind it. */
+function judgeClaim(
+  claim: LabClaim,
+  { effect, measured }: ClaimMeasurement,
+): ClaimResult & { values: readonly number[] } {
+  const { mean, ci95, n, smallestResolvable, verdict, values } = judge(claim, effect);
+  return {
+    claim: claim.claim,
+    published: claim.published,
+    measured: measured ?? mean,
+    effect: mean,
+    ci95,
+    n,
+    smallestResolvableEffect: smallestResolvable,
+    verdict,
+    values,
+  };
+}
+
+function wrongMeasurements(claims: number, measured: number): Error {
+  return Object.assign(new Error(`the lab has ${claims} further claims and measured ${measured}`), {
+    code: 'ERR_BALEEN_LAB_CLAIMS',
+    hint: 'return one measurement a further claim, in their order',
+  });
 }
 
 function stopped(name: string): Error {

@@ -33,6 +33,8 @@ export interface TrainedArm {
   session: Session;
   /** Held-out loss, nats a token; infinite where the run diverged. */
   loss: number;
+  /** Tokens each expert got of the held-out text, layer by layer; none where the run diverged. */
+  loads: readonly (readonly number[])[];
 }
 
 /**
@@ -76,14 +78,16 @@ async function trainArm(
   const options = { kernels, signal };
   const session = await prepare(config, options);
   const events = trainSession(session, options, performance.now());
+  let loads: TrainedArm['loads'] = [];
   try {
     for (;;) {
       const next = await events.next();
       if (next.done) {
         signal.throwIfAborted();
-        return { session, loss: next.value.valLoss ?? NaN };
+        return { session, loss: next.value.valLoss ?? NaN, loads };
       }
       const event = next.value;
+      if (event.type === 'evaluation') loads = event.loads;
       if (event.type === 'step')
         progress(
           event.step / config.steps,
@@ -93,7 +97,7 @@ async function trainArm(
     }
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ERR_BALEEN_TRAIN_NOT_FINITE') throw error;
-    return { session, loss: Infinity };
+    return { session, loss: Infinity, loads: [] };
   }
 }
 
