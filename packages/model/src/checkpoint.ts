@@ -11,6 +11,7 @@ import {
 import type { Decoder } from './decoder';
 import {
   type BlockedWeight,
+  checkScaledType,
   checkValues,
   decodeWeight,
   findScales,
@@ -132,14 +133,10 @@ function unusedNames({ config }: Decoder, source: TensorSource, found: readonly 
     if (known.has(name) || isSharedCopy(name, config)) continue;
     const weight = scaledWeight(name);
     const scaled = weight === null ? undefined : known.get(weight);
-    if (scaled?.dtype === 'F8_E4M3') continue;
-    if (scaled)
-      refuse(
-        'UNEXPECTED',
-        `${file}: ${name}`,
-        `${file} holds ${name}, but ${weight} is ${scaled.dtype} in ${scaled.file}`,
-        'codes that were cast without their scales are no weights: convert the checkpoint again, code · scale, and leave the scales out',
-      );
+    if (weight !== null && scaled) {
+      checkScaledType(name, file, weight, scaled);
+      continue;
+    }
     if (!isMtpTensor(name, config.layers))
       refuse(
         'UNEXPECTED',

@@ -4,7 +4,7 @@
 // Codes mean nothing without the right scales, and most mistakes with them give a model that runs and is wrong. So all
 // that can be told from a file is checked before a weight is changed.
 
-import { dequantize, type QuantizedMatrix, quantize } from '@baleen/fp8';
+import { dequantize, isPowerOfTwo, type QuantizedMatrix, quantize } from '@baleen/fp8';
 import { decodeArray, decodeE4M3, e4m3Max, forBlocks, type Kernels } from '@baleen/kernels';
 import type { Tensor } from '@baleen/tensor';
 
@@ -23,10 +23,6 @@ const block = 128;
 /** Rows and columns of blocks. */
 function blocksOf([rows = 0, cols = 0]: readonly number[]): [number, number] {
   return [Math.ceil(rows / block), Math.ceil(cols / block)];
-}
-
-function isPowerOfTwo(value: number): boolean {
-  return 2 ** Math.round(Math.log2(value)) === value;
 }
 
 /** An FP8 weight of a checkpoint, whose headers were checked. */
@@ -101,13 +97,48 @@ export function findScales(
       'TYPE',
       scalesPath,
       `${scales} is ${entry.dtype} in ${entry.file}, expected F32 or, with scale_fmt "ue8m0", F8_E8M0`,
-      'store scales in F32: any rounding of a scale moves every weight of its block',
+      entry.dtype === 'U8'
+        ? 'if these are exponents, name their type F8_E8M0 and set quantization_config.scale_fmt to "ue8m0"; otherwise store scales in F32'
+        : 'store scales in F32: any rounding of a scale moves every weight of its block',
     );
   return { source, name, codes, scales: entry, ...quantization };
 }
 
-/** Reads codes and scales. */
-function readBlocks({ source, name, codes, scales }: BlockedWeight): QuantizedMatrix<'e4m3'> {
+/**
+ * Refuses a tensor of scales whose weight is not FP8.
+ * @param name - the scales
+ * @param file - where they are, for messages
+ * @param weight - the weight's name
+ * @param entry - its entry
+ */
+export function checkScaledType(
+  name: string,
+  file: string,
+  weight: string,
+  { dtype, file: weightFile }: TensorEntry,
+): void {
+  if (dtype === 'F8_E4M3') return;
+  refuse(
+    'UNEXPECTED',
+    `${file}: ${name}`,
+    `${file} holds ${name}, but ${weight} is ${dtype} in ${weightFile}`,
+    dtype === 'U8'
+      ? 'if the bytes are codes of E4M3, name their type F8_E4M3'
+      : 'codes that were cast without their scales are no weights: convert the checkpoint again, code · scale, and leave the scales out',
+  );
+}
+
+/**
+ * Reads codes and scales.
+ * @param weight - an FP8 weight whose headers were checked
+ * @returns [rows, cols] in blocks of 128×128
+ */
+export function readBlocks({
+  source,
+  name,
+  codes,
+  scales,
+}: BlockedWeight): QuantizedMatrix<'e4m3'> {
   const [rows, cols] = codes.shape;
   const key = scaleName(name);
   // Scales first, decoded into memory of their own: then one tensor of the source is enough.
@@ -124,7 +155,15 @@ function readBlocks({ source, name, codes, scales }: BlockedWeight): QuantizedMa
  * @param weight - codes and scales
  */
 export function checkValues(weight: BlockedWeight): void {
-  const blocks = readBlocks(weight);
+  checkBlocks(weight, readBlocks(weight));
+}
+
+/**
+ * The same for codes and scales that were read already.
+ * @param weight - where they are from
+ * @param blocks - codes and scales
+ */
+export function checkBlocks(weight: BlockedWeight, blocks: QuantizedMatrix<'e4m3'>): void {
   checkScales(weight, blocks);
   const largest = largestCodes(blocks);
   if (largest.includes(0x7f)) {
@@ -173,7 +212,8 @@ function checkScales(
 
 /**
  * Refuses scales that divide. With 448 / amax in place of amax / 448 a block decodes to weights beyond ±448 wherever the
- * true ones are within, and trained weights are; a few large blocks are nobody's mistake.
+ * true ones are within, and trained weights are; a few large blocks are nobody's mistake. They are no reciprocals either
+ * where dividing passes ±64, as trained weights do not, or beyond 448 / 1e-4, the reciprocal of the smallest scale there is.
  */
 function checkConvention(
   { name, codes: { file } }: BlockedWeight,
@@ -185,14 +225,18 @@ function checkConvention(
   const beyond = multiplied.filter((size) => size > e4m3Max).length;
   if (2 * beyond <= filled) return;
   const divided = Array.from(largest, (code, index) => decodeE4M3(code) / scales[index]);
-  const [as, by] = [multiplied, divided].map((list) =>
-    list.reduce((most, size) => Math.max(most, size), 0).toPrecision(3),
-  );
+  const most = (list: readonly number[]): number =>
+    list.reduce((so, size) => Math.max(so, size), 0);
+  const [as, by] = [most(multiplied), most(divided)];
+  const scale = scales.reduce((so, value) => Math.max(so, value), 0);
+  const isReciprocal = by <= 64 && scale <= 1.001 * (e4m3Max / 1e-4);
   refuse(
     'SCALE',
     `${file}: ${name}`,
-    `${name} decodes to weights up to ${as} in ${file}: ${beyond} of its ${filled} blocks pass ±${e4m3Max}`,
-    `a weight is code · ${scaleName(name)}, whatever the name says: store amax / ${e4m3Max}. Divided by these scales, the weights would reach ${by}`,
+    `${name} decodes to weights up to ${as.toPrecision(3)} in ${file}: ${beyond} of its ${filled} blocks pass ±${e4m3Max}`,
+    isReciprocal
+      ? `a weight is code · ${scaleName(name)}, whatever the name says: store amax / ${e4m3Max}. Divided by these scales, the weights would reach ${by.toPrecision(3)}`
+      : `scales up to ${scale.toPrecision(3)} are neither amax / ${e4m3Max} of a weight nor its reciprocal: store one such F32 a block, or, if these are bytes of E8M0 exponents, name their type F8_E8M0`,
   );
 }
 

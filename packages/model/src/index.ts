@@ -1,5 +1,17 @@
 // The package's door.
 export {
+  type AuditOptions,
+  type AuditProgress,
+  auditCheckpoint,
+  type CheckpointAudit,
+} from './audit';
+export {
+  type AuditFinding,
+  leastSignalToNoise,
+  signalToNoiseOf,
+  type WeightAudit,
+} from './audit-checks';
+export {
   type CheckpointPiece,
   checkpointPieces,
   loadWeights,

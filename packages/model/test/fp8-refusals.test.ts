@@ -18,6 +18,7 @@ import {
   weightsToWrite,
 } from '../src/index';
 import { openWeights, writeSafetensors } from '../src/node';
+import { bytesOf, type Change, changeValues, drop, replace } from './changes';
 import { fileOf, sourceOf } from './memory';
 import { emptyModel, raggedModel } from './ragged';
 import { smallConfig, snapshot } from './small';
@@ -29,31 +30,13 @@ const weight = 'model.layers.0.mlp.down_proj.weight'; // [200, 333]
 const scales = `${weight}_scale_inv`; // [2, 3]
 const norm = 'model.norm.weight';
 
-type Change = (tensors: TensorToWrite[]) => TensorToWrite[];
-const drop =
-  (name: string): Change =>
-  (tensors) =>
-    tensors.filter((tensor) => tensor.name !== name);
-const replace =
-  (name: string, change: Partial<TensorToWrite>): Change =>
-  (tensors) =>
-    tensors.map((tensor) => (tensor.name === name ? { ...tensor, ...change } : tensor));
-const bytesOf = (name: string): Uint8Array => {
-  const tensor = written.find((one) => one.name === name);
-  if (!tensor) throw new Error(`no tensor ${name}`);
-  return tensor.bytes().slice();
-};
-const scaleValues = (): Float32Array => new Float32Array(bytesOf(scales).buffer);
+const scaleValues = (): Float32Array => new Float32Array(bytesOf(written, scales).buffer);
 
 /** The scales with some changed. */
-const withScales = (change: (values: Float32Array) => void): Change => {
-  const values = scaleValues();
-  change(values);
-  return replace(scales, { bytes: () => encodeTensor(values, 'F32') });
-};
+const withScales = (change: (values: Float32Array) => void): Change => changeValues(scales, change);
 /** The codes with one changed. */
 const withCode = (at: number, code: number): Change => {
-  const codes = bytesOf(weight);
+  const codes = bytesOf(written, weight);
   codes[at] = code;
   return replace(weight, { bytes: () => codes });
 };
@@ -219,6 +202,20 @@ describe('of an FP8 weight is refused', () => {
       for (let i = 0; i < 3; i += 1) values[i] = 2;
     });
     loadWeights(target, sourceOf(fileOf(large(written))), { scaleFormat: 'fp32' });
+  });
+
+  test('bytes of exponents that are read as F32: no reciprocals', () => {
+    const bytes = withScales((values) => new Uint8Array(values.buffer).fill(110));
+    const error = refusal(bytes);
+    expect(error.code).toBe('SCALE');
+    expect(error.message).toContain('6 of its 6 blocks pass ±448');
+    expect(error.hint).toMatch(/scales up to 1\.84e\+28 are neither .* F8_E8M0/);
+    const forgotten = withScales((values) => {
+      values.forEach((value, i) => {
+        values[i] = 448 * value;
+      });
+    });
+    expect(refusal(forgotten).hint).toMatch(/scales up to 1\.\d+ are neither/);
   });
 
   test('an exponent of E8M0 that is NaN', () => {
