@@ -35,6 +35,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'let a run or checkpoint write',
     load: () => import('./commands/generate'),
   },
+  audit: {
+    summary: 'look at the FP8 health of a checkpoint or run',
+    load: () => import('./commands/audit'),
+  },
   presets: {
     summary: 'list the presets, or print one as a configuration file',
     load: () => import('./commands/presets'),

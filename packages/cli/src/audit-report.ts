@@ -1,0 +1,184 @@
+// An audit as people read it: a row a weight or operand, worst first, then what is wrong.
+import {
+  type AuditFinding,
+  leastSignalToNoise,
+  signalToNoiseOf,
+  type WeightAudit,
+} from '@baleen/model';
+
+import { table, whole, wrap } from './format';
+import type { Colors } from './io';
+import { fact } from './report';
+
+/** One line of the table. */
+export interface AuditRow {
+  /** What it is of. */
+  name: string;
+  /** Decibels; NaN where there is no signal. */
+  signalToNoise: number;
+  /** Values, or codes. */
+  values: number;
+  /** Codes of zero, or values that became zero. */
+  zeros: number;
+  /** Codes below the smallest normal value, which have fewer bits. */
+  subnormals: number;
+  /** Values beyond the format; null where codes do not tell. */
+  saturated: number | null;
+  /** Scales. */
+  scales: { smallest: number; median: number; largest: number };
+  /** Something is wrong with it. */
+  faulty: boolean;
+}
+
+const scaleHeadings = ['scales: least', 'median', 'largest', 'spread'];
+
+/** Rows that are shown where not all are asked for. */
+const shownRows = 16;
+
+/**
+ * Weights as rows, the experts of a layer in one: their worst ratio, all their counts, the range of their scales.
+ * @param weights - what was audited
+ * @param findings - what is wrong
+ * @returns rows in the weights' order
+ */
+export function weightRows(
+  weights: readonly WeightAudit[],
+  findings: readonly AuditFinding[],
+): AuditRow[] {
+  const faulty = new Set(findings.map(({ tensor }) => tensor));
+  const groups = new Map<string, WeightAudit[]>();
+  for (const weight of weights) {
+    const name = weight.name
+      .replace(/^model\./, '')
+      .replace(/\.weight$/, '')
+      .replace(/\.experts\.\d+\./, '.experts.*.');
+    const group = groups.get(name);
+    if (group) group.push(weight);
+    else groups.set(name, [weight]);
+  }
+  return [...groups].map(([name, group]) => {
+    const sum = (of: (weight: WeightAudit) => number): number =>
+      group.reduce((total, weight) => total + of(weight), 0);
+    const medians = group.map(({ scales }) => scales.median).sort((a, b) => a - b);
+    return {
+      name: group.length === 1 ? name : `${name} ×${group.length}`,
+      signalToNoise: group.map(signalToNoiseOf).reduce(worse),
+      values: sum(({ codes }) => codes.values),
+      zeros: sum(({ codes }) => codes.zeros),
+      subnormals: sum(({ codes }) => codes.subnormals),
+      saturated: group.some(({ errors }) => errors === null)
+        ? null
+        : sum(({ errors }) => errors?.saturated ?? 0),
+      scales: {
+        smallest: Math.min(...group.map(({ scales }) => scales.smallest)),
+        median: medians[(medians.length - 1) >> 1],
+        largest: Math.max(...group.map(({ scales }) => scales.largest)),
+      },
+      faulty: group.some((weight) => faulty.has(weight.name)),
+    };
+  });
+}
+
+/** The lower ratio; NaN, a matrix of zeros, is no worse than any. */
+function worse(a: number, b: number): number {
+  if (Number.isNaN(a)) return b;
+  return Number.isNaN(b) ? a : Math.min(a, b);
+}
+
+/**
+ * The table.
+ * @param rows - in the model's order
+ * @param options - `all`: every row, in that order, not the worst first; `what`: heading of the names
+ * @param colors - of the stream it goes to
+ * @returns its lines
+ */
+export function auditLines(
+  rows: readonly AuditRow[],
+  options: { all: boolean; what: string },
+  colors: Colors,
+): string[] {
+  const { all, what } = options;
+  const rank = ({ signalToNoise }: AuditRow): number =>
+    Number.isNaN(signalToNoise) ? Infinity : signalToNoise;
+  const worst = [...rows].sort((a, b) => Number(b.faulty) - Number(a.faulty) || rank(a) - rank(b));
+  const kept = all ? rows : worst.slice(0, shownRows);
+  const lines = table(
+    [
+      [what, 'SQNR dB', 'zero %', 'subnormal %', 'saturated', ...scaleHeadings, ''],
+      ...kept.map((row) => cells(row, row === worst[0])),
+    ],
+    [1, 2, 3, 4, 5, 6, 7, 8],
+  );
+  const left = rows.length - kept.length;
+  return [
+    ...lines.map((line, index) => {
+      if (index === 0) return `  ${colors.dim(line)}`;
+      return `  ${kept[index - 1].faulty ? colors.red(line) : line}`;
+    }),
+    ...(left > 0 ? [colors.dim(`  and ${whole(left)} better ones: --all shows them`)] : []),
+  ];
+}
+
+function cells(row: AuditRow, isWorst: boolean): string[] {
+  const { name, signalToNoise, values, zeros, subnormals, saturated, scales, faulty } = row;
+  return [
+    name,
+    Number.isNaN(signalToNoise) ? '–' : signalToNoise.toFixed(1),
+    ((100 * zeros) / values).toFixed(2),
+    ((100 * subnormals) / values).toFixed(2),
+    saturated === null ? '–' : whole(saturated),
+    scale(scales.smallest),
+    scale(scales.median),
+    scale(scales.largest),
+    `2^${Math.log2(scales.largest / scales.smallest).toFixed(1)}`,
+    faulty ? 'finding' : isWorst ? 'worst' : '',
+  ];
+}
+
+function scale(value: number): string {
+  return Number.isFinite(value) ? value.toExponential(1) : '–';
+}
+
+/** Findings of one code that are shown where not all are asked for. */
+const shownFindings = 4;
+
+/**
+ * What is wrong, or that nothing is.
+ * @param findings - what was found
+ * @param options - `all`: every finding, not the first of each kind; `width`: columns
+ * @param colors - of the stream it goes to
+ * @returns their lines
+ */
+export function findingLines(
+  findings: readonly AuditFinding[],
+  options: { all: boolean; width: number },
+  colors: Colors,
+): string[] {
+  const { bold, cyan, dim, green, red } = colors;
+  if (findings.length === 0)
+    return [
+      fact(
+        'findings',
+        `${green('none')}: nothing is wrong, and no ratio is below E4M3’s ${leastSignalToNoise.toFixed(1)} dB`,
+        colors,
+      ),
+    ];
+  const byCode = new Map<string, AuditFinding[]>();
+  for (const finding of findings)
+    byCode.set(finding.code, [...(byCode.get(finding.code) ?? []), finding]);
+  const lines = [
+    `  ${bold(red(`${whole(findings.length)} finding${findings.length === 1 ? '' : 's'}`))}`,
+  ];
+  for (const [code, list] of byCode) {
+    lines.push('', `  ${cyan(code)}`);
+    const kept = options.all ? list : list.slice(0, shownFindings);
+    for (const { message, hint } of kept) {
+      const [first, ...rest] = wrap(message, options.width - 4);
+      lines.push(`    ${first}`, ...rest.map((line) => `    ${line}`));
+      lines.push(...wrap(hint, options.width - 6).map((line) => dim(`      ${line}`)));
+    }
+    if (kept.length < list.length)
+      lines.push(dim(`    and ${whole(list.length - kept.length)} more: --all shows them`));
+  }
+  return lines;
+}
