@@ -1,17 +1,22 @@
 // `baleen loads`: the numbers of a run's loads, and the picture of the same numbers.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { readMetrics } from '@baleen/trainer';
-import { beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { cli, failure, json, smallFile, temporaryFolder } from './helpers';
+import { cli, failure, json, smallFile } from './helpers';
 
-const folder = temporaryFolder();
+const folder = mkdtempSync(join(tmpdir(), 'baleen-cli-loads-'));
 const run = join(folder, 'run');
 
 beforeAll(async () => {
   await cli('train', '--config', smallFile(folder), '--out', run);
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
 });
 
 test('the picture shows the numbers that --json prints, which are those of metrics.jsonl', async () => {

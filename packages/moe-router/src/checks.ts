@@ -35,12 +35,12 @@ export function checkRouting(sizes: {
 }
 
 /** Refuses places outside an array: kernels do not look at values, and native ones would read whatever lies there. */
-export function checkPlaces(path: string, places: Int32Array, count: number): void {
+export function checkPlaces(path: string, places: Int32Array, count: number, least = 0): void {
   for (let i = 0; i < places.length; i += 1)
-    if (places[i] < 0 || places[i] >= count)
+    if (places[i] < least || places[i] >= count)
       refuse(
         `${path}[${i}]`,
-        `${path}[${i}] (${places[i]}) is not in 0 … ${count - 1}`,
+        `${path}[${i}] (${places[i]}) is not in ${least} … ${count - 1}`,
         'take the arrays that routeTokens returns for the same sizes',
       );
 }

@@ -1,5 +1,13 @@
 // The package's door.
 export { type BalanceSizes, type SequenceBalance, sequenceBalanceLoss } from './balance';
+export {
+  type ConformanceCase,
+  type ConformanceRouting,
+  type ConformanceSpec,
+  type RouterAdapter,
+  type RouterUnderTest,
+  routerConformance,
+} from './conformance';
 export { drawLoads, loadClass } from './draw';
 export {
   type ChoiceOptions,
@@ -41,6 +49,8 @@ export {
   type Routing,
 } from './router';
 export {
+  type AlignedRows,
+  alignRows,
   permuteTokens,
   type RowSizes,
   type UnpermuteGradients,

@@ -7,10 +7,12 @@ import {
   type Pools,
   type Tape,
   type Tensor,
+  writeTensor,
 } from '@baleen/tensor';
 
+import { checkLength } from './checks';
 import { backThroughGate, type Gate, scoreLogits } from './gate';
-import type { BiasRule } from './policy';
+import { type BiasRule, checkFinite } from './policy';
 
 /** What a router is made of. */
 export interface RouterSpec {
@@ -177,6 +179,18 @@ export class Router extends Module {
       },
     });
     return { indices, weights, offsets, slotOfRow, rowOfSlot };
+  }
+
+  /**
+   * Puts a saved bias in its place.
+   * @param bias - of each expert [E]
+   * @throws ERR_BALEEN_ROUTER_SIZES for another number of experts, and values that are not finite: one such decides every
+   * choice of its expert
+   */
+  restoreBias(bias: ArrayLike<number>): void {
+    checkLength('bias', bias, { experts: this.spec.experts });
+    checkFinite('bias', bias);
+    writeTensor(this.bias, Float32Array.from(bias));
   }
 
   /**

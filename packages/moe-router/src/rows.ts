@@ -1,6 +1,16 @@
 // Tokens to experts and back on typed arrays: rows sorted by expert for grouped products, and their weighted sum
 // afterwards, with gradients (§2.1.2, eq. 12: Σᵢ gᵢ · FFNᵢ(u)).
-import { type Kernels, loadKernels, type ViewArray, viewOf } from '@baleen/kernels';
+//
+// Rows stand one behind the other, or every expert's begin at a multiple of an alignment, as many grouped products want them:
+// `alignRows` makes such an order, and with its `rows` the functions here move tokens into it and out of it.
+import {
+  alignedRows,
+  type Kernels,
+  loadKernels,
+  type UnpermuteSizes,
+  type ViewArray,
+  viewOf,
+} from '@baleen/kernels';
 
 import { checkLength, checkPlaces, checkWhole } from './checks';
 import type { TokenRouting } from './functions';
@@ -13,6 +23,72 @@ export interface RowSizes {
   expertsPerToken: number;
   /** Width of a row. */
   cols: number;
+  /** Rows with their padding (default tokens · expertsPerToken, none): the length of `slotOfRow`. */
+  rows?: number;
+}
+
+/** An order of rows in which every expert's begin at a multiple of the alignment. */
+export interface AlignedRows {
+  /** Tokens each expert got [experts]. */
+  counts: Int32Array;
+  /** First row of each expert, padding included, and their number [experts + 1]: multiples of the alignment. */
+  offsets: Int32Array;
+  /** Slot of each row, −1 in padding [`alignedRows`(slots, experts, alignment)]. */
+  slotOfRow: Int32Array;
+  /** Row of each slot [tokens, expertsPerToken]. */
+  rowOfSlot: Int32Array;
+}
+
+/**
+ * Sorts slots by expert into aligned rows. The number of rows holds for any routing of these sizes: what is left behind the
+ * last expert is padding too.
+ * @param indices - chosen experts, from `routeTokens` [tokens, expertsPerToken]
+ * @param sizes - tokens, experts, experts a token, and the alignment, such as 16 or 128
+ * @param options - kernels (default: `loadKernels()`), and where the result goes
+ * @returns the order; an empty expert has no rows
+ * @throws ERR_BALEEN_ROUTER_SIZES where sizes, lengths and indices do not agree
+ *
+ * @example
+ * ```ts
+ * import { alignRows, permuteTokens } from '@baleen/moe-router';
+ * const sizes = { tokens: 2, experts: 2, expertsPerToken: 1, cols: 1 };
+ * const order = alignRows(Int32Array.of(1, 1), { ...sizes, alignment: 4 });
+ * console.log([...order.offsets].join(' '), '|', [...order.slotOfRow].join(' ')); // => 0 0 4 | 0 1 -1 -1 -1 -1 -1 -1
+ * const rows = permuteTokens(Float32Array.of(5, 6), order, { ...sizes, rows: 8 });
+ * console.log([...rows].join(' ')); // => 5 6 0 0 0 0 0 0
+ * ```
+ */
+export function alignRows(
+  indices: Int32Array,
+  sizes: { tokens: number; experts: number; expertsPerToken: number; alignment: number },
+  options: { kernels?: Kernels; out?: AlignedRows } = {},
+): AlignedRows {
+  const { tokens, experts, expertsPerToken, alignment } = sizes;
+  checkWhole({ tokens }, 0);
+  checkWhole({ experts, expertsPerToken, alignment }, 1);
+  checkLength('indices', indices, { tokens, expertsPerToken });
+  checkPlaces('indices', indices, experts);
+  const slots = tokens * expertsPerToken;
+  const rows = alignedRows(slots, experts, alignment);
+  const out = options.out ?? {
+    counts: new Int32Array(experts),
+    offsets: new Int32Array(experts + 1),
+    slotOfRow: new Int32Array(rows),
+    rowOfSlot: new Int32Array(slots),
+  };
+  checkLength('out.counts', out.counts, { experts });
+  checkLength('out.offsets', out.offsets, { 'experts + 1': experts + 1 });
+  checkLength('out.slotOfRow', out.slotOfRow, { rows });
+  checkLength('out.rowOfSlot', out.rowOfSlot, { tokens, expertsPerToken });
+  (options.kernels ?? loadKernels()).route(
+    viewOf(out.counts),
+    viewOf(out.offsets),
+    viewOf(out.slotOfRow),
+    viewOf(out.rowOfSlot),
+    viewOf(indices),
+    { tokens, k: expertsPerToken, experts, alignment },
+  );
+  return out;
 }
 
 /** Gradients of {@link unpermuteTokens}. */
@@ -31,7 +107,7 @@ export interface UnpermuteGradients {
  * @param routing - from `routeTokens`
  * @param sizes - see {@link RowSizes}
  * @param options - kernels (default: `loadKernels()`), and where the rows go
- * @returns [tokens · expertsPerToken, cols], of x's type
+ * @returns [rows, cols], of x's type, zeros in padding
  * @throws ERR_BALEEN_ROUTER_SIZES where sizes, lengths and slots do not agree
  *
  * @example
@@ -51,16 +127,17 @@ export function permuteTokens<T extends ViewArray>(
 ): T {
   const { slotOfRow } = routing;
   const { tokens, expertsPerToken, cols } = checkRows(sizes);
-  const rows = tokens * expertsPerToken;
+  const rows = sizes.rows ?? tokens * expertsPerToken;
   checkLength('x', x, { tokens, cols });
-  checkLength('slotOfRow', slotOfRow, { tokens, expertsPerToken });
-  checkPlaces('slotOfRow', slotOfRow, rows);
+  checkLength('slotOfRow', slotOfRow, shapeOf(sizes));
+  checkPlaces('slotOfRow', slotOfRow, tokens * expertsPerToken, sizes.rows === undefined ? 0 : -1);
   const out = options.out ?? (emptyLike(x, rows * cols) as T);
-  checkLength('out', out, { tokens, expertsPerToken, cols });
+  checkLength('out', out, { ...shapeOf(sizes), cols });
   (options.kernels ?? loadKernels()).permute(viewOf(out), viewOf(x), viewOf(slotOfRow), {
     rows,
     k: expertsPerToken,
     cols,
+    tokens,
   });
   return out;
 }
@@ -68,7 +145,7 @@ export function permuteTokens<T extends ViewArray>(
 /**
  * Σⱼ weights[t, j] · y[row of slot (t, j)]: the experts' results, weighted by the gate and summed a token, j ascending.
  * Without weights, plain sums.
- * @param y - [tokens · expertsPerToken, cols], sorted by expert
+ * @param y - [rows, cols], sorted by expert; padding is not read
  * @param routing - from `routeTokens`, or `rowOfSlot` alone for plain sums
  * @param sizes - see {@link RowSizes}
  * @param options - kernels (default: `loadKernels()`), where the sums go, and whether they are added to what is there
@@ -82,7 +159,7 @@ export function unpermuteTokens(
   options: { kernels?: Kernels; out?: Float32Array; accumulate?: boolean } = {},
 ): Float32Array {
   const { rowOfSlot, weights } = routing;
-  const { tokens, expertsPerToken: k, cols } = checkRows(sizes);
+  const { tokens, cols } = checkRows(sizes);
   checkSorted(y, rowOfSlot, weights, sizes);
   const out = options.out ?? new Float32Array(tokens * cols);
   checkLength('out', out, { tokens, cols });
@@ -91,7 +168,7 @@ export function unpermuteTokens(
     viewOf(y),
     viewOf(rowOfSlot),
     weights ? viewOf(weights) : null,
-    { tokens, k, cols, accumulate: options.accumulate ?? false },
+    { ...kernelSizes(sizes), accumulate: options.accumulate ?? false },
   );
   return out;
 }
@@ -99,11 +176,11 @@ export function unpermuteTokens(
 /**
  * Gradients of {@link unpermuteTokens} with weights.
  * @param dout - gradient of the sums [tokens, cols]
- * @param y - [tokens · expertsPerToken, cols], sorted by expert
+ * @param y - [rows, cols], sorted by expert
  * @param routing - from `routeTokens`
  * @param sizes - see {@link RowSizes}
  * @param options - kernels (default: `loadKernels()`), and where the gradients go
- * @returns gradients of rows and gate weights; `routeTokensBackward` takes the latter
+ * @returns gradients of rows, 0 in padding, and of gate weights; `routeTokensBackward` takes the latter
  * @throws ERR_BALEEN_ROUTER_SIZES where sizes, lengths and rows do not agree
  */
 export function unpermuteTokensBackward(
@@ -121,7 +198,7 @@ export function unpermuteTokensBackward(
     dy: new Float32Array(y.length),
     dweights: new Float32Array(weights.length),
   };
-  checkLength('out.dy', out.dy, { tokens, expertsPerToken, cols });
+  checkLength('out.dy', out.dy, { ...shapeOf(sizes), cols });
   checkLength('out.dweights', out.dweights, { tokens, expertsPerToken });
   (options.kernels ?? loadKernels()).unpermuteBackward(
     viewOf(out.dy),
@@ -130,7 +207,7 @@ export function unpermuteTokensBackward(
     viewOf(y),
     viewOf(weights),
     viewOf(rowOfSlot),
-    { tokens, k: expertsPerToken, cols },
+    kernelSizes(sizes),
   );
   return out;
 }
@@ -139,7 +216,17 @@ function checkRows(sizes: RowSizes): RowSizes {
   const { tokens, expertsPerToken, cols } = sizes;
   checkWhole({ tokens }, 0);
   checkWhole({ expertsPerToken, cols }, 1);
+  if (sizes.rows !== undefined) checkWhole({ rows: sizes.rows }, 0);
   return sizes;
+}
+
+/** What the number of rows is made of. */
+function shapeOf({ tokens, expertsPerToken, rows }: RowSizes): Record<string, number> {
+  return rows === undefined ? { tokens, expertsPerToken } : { rows };
+}
+
+function kernelSizes({ tokens, expertsPerToken: k, cols, rows }: RowSizes): UnpermuteSizes {
+  return { tokens, k, cols, rows: rows ?? tokens * k };
 }
 
 /** Rows sorted by expert, and what leads from slots to them. */
@@ -147,11 +234,12 @@ function checkSorted(
   y: Float32Array,
   rowOfSlot: Int32Array,
   weights: Float32Array | undefined,
-  { tokens, expertsPerToken, cols }: RowSizes,
+  sizes: RowSizes,
 ): void {
-  checkLength('y', y, { tokens, expertsPerToken, cols });
+  const { tokens, expertsPerToken, cols, rows } = sizes;
+  checkLength('y', y, { ...shapeOf(sizes), cols });
   checkLength('rowOfSlot', rowOfSlot, { tokens, expertsPerToken });
-  checkPlaces('rowOfSlot', rowOfSlot, tokens * expertsPerToken);
+  checkPlaces('rowOfSlot', rowOfSlot, rows ?? tokens * expertsPerToken);
   if (weights) checkLength('weights', weights, { tokens, expertsPerToken });
 }
 

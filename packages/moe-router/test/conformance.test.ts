@@ -1,192 +1,182 @@
-// Bugs that other implementations of this router shipped. Each test is named after its bug, and test/conformance holds
-// the patch that brings the bug back.
+// Bugs that other implementations of this router shipped: our routers, on tensors and on arrays, through the adapter that
+// anybody's router may be tested with. Each test is named after its bug, and test/conformance holds the patch that brings the
+// bug back.
 import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
-import {
-  AdamW,
-  initialize,
-  Pools,
-  Region,
-  recompute,
-  Tape,
-  type Tensor,
-  tensorFrom,
-} from '@baleen/tensor';
+import { AdamW, Pools, Region, recompute, Tape, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
-import { implementationsOf, randomFrom } from '../../../test/support';
-import { maxViolation, Router, type RouterSpec } from '../src/index';
+import { implementationsOf } from '../../../test/support';
+import {
+  Balancer,
+  balancePolicy,
+  Router,
+  type RouterAdapter,
+  routerConformance,
+  routeTokens,
+  sequenceBalanceLoss,
+} from '../src/index';
 
-/** A router whose logits are its input: the weight is the identity. */
-function identity(kernels: Kernels, changes: Partial<RouterSpec>, experts = 4) {
-  const router = new Router(new Pools(kernels), {
-    hidden: experts,
-    experts,
-    expertsPerToken: 2,
-    groups: 1,
-    groupsPerToken: 1,
-    scaling: 1,
-    normalize: true,
-    ...changes,
-  });
-  const weight = router.weight.data.readSync();
-  for (let e = 0; e < experts; e += 1) weight[e * experts + e] = 1;
-  const region = new Region(kernels, 'test');
-  const inputs = new Region(kernels, 'inputs');
-  const logits = (...scores: number[]): Tensor =>
-    tensorFrom(
-      inputs,
-      [scores.length / experts, experts],
-      Float32Array.from(scores, (score) => Math.log(score / (1 - score))),
-    );
-  const route = (x: Tensor): { indices: number[]; weights: number[] } => {
-    const tape = new Tape(region, { grad: false });
-    const result = { indices: [] as number[], weights: [] as number[] };
-    tape.scoped(() => {
-      const routing = router.forward(tape, x);
-      result.indices = [...routing.indices.readSync()];
-      result.weights = [...routing.weights.readSync()];
-      return [];
-    });
-    return result;
-  };
-  /** One training micro-batch. */
-  const train = (x: Tensor): void => {
-    const tape = new Tape(region);
-    const [weights] = tape.frame('micro-batch', () => [router.forward(tape, x).weights]);
-    weights.block.release();
-    tape.abandon();
-  };
-  return { router, region, inputs, logits, route, train };
-}
-
-describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
-  // vllm-project/vllm#12002, huggingface/transformers#41647
-  test('bias leaks into gate weights', () => {
-    const { router, logits, route } = identity(kernels, { scaling: 2.5 });
-    router.bias.readSync().set([0, 5, 0, 0]);
-    const { indices, weights } = route(logits(0.6, 0.1, 0.3, 0.2));
-    expect(indices).toEqual([1, 0]); // the bias decides who is chosen
-    expect(weights[0]).toBeCloseTo((2.5 * 0.1) / 0.7, 5); // and nothing else
-    expect(weights[1]).toBeCloseTo((2.5 * 0.6) / 0.7, 5);
-  });
-
-  // vllm-project/vllm#13474, deepseek-ai/DeepSeek-V3#741, flashinfer-ai/flashinfer#2168
-  test('masked groups are zero instead of minus infinity', () => {
-    const { router, logits, route } = identity(kernels, { groups: 2 });
-    router.bias.readSync().fill(-3); // every biased score is below zero
-    expect(route(logits(0.9, 0.2, 0.8, 0.7)).indices).toEqual([2, 3]);
-    expect(route(logits(0.9, 0.7, 0.8, 0.2)).indices).toEqual([0, 1]);
-  });
-
-  // vllm-project/vllm#13474
-  test('a group counts by its best expert instead of its two best', () => {
-    const { logits, route } = identity(kernels, { groups: 2 });
-    expect(route(logits(0.95, 0.1, 0.6, 0.55)).indices).toEqual([2, 3]);
-  });
-
-  // AI-Hypercomputer/maxtext#2494
-  test('the bias is never updated', () => {
-    const { router, logits, train } = identity(kernels, {});
-    const x = logits(0.9, 0.8, 0.1, 0.2);
-    for (let step = 0; step < 3; step += 1) {
-      train(x);
-      router.updateBias(0.125);
-    }
-    expect([...router.bias.readSync()]).toEqual([-0.375, -0.375, 0.375, 0.375]);
-    expect([...router.load.readSync()]).toEqual([0, 0, 0, 0]);
-  });
-
-  // AI-Hypercomputer/maxtext#4753, huggingface/transformers#35926
-  test('the bias is a trained parameter', () => {
-    const { router } = identity(kernels, {});
-    expect([...router.parameters()].map(([name]) => name)).toEqual(['weight']);
-    expect([...router.states()].map(([name]) => name)).toEqual(['bias']);
-    expect([...new AdamW(kernels, router).moments()].map(([name]) => name)).toEqual(['weight']);
-  });
-
-  // The load is that of the whole batch of a step, all its micro-batches (arXiv 2408.15664, algorithm 1).
-  test('only the last micro-batch is counted', () => {
-    const { router, logits, train } = identity(kernels, {});
-    train(logits(0.9, 0.8, 0.1, 0.2, 0.9, 0.1, 0.8, 0.2));
-    train(logits(0.1, 0.2, 0.8, 0.9));
-    expect([...router.load.readSync()]).toEqual([2, 1, 2, 1]);
-  });
-
-  test('recomputation or evaluation is counted as well', () => {
-    const { router, region, logits, route } = identity(kernels, {});
-    const x = logits(0.9, 0.8, 0.1, 0.2);
-    route(x);
-    expect([...router.load.readSync()]).toEqual([0, 0, 0, 0]);
-    const tape = new Tape(region);
-    const [weights] = tape.frame('test', () => [
-      ...recompute(tape, [x], () => [router.forward(tape, x).weights]),
-    ]);
-    const g = tensorFrom(region, [1, 2], Float32Array.of(1, 2));
-    const [dx] = tape.backFrame([weights], [g], [x]);
-    expect(dx?.readSync().some((value) => value !== 0)).toBe(true);
-    expect([...router.load.readSync()]).toEqual([1, 1, 0, 0]);
-  });
-
-  // pytorch/torchtitan#1246
-  test('the router collapses for want of its bias', () => {
-    const experts = 8;
-    const { router, inputs, train } = identity(kernels, {}, experts);
-    const random = randomFrom(4);
-    // Tokens prefer the first experts strongly.
-    const batch = (): Tensor =>
-      tensorFrom(
-        inputs,
-        [256, experts],
-        Float32Array.from({ length: 256 * experts }, (_v, i) => 2 * random() - 0.4 * (i % experts)),
-      );
-    const step = (): number => {
-      train(batch());
-      const violation = maxViolation(router.load.readSync());
-      router.updateBias(0.01);
-      return violation;
-    };
-    const first = step();
-    expect(first).toBeGreaterThan(1.2);
-    for (let i = 0; i < 80; i += 1) step();
-    const last = [step(), step(), step(), step()];
-    expect(Math.max(...last)).toBeLessThan(0.4);
-  });
-
-  // pytorch/torchtitan#3864
-  test('the balance loss looks at the batch instead of each sequence', () => {
-    const { router, region, inputs, logits } = identity(kernels, { expertsPerToken: 1 }, 2);
-    const loss = tensorFrom(inputs, [1], new Float32Array(1));
-    const lossOf = (sequences: number): number => {
-      loss.readSync()[0] = 0;
+/** The router as a module: its weight is the identity, so that its logits are its input. */
+function onTensors(kernels: Kernels): RouterAdapter {
+  return (spec) => {
+    const { experts, expertsPerToken } = spec;
+    const router = new Router(new Pools(kernels), { ...spec, hidden: experts, normalize: true });
+    const weight = router.weight.data.readSync();
+    for (let e = 0; e < experts; e += 1) weight[e * experts + e] = 1;
+    const region = new Region(kernels, 'test');
+    const inputs = new Region(kernels, 'inputs');
+    const input = (logits: Float32Array): Tensor =>
+      tensorFrom(inputs, [logits.length / experts, experts], logits);
+    const apart = (body: (tape: Tape) => void): void => {
       const tape = new Tape(region, { grad: false });
       tape.scoped(() => {
-        // Each sequence goes to one expert alone, the batch as a whole to both alike.
-        const x = logits(0.9, 0.1, 0.9, 0.1, 0.1, 0.9, 0.1, 0.9);
-        router.forward(tape, x, { factor: 1 / sequences, sequences, loss });
+        body(tape);
         return [];
       });
-      return loss.readSync()[0];
     };
-    // f = (2, 0), P = (0.9, 0.1) in each: Σ f·P = 1.8. Over the batch f = (1, 1) and P = (0.5, 0.5): Σ f·P = 1.
-    expect(lossOf(2)).toBeCloseTo(1.8, 5);
-    expect(lossOf(1)).toBeCloseTo(1, 5);
-  });
+    return {
+      evaluate: (logits) => {
+        const found = { indices: [] as number[], weights: [] as number[] };
+        apart((tape) => {
+          const routing = router.forward(tape, input(logits));
+          found.indices = [...routing.indices.readSync()];
+          found.weights = [...routing.weights.readSync()];
+        });
+        return found;
+      },
+      train: (logits, again = false) => {
+        const x = input(logits);
+        const tape = new Tape(region);
+        const forward = (): Tensor[] => [router.forward(tape, x).weights];
+        const [weights] = tape.frame('micro-batch', () =>
+          again ? [...recompute(tape, [x], forward)] : forward(),
+        );
+        const grad = values(weights.size);
+        const [dx] = tape.backFrame([weights], [tensorFrom(inputs, weights.shape, grad)], [x]);
+        // The way back did run.
+        expect(dx?.readSync().some((value) => value !== 0)).toBe(true);
+        expect(weights.size).toBe((logits.length / experts) * expertsPerToken);
+      },
+      step: (speed) => {
+        router.updateBias(speed);
+      },
+      bias: () => router.bias.readSync(),
+      restore: (bias) => {
+        router.restoreBias(bias);
+      },
+      trained: () => [
+        ...[...router.parameters()].map(([name]) => name),
+        ...[...new AdamW(kernels, router).moments()].map(([name]) => name),
+      ],
+      biasName: () => {
+        const [name = 'bias'] = [...router.states()].map(([state]) => state);
+        return name;
+      },
+      balanceLoss: (logits, sequences) => {
+        const loss = tensorFrom(inputs, [1], new Float32Array(1));
+        apart((tape) => {
+          router.forward(tape, input(logits), { factor: 1 / sequences, sequences, loss });
+        });
+        return loss.readSync()[0];
+      },
+    };
+  };
+}
 
-  test('the balance loss counts the biased choice', () => {
-    // f counts the top-K of the scores themselves (eq. 18); a bias that balances must not hide what it balances.
-    const { router, region, inputs, logits } = identity(kernels, { expertsPerToken: 1 }, 2);
-    initialize(router, 0, 0);
-    const weight = router.weight.data.readSync();
-    weight.set([1, 0, 0, 1]);
-    router.bias.readSync().set([-1, 0]);
-    const loss = tensorFrom(inputs, [1], new Float32Array(1));
-    const tape = new Tape(region, { grad: false });
-    tape.scoped(() => {
-      const x = logits(0.9, 0.1);
-      expect([...router.forward(tape, x).indices.readSync()]).toEqual([1]);
-      router.forward(tape, x, { factor: 1, sequences: 1, loss });
-      return [];
+/** Gradients that differ. */
+function values(count: number): Float32Array {
+  return Float32Array.from({ length: count }, (_, i) => 1 + (i % 3));
+}
+
+/** The functions on typed arrays. */
+function onArrays(kernels: Kernels): RouterAdapter {
+  return (spec) => {
+    const { experts } = spec;
+    let speed = 0;
+    const balancer = new Balancer(experts, balancePolicy({ speed: () => speed }), { kernels });
+    const route = (logits: Float32Array): ReturnType<typeof routeTokens> =>
+      routeTokens(
+        logits,
+        { ...spec, tokens: logits.length / experts },
+        { bias: balancer.bias, kernels },
+      );
+    return {
+      evaluate: route,
+      train: (logits, again = false) => {
+        balancer.count(route(logits).counts);
+        if (again) route(logits);
+      },
+      step: (given) => {
+        speed = given;
+        balancer.update();
+      },
+      bias: () => balancer.bias,
+      restore: (bias) => {
+        balancer.restore({ ...balancer.state(), bias: [...bias] });
+      },
+      trained: () => [],
+      biasName: () => 'bias',
+      balanceLoss: (logits, sequences) => {
+        const sequenceLength = logits.length / experts / sequences;
+        const { scores } = route(logits);
+        const sizes = { ...spec, sequences, sequenceLength };
+        return sequenceBalanceLoss(scores, sizes, { kernels }).loss[0];
+      },
+    };
+  };
+}
+
+const bugs = [
+  'bias leaks into gate weights',
+  'masked groups are zero instead of minus infinity',
+  'a group counts by its best expert instead of its two best',
+  'the bias is never updated',
+  'the bias is a trained parameter',
+  'only the last micro-batch is counted',
+  'recomputation or evaluation is counted as well',
+  'the router collapses for want of its bias',
+  'a bias that is not finite is restored',
+  'the balance loss looks at the batch instead of each sequence',
+  'the balance loss counts the biased choice',
+];
+
+describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels', (_, kernels) => {
+  describe.each([
+    ['on tensors', onTensors(kernels)],
+    ['on arrays', onArrays(kernels)],
+  ] as const)('%s', (_name, adapter) => {
+    const cases = routerConformance(adapter);
+
+    test('every bug has its case', () => {
+      expect(cases.map(({ name }) => name)).toEqual(bugs);
     });
-    expect(loss.readSync()[0]).toBeCloseTo(1.8, 5);
+
+    test.each(cases)('$name', ({ run }) => {
+      run();
+    });
   });
+});
+
+test('a router without a balance loss is not asked for it', () => {
+  const without: RouterAdapter = (spec) => {
+    const { balanceLoss: _, ...rest } = onArrays(referenceKernels())(spec);
+    return rest;
+  };
+  expect(routerConformance(without).map(({ name }) => name)).toEqual(bugs.slice(0, -2));
+});
+
+test('what was expected and what was found stand in the error', () => {
+  const adapter: RouterAdapter = (spec) => ({
+    ...onArrays(referenceKernels())(spec),
+    bias: () => [1, 2, 3, 4],
+  });
+  const [, , , updated] = routerConformance(adapter);
+  expect(() => {
+    updated.run();
+  }).toThrow(
+    expect.objectContaining({
+      code: 'ERR_BALEEN_ROUTER_CONFORMANCE',
+      message: 'bias: expected [-0.375,-0.375,0.375,0.375], found [1,2,3,4]',
+    }),
+  );
 });

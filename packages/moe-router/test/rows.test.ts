@@ -11,6 +11,7 @@ import {
   values,
 } from '../../../test/support';
 import {
+  alignRows,
   permute,
   permuteTokens,
   type RoutingSizes,
@@ -159,6 +160,74 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       expect(out).toEqual(both);
     });
 
+    test.each([1, 4, 16])(
+      'rows aligned to %d: contiguous ones with padding between',
+      (alignment) => {
+        const order = alignRows(indices, { ...sizes, alignment }, { kernels });
+        const { offsets, slotOfRow } = order;
+        expect(order.counts).toEqual(routing.counts);
+        const rows = slotOfRow.length;
+        expect(rows % alignment).toBe(0);
+        const padded = { ...sizes, rows };
+        // Each expert's rows are those of the contiguous order, in it.
+        const expected = new Int32Array(rows).fill(-1);
+        for (let e = 0; e < experts; e += 1) {
+          expect(offsets[e] % alignment).toBe(0);
+          expect(offsets[e + 1] - offsets[e]).toBe(
+            Math.ceil(routing.counts[e] / alignment) * alignment,
+          );
+          expected.set(
+            routing.slotOfRow.subarray(routing.offsets[e], routing.offsets[e + 1]),
+            offsets[e],
+          );
+        }
+        expect(slotOfRow).toEqual(expected);
+        order.rowOfSlot.forEach((row, slot) => {
+          expect(slotOfRow[row]).toBe(slot);
+        });
+        // Moving there: the same rows, zeros between; FP8 codes likewise.
+        const contiguous = permuteTokens(x, routing, sizes, { kernels });
+        const there = permuteTokens(x, order, padded, { kernels });
+        const codes = permuteTokens(new Uint8Array(x.length).fill(7), order, padded, { kernels });
+        for (let row = 0; row < rows; row += 1) {
+          const own = there.subarray(row * cols, (row + 1) * cols);
+          const slot = slotOfRow[row];
+          const from = slot < 0 ? 0 : routing.rowOfSlot[slot] * cols;
+          expect(own).toEqual(
+            slot < 0 ? new Float32Array(cols) : contiguous.subarray(from, from + cols),
+          );
+          expect(codes[row * cols]).toBe(slot < 0 ? 0 : 7);
+        }
+        // And back: what stands in padding does not matter.
+        const spread = new Float32Array(rows * cols).fill(NaN);
+        order.rowOfSlot.forEach((row, slot) => {
+          const from = routing.rowOfSlot[slot] * cols;
+          spread.set(y.subarray(from, from + cols), row * cols);
+        });
+        const withWeights = { ...order, weights };
+        expect(unpermuteTokens(spread, withWeights, padded, { kernels })).toEqual(
+          unpermuteTokens(y, routing, sizes, { kernels }),
+        );
+        const plain = unpermuteTokensBackward(dout, y, routing, sizes, { kernels });
+        const out = { dy: spread.slice(), dweights: new Float32Array(tokens * k) };
+        const back = unpermuteTokensBackward(dout, spread, withWeights, padded, { kernels, out });
+        expect(back.dweights).toEqual(plain.dweights);
+        for (let row = 0; row < rows; row += 1) {
+          const slot = slotOfRow[row];
+          const from = slot < 0 ? 0 : routing.rowOfSlot[slot] * cols;
+          expect(back.dy.subarray(row * cols, (row + 1) * cols)).toEqual(
+            slot < 0 ? new Float32Array(cols) : plain.dy.subarray(from, from + cols),
+          );
+        }
+        // The gradient of the way there is the plain sum on the way back.
+        expect(unpermuteTokens(back.dy, order, padded, { kernels })).toEqual(
+          unpermuteTokens(plain.dy, { rowOfSlot }, sizes, { kernels }),
+        );
+        const again = alignRows(indices, { ...sizes, alignment }, { kernels, out: order });
+        expect(again).toBe(order);
+      },
+    );
+
     test('writes into what it is given', () => {
       const dirty = <T extends ViewArray>(list: T): T => list.slice().fill(7) as T;
       const rows = permuteTokens(x, routing, sizes, { kernels });
@@ -288,6 +357,27 @@ describe('refused, with the argument’s name and its shape:', () => {
     const out = { ...routeTokensBackward(dweights, routing, sizes), dlogits: short };
     expect(() => routeTokensBackward(dweights, routing, sizes, { out })).toThrow(
       refusal('out.dlogits'),
+    );
+  });
+
+  test('aligned rows', () => {
+    const { indices } = routing;
+    const aligned = { ...sizes, alignment: 4 };
+    expect(() => alignRows(indices, { ...aligned, alignment: 0 })).toThrow(refusal('alignment'));
+    expect(() => alignRows(indices, { ...aligned, tokens: 2 })).toThrow(refusal('indices'));
+    expect(() => alignRows(Int32Array.of(0, 1, 2, 4, 0, 1), aligned)).toThrow(
+      refusal('indices[3]'),
+    );
+    const order = alignRows(indices, aligned);
+    const out = { ...order, slotOfRow: new Int32Array(1) };
+    expect(() => alignRows(indices, aligned, { out })).toThrow(refusal('out.slotOfRow'));
+    // Padding needs its rows named.
+    expect(() => permuteTokens(x, order, sizes)).toThrow(refusal('slotOfRow'));
+    const rows = order.slotOfRow.length;
+    expect(() => unpermuteTokens(y, order, { ...sizes, rows })).toThrow(refusal('y'));
+    const slotOfRow = order.slotOfRow.slice().fill(-2);
+    expect(() => permuteTokens(x, { slotOfRow }, { ...sizes, rows })).toThrow(
+      refusal('slotOfRow[0]'),
     );
   });
 

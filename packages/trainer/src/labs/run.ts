@@ -74,7 +74,8 @@ export async function runLab(lab: Lab, options: LabOptions = {}): Promise<LabRec
   }
   const measured = measurements.further ?? [];
   if (measured.length !== claims.length) throw wrongMeasurements(claims.length, measured.length);
-  const { values, claim, ...judged } = judgeClaim(lab, measurements);
+  const first = judgeClaim(lab, measurements);
+  const { claim, ...judged } = first.result;
   const further = claims.map((one, index) => judgeClaim(one, measured[index]));
   const several = further.length > 0;
   return {
@@ -84,11 +85,11 @@ export async function runLab(lab: Lab, options: LabOptions = {}): Promise<LabRec
       source: lab.source,
       ...judged,
       seconds: (performance.now() - begin) / 1000,
-      ...(several && { further: further.map(({ values: _, ...result }) => result) }),
+      ...(several && { further: further.map((one) => one.result) }),
     },
     plan,
     rows,
-    values,
+    values: first.values,
     ...(several && { furtherValues: further.map((one) => one.values) }),
     notes: measurements.notes ?? [],
     kernels: { implementation: kernels.implementation, isa: kernels.isa, threads: kernels.threads },
@@ -105,9 +106,9 @@ function planOf(claim: LabClaim): ClaimPlan {
 function judgeClaim(
   claim: LabClaim,
   { effect, measured }: ClaimMeasurement,
-): ClaimResult & { values: readonly number[] } {
+): { result: ClaimResult; values: readonly number[] } {
   const { mean, ci95, n, smallestResolvable, verdict, values } = judge(claim, effect);
-  return {
+  const result: ClaimResult = {
     claim: claim.claim,
     published: claim.published,
     measured: measured ?? mean,
@@ -116,8 +117,8 @@ function judgeClaim(
     n,
     smallestResolvableEffect: smallestResolvable,
     verdict,
-    values,
   };
+  return { result, values };
 }
 
 function wrongMeasurements(claims: number, measured: number): Error {
