@@ -1,6 +1,7 @@
 // The package's door.
 export { type ClosedForm, closedForm } from './closed-forms';
 export type { Costs, FullCosts } from './costs';
+export { type DrawOptions, drawSchedule } from './draw';
 export type { Semantics, Transfer } from './engine';
 export type { MemoryStep } from './memory';
 export { type ComputeLists, withMessages } from './messages';
@@ -31,12 +32,12 @@ export {
 } from './schedule';
 export { type JsonSchema, scheduleSchema } from './schema';
 export {
-  type ComputeSpan,
   type HeldBytes,
   type Link,
-  type RankTimeline,
   type Simulation,
   type SimulationOptions,
   simulate,
 } from './simulate';
+export type { ComputeSpan, RankTimeline, Timeline } from './timeline';
+export { type ChromeTrace, readChromeTrace, type TraceEvent, toChromeTrace } from './trace';
 export { type ScheduleReport, validateSchedule } from './validate';

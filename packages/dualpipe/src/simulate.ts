@@ -1,10 +1,11 @@
 // Runs a schedule in time: what every rank does when, how long it stands still, what it holds.
 import { type Costs, durationOf, type FullCosts, fullCosts } from './costs';
-import { run, type Semantics, type Transfer } from './engine';
+import { run, type Semantics } from './engine';
 import { checkFinite, scheduleError } from './errors';
-import { type MemoryStep, walkMemory } from './memory';
+import type { MemoryStep } from './memory';
 import { costsOfPhases, type PhaseTimeline, type PhaseTimes, phaseTimeline } from './phases';
 import { type Compute, isMessage, type Schedule } from './schedule';
+import { type ComputeSpan, sum, type Timeline, timelineOf } from './timeline';
 
 /** Links between the ranks of a pipeline: a message occupies the sender's for bytes / bandwidth and arrives a latency later. */
 export interface Link {
@@ -36,52 +37,16 @@ export interface SimulationOptions {
   held?: HeldBytes;
 }
 
-/** A computation in time. */
-export interface ComputeSpan {
-  /** What is computed. */
-  action: Compute;
-  /** Where it stands on its rank's list. */
-  position: number;
-  /** Begin. */
-  start: number;
-  /** End. */
-  end: number;
-}
-
-/** A rank in time. */
-export interface RankTimeline {
-  /** Computations, one after the other. */
-  computations: ComputeSpan[];
-  /** Time in which it computes, communication within computations included. */
-  busy: number;
-  /** The rest. */
-  idle: number;
-  /** Time within computations in which the compute lane waits for communication; 0 where times are not given by phase. */
-  exposed: number;
-  /** What it holds, from moment to moment. */
-  memory: MemoryStep[];
-  /** Most activations. */
-  peakInFlight: number;
-  /** Most bytes; 0 without `held`. */
-  peakBytes: number;
-}
-
-/** A schedule in time. */
-export interface Simulation {
-  /** What was simulated. */
-  schedule: Schedule;
+/** A simulated schedule. */
+export interface Simulation extends Timeline {
   /** Times of a stage. */
   costs: FullCosts;
-  /** Until the last rank is done. */
-  total: number;
-  /** Ranks. */
-  ranks: RankTimeline[];
-  /** Messages between ranks. */
-  transfers: Transfer[];
-  /** Mean share of the total in which ranks stand still: the bubble. */
-  bubbleShare: number;
   /** Phases of each kind of computation, from its begin; null where times are not given by phase. */
   phases: Readonly<Record<Compute['kind'], PhaseTimeline>> | null;
+  /** Of each rank, time within computations in which the compute lane waits for communication; 0 without phases. */
+  exposed: number[];
+  /** Of each rank, the most bytes it holds; 0 without `held`. */
+  peakBytes: number[];
 }
 
 /**
@@ -131,33 +96,20 @@ export function simulate(schedule: Schedule, options: SimulationOptions): Simula
         : [{ action, position, start: done.start[rank][position], end: done.end[rank][position] }],
     ),
   );
-  const total = Math.max(0, ...spans.flatMap((list) => list.slice(-1).map(({ end }) => end)));
-  const ranks = schedule.actions.map((list, rank): RankTimeline => {
-    const computations = spans[rank];
-    const busy = computations.reduce((sum, { action }) => sum + durationOf(action, costs), 0);
-    const memory: MemoryStep[] = [];
-    walkMemory(list, (step, position, at) => {
-      memory.push({ time: done[at][rank][position], ...step });
-    });
-    const bytes = ({ inFlight, waiting }: MemoryStep): number =>
-      held ? inFlight * held.activation + waiting * held.waiting : 0;
-    return {
-      computations,
-      busy,
-      idle: total - busy,
-      exposed: computations.reduce(
-        (sum, { action: { kind } }) =>
-          phases ? sum + phases[kind].communication - phases[kind].hidden : sum,
-        0,
-      ),
-      memory,
-      peakInFlight: Math.max(0, ...memory.map(({ inFlight }) => inFlight)),
-      peakBytes: Math.max(0, ...memory.map(bytes)),
-    };
-  });
-  const idle = ranks.reduce((sum, rank) => sum + rank.idle, 0);
-  const bubbleShare = total === 0 ? 0 : idle / (total * ranks.length);
-  return { schedule, costs, total, ranks, transfers: done.transfers, bubbleShare, phases };
+  const timeline = timelineOf(schedule, spans, done.transfers);
+  const bytes = ({ inFlight, waiting }: MemoryStep): number =>
+    held ? inFlight * held.activation + waiting * held.waiting : 0;
+  return {
+    ...timeline,
+    costs,
+    phases,
+    exposed: spans.map((list) => sum(list, ({ action: { kind } }) => exposedIn(phases?.[kind]))),
+    peakBytes: timeline.ranks.map(({ memory }) => Math.max(0, ...memory.map(bytes))),
+  };
+}
+
+function exposedIn(phases: PhaseTimeline | undefined): number {
+  return phases ? phases.communication - phases.hidden : 0;
 }
 
 function timelines(times: PhaseTimes): Record<Compute['kind'], PhaseTimeline> {

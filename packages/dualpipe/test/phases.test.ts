@@ -112,7 +112,5 @@ test('a schedule with phases takes the times of its computations, and knows what
   // Outside of pairs no communication is hidden: 14 of a forward, 10 of a backward; in them all of it.
   const alone = phased.ranks[0].computations.map(({ action: { kind } }) => kind);
   const count = (...kinds: string[]): number => alone.filter((kind) => kinds.includes(kind)).length;
-  expect(phased.ranks[0].exposed).toBe(
-    14 * count('forward') + 10 * count('inputGrad', 'fullBackward'),
-  );
+  expect(phased.exposed[0]).toBe(14 * count('forward') + 10 * count('inputGrad', 'fullBackward'));
 });

@@ -194,7 +194,8 @@ describe('links, by hand', () => {
 test('memory over time, by hand: ZB1P on the last of two ranks', () => {
   // F0 B0 F1 B1 W0 W1, begun at 1.
   const schedule = generateSchedule('zb1p', { ranks: 2, microBatches: 2 });
-  const { ranks } = simulate(schedule, { times: unit, held: { activation: 100, waiting: 30 } });
+  const held = { activation: 100, waiting: 30 };
+  const { ranks, peakBytes } = simulate(schedule, { times: unit, held });
   expect(ranks[1].memory).toEqual([
     { time: 1, inFlight: 1, waiting: 0 },
     { time: 3, inFlight: 0, waiting: 1 },
@@ -203,7 +204,7 @@ test('memory over time, by hand: ZB1P on the last of two ranks', () => {
     { time: 6, inFlight: 0, waiting: 1 },
     { time: 7, inFlight: 0, waiting: 0 },
   ]);
-  expect(ranks.map(({ peakBytes }) => peakBytes)).toEqual([200, 130]);
+  expect(peakBytes).toEqual([200, 130]);
 });
 
 test('times that cannot be are refused by name', () => {
