@@ -98,7 +98,7 @@ describe('the picture', () => {
         const shown = numbers.split(' ').map(Number);
         expect(shown).toHaveLength(20);
         shown.forEach((value, c) => {
-          expect(value).toBeCloseTo(load[e][c], 4);
+          expect(value).toBeCloseTo(load[e][c], 3);
         });
       });
       expect(strip).toContain(`MaxVio ${globalViolation.toFixed(3)}`);
@@ -106,7 +106,7 @@ describe('the picture', () => {
     const lines = [...svg.matchAll(/polyline class="line"[^>]*data-violation="([^"]*)"/g)];
     lines.forEach(([, numbers], index) => {
       numbers.split(' ').forEach((value, c) => {
-        expect(Number(value)).toBeCloseTo(summary.layers[index].batchViolation[c], 4);
+        expect(Number(value)).toBeCloseTo(summary.layers[index].batchViolation[c], 3);
       });
     });
   });

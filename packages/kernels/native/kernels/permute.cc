@@ -22,6 +22,21 @@ static void gatherFixed(char* out, const char* x, const int32_t* slots, uint32_t
   }
 }
 
+// From so many bytes on, rows are written past the caches: who reads them next would find only the last ones there, and a plain
+// store fetches each line first.
+static constexpr long pastCaches = 16 << 20;
+
+/** memcpy, past the caches where whole vectors of `to` are. */
+static void copyPast(char* to, const char* from, long bytes) {
+  constexpr long vector = W * static_cast<long>(sizeof(float));
+  const long ahead = static_cast<long>(reinterpret_cast<uintptr_t>(to) % vector);
+  long i = minOf(bytes, (vector - ahead) % vector);
+  memcpy(to, from, static_cast<size_t>(i));
+  for (; i + vector <= bytes; i += vector)
+    storePast(reinterpret_cast<float*>(to + i), load(reinterpret_cast<const float*>(from + i)));
+  memcpy(to + i, from + i, static_cast<size_t>(bytes - i));
+}
+
 void permute(Args args) {
   const View out = args.view();
   const View x = args.view();
@@ -42,13 +57,17 @@ void permute(Args args) {
       case 64: return gatherFixed<64>(to, from, slots, k, begin, end);
       case 128: return gatherFixed<128>(to, from, slots, k, begin, end);
     }
+    const bool past = rows * width >= pastCaches;
     for (long r = begin; r < end; r += 1) {
       const long token = static_cast<uint32_t>(slots[r]) / k;
       if (slots[r] < 0)
         clearRow(to + r * width, width);
+      else if (past)
+        copyPast(to + r * width, from + token * width, width);
       else
         memcpy(to + r * width, from + token * width, static_cast<size_t>(width));
     }
+    if (past) drain();
   });
 }
 
