@@ -34,26 +34,15 @@ export function checkPlace(flag: string, path: string): void {
 }
 
 /**
- * Writes a result as JSON, whole or not at all.
+ * Writes a result, whole or not at all.
  * @param flag - the flag that names the file
  * @param path - the file
- * @param value - the result
+ * @param value - the result: text as it is, anything else as JSON
  * @param code - of the error where it cannot be written
  */
 export function writeResult(flag: string, path: string, value: unknown, code: string): void {
-  writeResultText(flag, path, JSON.stringify(value), code);
-}
-
-/**
- * The same of a text.
- * @param flag - the flag that names the file
- * @param path - the file
- * @param text - the result
- * @param code - of the error where it cannot be written
- */
-export function writeResultText(flag: string, path: string, text: string, code: string): void {
   try {
-    writeText(path, text);
+    writeText(path, typeof value === 'string' ? value : JSON.stringify(value));
   } catch (error) {
     throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
       code,

@@ -55,6 +55,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'measure a published claim again',
     load: () => import('./commands/lab'),
   },
+  schedule: {
+    summary: 'pipeline schedules: generate, check, simulate, draw',
+    load: () => import('./commands/schedule'),
+  },
 };
 
 const examples = [

@@ -55,6 +55,17 @@ test.each([
   [['lab', 'fp8-loss', '--fulll'], 'USAGE_FLAG', 'did you mean --full?'],
   [['lab', 'fp8-loss', '--seed', '-1'], 'USAGE_VALUE', 'give a whole number from 0'],
   [['lab', 'fp8-loss', '--quick', '--full'], 'USAGE_FLAG', '`baleen lab --help` lists the flags'],
+  [['schedule'], 'USAGE_COMMAND', 'it has generate, check, simulate, draw'],
+  [['schedule', 'generate', 'dualpip'], 'USAGE_METHOD', 'did you mean dualpipe?'],
+  [['schedule', 'generate', 'dualpipe', '--ranks', '3'], 'USAGE_SIZES', 'take ranks 2'],
+  [['schedule', 'simulate', '--forward', '-1'], 'USAGE_VALUE', 'give a number from 0'],
+  [
+    ['schedule', 'simulate', '--phases', 'v3', '--forward', '2'],
+    'USAGE_PHASES',
+    'keep one of them',
+  ],
+  [['schedule', 'simulate', '1f1b', '--bytes', '1'], 'USAGE_BANDWIDTH', 'add --bandwidth'],
+  [['schedule', 'draw', '1f1b'], 'USAGE_OUT', 'add --out schedule.svg'],
   [['doctor', 'me'], 'USAGE_ARGUMENT', 'see `baleen doctor --help`'],
 ])('%j exits 2 and says what was meant', async (argv, code, hint) => {
   const error = await failure(...argv);
@@ -90,7 +101,7 @@ test('help names every command, has examples and goes to stdout; no arguments sh
   const help = await cli('--help');
   expect(help.code).toBe(0);
   expect(help.stderr).toBe('');
-  for (const name of ['train', 'eval', 'loads', 'generate', 'presets', 'doctor', 'bench', 'lab'])
+  for (const name of 'train eval audit loads generate presets doctor bench lab schedule'.split(' '))
     expect(help.stdout).toMatch(new RegExp(`^ {2}${name} `, 'm'));
   expect(help.stdout).toContain('$ baleen train --preset tiny');
   expect(await cli()).toEqual(help);
@@ -105,6 +116,10 @@ test.each([
   ['doctor'],
   ['bench', 'step'],
   ['lab'],
+  ['schedule', 'generate'],
+  ['schedule', 'check'],
+  ['schedule', 'simulate'],
+  ['schedule', 'draw'],
 ])('%s --help has examples and the common flags', async (...names) => {
   const { code, stdout } = await cli(...names, '--help');
   expect(code).toBe(0);

@@ -17,6 +17,7 @@ export {
   type Processors,
   phaseTimeline,
 } from './phases';
+export { publishedProfile } from './profile';
 export {
   type Action,
   type Cell,

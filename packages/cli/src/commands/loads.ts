@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 
 import { table, whole } from '../format';
 import type { Voice } from '../io';
-import { checkPlace, writeResultText } from '../output-file';
+import { checkPlace, writeResult } from '../output-file';
 import { fact } from '../report';
 import { runOf, shown } from '../run-folder';
 import { addCommonFlags, examplesText } from '../shape';
@@ -41,7 +41,7 @@ function show(run: string, { out }: LoadsFlags, voice: Voice): void {
   const loads = runLoads(run);
   if (out !== undefined) {
     const svg = drawRunLoads(loads, `Expert load, ${shown(run)}`);
-    writeResultText('--out', out, svg, 'ERR_BALEEN_LOADS_OUT');
+    writeResult('--out', out, svg, 'ERR_BALEEN_LOADS_OUT');
   }
   voice.result({ run, ...loads, ...(out === undefined ? {} : { out }) });
   voice.print(

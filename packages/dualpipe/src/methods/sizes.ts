@@ -38,8 +38,9 @@ export function checkConstraint(
   checkWhole({ [size]: value });
   if (value >= least && (value - least) % step === 0) return;
   const below = least + Math.floor((value - least) / step) * step;
-  const nearest = below < least ? least : value - below <= step / 2 ? below : below + step;
-  const others = below >= least && nearest !== below ? ` (or ${below})` : '';
+  const [near, far] = value - below <= step / 2 ? [below, below + step] : [below + step, below];
+  const [nearest, other] = near < least ? [least, least] : [near, far];
+  const others = other >= least && other !== nearest ? ` (or ${other})` : '';
   throw scheduleError(
     'SIZES',
     size,

@@ -1,0 +1,290 @@
+// `baleen schedule`: pipeline schedules as data: made, proven, run in time, drawn.
+import {
+  drawSchedule,
+  methods,
+  type Schedule,
+  simulate,
+  toChromeTrace,
+  validateSchedule,
+} from '@baleen/dualpipe';
+import { type Command, Option } from 'commander';
+
+import { usageError } from '../errors';
+import { whole, wrap } from '../format';
+import type { Voice } from '../io';
+import { checkPlace, writeResult } from '../output-file';
+import { fact } from '../report';
+import {
+  addSemantics,
+  addSizeFlags,
+  addTimeFlags,
+  generated,
+  methodNames,
+  readScheduleFile,
+  type SizeFlags,
+  scheduleOf,
+  simulated,
+  type TimeFlags,
+} from '../schedule-input';
+import {
+  comparisonLines,
+  range,
+  type SimulationSummary,
+  short,
+  sketchLines,
+  summaryOf,
+} from '../schedule-report';
+import { addCommonFlags, examplesText, shaped } from '../shape';
+
+const outError = 'ERR_BALEEN_SCHEDULE_OUT';
+
+/** Adds the subcommands. */
+export function define(command: Command, voice: Voice): void {
+  command.description(
+    'Pipeline schedules as data: what each rank does, in order.\n' + `Methods: ${methodNames}.`,
+  );
+  // Also before the subcommand, and when it is missing.
+  addCommonFlags(command);
+  defineGenerate(command, voice);
+  defineCheck(command, voice);
+  defineSimulate(command, voice);
+  defineDraw(command, voice);
+}
+
+function defineGenerate(parent: Command, voice: Voice): void {
+  const command = shaped(parent.command('generate'), voice)
+    .summary('make a schedule')
+    .description('Make a schedule by a method, prove it, and sketch it at unit times.')
+    .argument('<method>', methodNames);
+  addSizeFlags(command);
+  command.option('--out <file>', 'write the schedule as JSON').addHelpText(
+    'after',
+    examplesText([
+      ['baleen schedule generate dualpipe', '8 ranks, 20 micro-batches, as in the report'],
+      ['baleen schedule generate zb1p --ranks 4 --micro-batches 8 --out zb1p.json', 'kept'],
+      ['baleen schedule generate 1f1b --json', 'the schedule itself, for programs'],
+    ]),
+  );
+  addCommonFlags(command);
+  command.action((method: string, flags: SizeFlags & { out?: string }) => {
+    const { out } = flags;
+    if (out !== undefined) checkPlace('--out', out);
+    const schedule = generated(method, flags);
+    const report = validateSchedule(schedule);
+    if (out !== undefined) writeResult('--out', out, schedule, outError);
+    voice.result(out === undefined ? schedule : { out, ...sizesOf(schedule), ...report });
+    const unit = simulate(schedule, { times: { forward: 1, inputGrad: 1, weightGrad: 1 } });
+    const { colors, width } = page(voice);
+    voice.print(
+      colors.bold(titleOf(schedule)),
+      '',
+      ...sketchLines(unit, width, colors),
+      '',
+      ...reportLines(report, voice),
+      ...(out === undefined ? [] : [fact('file', out, colors)]),
+    );
+  });
+}
+
+function defineCheck(parent: Command, voice: Voice): void {
+  const command = shaped(parent.command('check'), voice)
+    .summary('prove a schedule, or name its first wrong action')
+    .description(
+      'Prove that a schedule does every stage of every micro-batch once, that every send has its receive,\n' +
+        'that it cannot deadlock, and that it holds no more than it promises; or exit with 1 and name the\n' +
+        'first action that is wrong.',
+    )
+    .argument('<file>', 'a schedule, or a trace of one');
+  addSemantics(command, 'rendezvous');
+  command.addHelpText(
+    'after',
+    examplesText([
+      ['baleen schedule check mine.json', 'under the strictest rule'],
+      ['baleen schedule check mine.json --semantics buffered', 'where sends never wait'],
+    ]),
+  );
+  addCommonFlags(command);
+  command.action((file: string, { semantics }: Pick<TimeFlags, 'semantics'>) => {
+    const { schedule } = readScheduleFile(file);
+    const report = validateSchedule(schedule, { semantics });
+    voice.result({ valid: true, semantics, ...sizesOf(schedule), ...report });
+    const { colors } = page(voice);
+    voice.print(
+      `${colors.green('valid')}  ${titleOf(schedule)}, under ${semantics}`,
+      ...reportLines(report, voice),
+    );
+  });
+}
+
+function defineSimulate(parent: Command, voice: Voice): void {
+  const command = shaped(parent.command('simulate'), voice)
+    .summary('run a schedule in time, or compare methods')
+    .description(
+      'Run a schedule in time: total, idle time of each rank, activations held, and the published formula\n' +
+        'beside it, in brackets where it is not exact. Without a method all that allow the sizes are compared.\n' +
+        "Times are those of a rank's share of the model, 1/ranks of it; a stage takes ranks/stages of them.",
+    )
+    .argument('[method or file]', 'a method, a schedule, or a trace');
+  addSizeFlags(command);
+  addTimeFlags(command);
+  command
+    .option('--out <file>', 'write the simulation as a trace for chrome://tracing or Perfetto')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['baleen schedule simulate --ranks 8 --micro-batches 20', 'methods side by side'],
+        ['baleen schedule simulate dualpipe --overlap 2.5', 'one of them'],
+        ['baleen schedule simulate dualpipe --phases v3', 'with the published profile’s times'],
+        ['baleen schedule simulate mine.json --out trace.json', 'your own, on a time line'],
+      ]),
+    );
+  addCommonFlags(command);
+  command.action((word: string | undefined, flags: SizeFlags & TimeFlags & { out?: string }) => {
+    if (word === undefined) compare(flags, voice);
+    else show(word, flags, voice);
+  });
+}
+
+function defineDraw(parent: Command, voice: Voice): void {
+  const command = shaped(parent.command('draw'), voice)
+    .summary('draw a schedule in time as SVG')
+    .description(
+      'Draw a schedule in time: a row for each rank, a box for each computation. A trace is drawn with the\n' +
+        'times that it has.',
+    )
+    .argument('<method or file>', 'a method, a schedule, or a trace');
+  addSizeFlags(command);
+  addTimeFlags(command);
+  command
+    .option('--out <file>', 'the picture, SVG')
+    .option('--unit <name>', 'unit of the times, shown at the axis')
+    .addOption(
+      new Option('--theme <name>', 'colours; auto follows the viewer')
+        .choices(['auto', 'light', 'dark'])
+        .default('auto'),
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['baleen schedule draw dualpipe --out dualpipe.svg', 'as in the report'],
+        ['baleen schedule draw dualpipe --phases v3 --unit ms --out v3.svg', 'phase by phase'],
+        ['baleen schedule draw trace.json --out run.svg', 'what was measured'],
+      ]),
+    );
+  addCommonFlags(command);
+  command.action(
+    (
+      word: string,
+      flags: SizeFlags &
+        TimeFlags & { out?: string; theme: 'auto' | 'light' | 'dark'; unit?: string },
+    ) => {
+      const { out, theme, unit } = flags;
+      if (out === undefined)
+        throw usageError('OUT', 'the picture has no place', 'add --out schedule.svg', '--out');
+      checkPlace('--out', out);
+      const { schedule, timeline } = scheduleOf(word, flags);
+      validateSchedule(schedule, { semantics: flags.semantics });
+      const drawn = timeline ?? simulated(schedule, flags);
+      const svg = drawSchedule(drawn, { theme, ...(unit === undefined ? {} : { unit }) });
+      writeResult('--out', out, svg, outError);
+      const { total, bubbleShare } = drawn;
+      voice.result({ out, ...sizesOf(schedule), total, bubbleShare, bytes: svg.length });
+      voice.print(fact('picture', out, voice.out));
+    },
+  );
+}
+
+/** One schedule in time. */
+function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice): void {
+  const { out } = flags;
+  if (out !== undefined) checkPlace('--out', out);
+  const { schedule } = scheduleOf(word, flags);
+  validateSchedule(schedule, { semantics: flags.semantics });
+  const simulation = simulated(schedule, flags);
+  const summary = summaryOf(simulation);
+  if (out !== undefined) writeResult('--out', out, toChromeTrace(simulation), outError);
+  voice.result(summary);
+  const { colors, width } = page(voice);
+  const { closedForm: form, total, bubbleShare, idle, exposed, peakInFlight } = summary;
+  const waits = Math.max(...exposed) > 0;
+  voice.print(
+    colors.bold(titleOf(schedule)),
+    '',
+    ...sketchLines(simulation, width, colors),
+    '',
+    fact('total', short(total), colors),
+    fact('idle', `${range(idle)}, ${(100 * bubbleShare).toFixed(1)} % on average`, colors),
+    ...(form
+      ? [
+          fact('formula', `${short(form.bubble)} = ${form.formula}`, colors),
+          ...wrap(
+            `${form.holds ? 'exact' : 'not exact'} here; exact if messages take no time and: ${form.condition}`,
+            width - 14,
+          ).map((line) => fact('', line, colors)),
+        ]
+      : []),
+    ...(waits
+      ? [fact('exposed', `${range(exposed)} of communication within computations`, colors)]
+      : []),
+    fact('held', `${range(peakInFlight)} activations of a stage and a micro-batch`, colors),
+    ...(out === undefined ? [] : [fact('trace', out, colors)]),
+  );
+}
+
+/** All methods that allow the sizes. */
+function compare(flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice): void {
+  if (flags.out !== undefined)
+    throw usageError('OUT', '--out takes one schedule', 'name a method', '--out');
+  const rows: SimulationSummary[] = [];
+  const refused: { method: string; reason: string; hint: string }[] = [];
+  for (const method of Object.keys(methods)) {
+    const { stagesPerRank, ...sizes } = flags;
+    const own = method === 'interleaved' && stagesPerRank !== undefined ? flags : sizes;
+    try {
+      rows.push(summaryOf(simulated(generated(method, own), flags)));
+    } catch (error) {
+      const { code, message, hint } = error as Error & Record<'code' | 'hint', string>;
+      if (code !== 'ERR_BALEEN_USAGE_SIZES') throw error;
+      refused.push({ method, reason: message, hint });
+    }
+  }
+  voice.result({ schedules: rows, refused });
+  const { colors } = page(voice);
+  voice.print(
+    colors.bold(`${flags.ranks} ranks, ${flags.microBatches} micro-batches`),
+    '',
+    ...comparisonLines(rows, colors),
+    ...refused.map(
+      ({ method, reason, hint }) => `  ${colors.dim(`${method}: ${reason}: ${hint}`)}`,
+    ),
+    '',
+    colors.dim(
+      "  formula: the published one, in brackets where it is not exact; held: in ranks' shares of",
+    ),
+    colors.dim('  the model, of one micro-batch; copies of each parameter'),
+  );
+}
+
+function page(voice: Voice): { colors: Voice['out']; width: number } {
+  return { colors: voice.out, width: Math.min(voice.io.stdout.columns ?? 100, 160) };
+}
+
+function sizesOf({ method, ranks, stages, microBatches }: Schedule): object {
+  return { method, ranks, stages, microBatches };
+}
+
+function titleOf({ method, ranks, stages, microBatches }: Schedule): string {
+  return `${method}: ${ranks} ranks, ${stages} stages, ${microBatches} micro-batches`;
+}
+
+function reportLines(report: ReturnType<typeof validateSchedule>, { out }: Voice): string[] {
+  const { computations, messages, peakInFlight, peakWaiting } = report;
+  return [
+    fact('actions', `${whole(computations)} computations, ${whole(messages)} messages`, out),
+    fact(
+      'held',
+      `${range(peakInFlight)} activations, ${range(peakWaiting)} waiting weight gradients`,
+      out,
+    ),
+  ];
+}

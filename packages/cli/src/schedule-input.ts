@@ -1,0 +1,254 @@
+// What the schedule commands are given: a method and its sizes or a file, times of a rank's share of the model, links.
+import { readFileSync } from 'node:fs';
+
+import {
+  type Costs,
+  generateSchedule,
+  type Link,
+  type Method,
+  methods,
+  type PhaseTimes,
+  parseSchedule,
+  publishedProfile,
+  readChromeTrace,
+  type Schedule,
+  type Simulation,
+  simulate,
+  type Timeline,
+} from '@baleen/dualpipe';
+import { didYouMean } from '@baleen/trainer';
+import { type Command, Option } from 'commander';
+
+import { usageError } from './errors';
+import { numberFlag } from './numbers';
+
+/** Flags of a schedule's sizes. */
+export interface SizeFlags {
+  ranks: number;
+  microBatches: number;
+  stagesPerRank?: number;
+}
+
+/** Flags of a simulation. */
+export interface TimeFlags {
+  forward?: number;
+  inputGrad?: number;
+  weightGrad?: number;
+  overlap?: number;
+  phases?: string;
+  bytes?: number;
+  bandwidth?: number;
+  latency?: number;
+  semantics: 'buffered' | 'rendezvous';
+}
+
+const names = Object.keys(methods) as Method[];
+
+/** The methods, for help texts. */
+export const methodNames: string = names.join(', ');
+
+/** Adds `--ranks`, `--micro-batches` and `--stages-per-rank`. */
+export function addSizeFlags(command: Command): void {
+  const size = (flag: string): ((text: string) => number) =>
+    numberFlag(flag, { least: 1, whole: true });
+  command
+    .option('--ranks <n>', 'ranks of the pipeline', size('--ranks'), 8)
+    .option('--micro-batches <n>', 'micro-batches of a step', size('--micro-batches'), 20)
+    .option(
+      '--stages-per-rank <n>',
+      'stages a rank holds; interleaved takes 2 or more',
+      size('--stages-per-rank'),
+    );
+}
+
+/** Adds `--semantics`. */
+export function addSemantics(command: Command, standard: 'buffered' | 'rendezvous'): void {
+  command.addOption(
+    new Option(
+      '--semantics <name>',
+      'how messages hold ranks up: a rank waits until both ends are there, or sends go ahead',
+    )
+      .choices(['rendezvous', 'buffered'])
+      .default(standard),
+  );
+}
+
+/** Adds times and links. */
+export function addTimeFlags(command: Command): void {
+  const amount = (flag: string): ((text: string) => number) => numberFlag(flag, { least: 0 });
+  command
+    .option('--forward <t>', 'time of a forward, F (1)', amount('--forward'))
+    .option('--input-grad <t>', 'of a gradient of the input, Bᵢ (1)', amount('--input-grad'))
+    .option('--weight-grad <t>', 'of a gradient of the weights, W (1)', amount('--weight-grad'))
+    .option('--overlap <t>', 'of an overlapped pair (F + Bᵢ + W)', amount('--overlap'))
+    .option(
+      '--phases <file>',
+      'instead: times of phases as JSON (PhaseTimes of @baleen/dualpipe), or v3 for the published profile',
+    )
+    .option('--bytes <n>', 'bytes of a message between ranks', amount('--bytes'))
+    .option('--bandwidth <n>', 'bytes a unit of time', amount('--bandwidth'))
+    .option('--latency <t>', 'time until a message begins to arrive', amount('--latency'));
+  addSemantics(command, 'buffered');
+}
+
+/**
+ * A schedule, by the name of its method.
+ * @param name - typed by somebody
+ * @param sizes - of the flags
+ * @returns the schedule
+ * @throws ERR_BALEEN_USAGE_METHOD and _SIZES
+ */
+export function generated(
+  name: string,
+  { ranks, microBatches, stagesPerRank }: SizeFlags,
+): Schedule {
+  const method = names.find((each) => each === name);
+  if (!method)
+    throw usageError(
+      'METHOD',
+      `there is no method ${name}`,
+      didYouMean(name, names, `the methods are ${methodNames}`),
+      name,
+    );
+  try {
+    return generateSchedule(method, {
+      ranks,
+      microBatches,
+      ...(stagesPerRank === undefined ? {} : { stagesPerRank }),
+    });
+  } catch (error) {
+    const { code, message, hint, path } = error as Error & Record<'code' | 'hint' | 'path', string>;
+    // What a method does not allow is the fault of the flags.
+    if (code !== 'ERR_BALEEN_SCHEDULE_SIZES') throw error;
+    throw usageError('SIZES', message, hint, path);
+  }
+}
+
+/** Whether a word names a file: methods have no dot and no slash. */
+function isFile(word: string): boolean {
+  return /[./\\]/.test(word);
+}
+
+/**
+ * Reads a schedule, or a trace that has one.
+ * @param path - a JSON file
+ * @returns the schedule, and its times where the file has them
+ */
+export function readScheduleFile(path: string): { schedule: Schedule; timeline: Timeline | null } {
+  const text = readInput(path, 'FILE');
+  if (!text.includes('"traceEvents"')) return { schedule: parseSchedule(text), timeline: null };
+  const timeline = readChromeTrace(text);
+  return { schedule: timeline.schedule, timeline };
+}
+
+/**
+ * A method's schedule, or that of a file.
+ * @param word - a method or a file
+ * @param sizes - of the flags
+ * @returns the schedule, and its times where the file has them
+ */
+export function scheduleOf(
+  word: string,
+  sizes: SizeFlags,
+): { schedule: Schedule; timeline: Timeline | null } {
+  return isFile(word)
+    ? readScheduleFile(word)
+    : { schedule: generated(word, sizes), timeline: null };
+}
+
+function readInput(path: string, what: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw usageError(
+      what,
+      `${path} cannot be read: ${(error as Error).message}`,
+      'check the path',
+      path,
+    );
+  }
+}
+
+/**
+ * Simulates a schedule with the times of the flags, which are those of one rank's share of the model: a stage takes ranks /
+ * stages of them, so methods with several stages a rank are compared at the same model.
+ * @param schedule - a valid one
+ * @param flags - times and links
+ * @returns the simulation
+ */
+export function simulated(schedule: Schedule, flags: TimeFlags): Simulation {
+  const share = schedule.ranks / schedule.stages;
+  const times = flags.phases === undefined ? costsOf(flags, share) : phasesOf(flags, share);
+  const link = linkOf(flags);
+  return simulate(schedule, { times, semantics: flags.semantics, ...(link ? { link } : {}) });
+}
+
+function costsOf(
+  { forward = 1, inputGrad = 1, weightGrad = 1, overlap }: TimeFlags,
+  share: number,
+): Costs {
+  return {
+    forward: forward * share,
+    inputGrad: inputGrad * share,
+    weightGrad: weightGrad * share,
+    ...(overlap === undefined ? {} : { overlap: overlap * share }),
+  };
+}
+
+function phasesOf(flags: TimeFlags, share: number): PhaseTimes {
+  const { phases = '' } = flags;
+  for (const [key, flag] of [
+    ['forward', '--forward'],
+    ['inputGrad', '--input-grad'],
+    ['weightGrad', '--weight-grad'],
+    ['overlap', '--overlap'],
+  ] as const)
+    if (flags[key] !== undefined)
+      throw usageError('PHASES', `--phases and ${flag} both give times`, 'keep one of them', flag);
+  const times = phases === 'v3' ? publishedProfile : readPhases(phases);
+  const layers = times.layers * share;
+  if (!Number.isInteger(layers) || layers < 1)
+    throw usageError(
+      'PHASES',
+      `--phases ${phases}: ${times.layers} layers are not whole stages of ${share} of a rank's share`,
+      'take a method or a number of stages that divides the layers',
+      '--phases',
+    );
+  return { ...times, layers };
+}
+
+function readPhases(path: string): PhaseTimes {
+  const text = readInput(path, 'PHASES');
+  const wrong = (what: string): Error =>
+    usageError(
+      'PHASES',
+      `--phases ${path} ${what}`,
+      'give layers, forward, inputGrad and weightGrad: see PhaseTimes in the README of @baleen/dualpipe',
+      '--phases',
+    );
+  let value: Partial<PhaseTimes> | null;
+  try {
+    value = JSON.parse(text) as Partial<PhaseTimes> | null;
+  } catch {
+    throw wrong('is not JSON');
+  }
+  const lanes = ['attention', 'dispatch', 'experts', 'combine'] as const;
+  for (const part of ['forward', 'inputGrad', 'weightGrad'] as const)
+    for (const phase of part === 'weightGrad' ? (['attention', 'experts'] as const) : lanes)
+      if (typeof (value?.[part] as Record<string, unknown> | undefined)?.[phase] !== 'number')
+        throw wrong(`lacks ${part}.${phase}`);
+  if (typeof value?.layers !== 'number') throw wrong('lacks layers');
+  return value as PhaseTimes;
+}
+
+function linkOf({ bytes, bandwidth, latency }: TimeFlags): Link | null {
+  if (bytes === undefined && bandwidth === undefined && latency === undefined) return null;
+  if (bytes !== undefined && bandwidth === undefined)
+    throw usageError(
+      'BANDWIDTH',
+      '--bytes needs to know how fast they travel',
+      'add --bandwidth',
+      '--bytes',
+    );
+  return { bytes: bytes ?? 0, bandwidth: bandwidth ?? Infinity, latency: latency ?? 0 };
+}

@@ -1,0 +1,185 @@
+// `baleen schedule`: a schedule made, proven, simulated and drawn, for people and for programs.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import {
+  generateSchedule,
+  parseSchedule,
+  publishedProfile,
+  readChromeTrace,
+  type Schedule,
+} from '@baleen/dualpipe';
+import { expect, test } from 'vitest';
+
+import { cli, cliWith, failure, json, temporaryFolder } from './helpers';
+
+const small = ['--ranks', '2', '--micro-batches', '4'];
+
+test('generate --json is the schedule; --out keeps it, and says what it comes to', async () => {
+  const schedule = generateSchedule('dualpipe', { ranks: 2, microBatches: 4 });
+  expect((await json('schedule', 'generate', 'dualpipe', ...small)).value).toEqual(schedule);
+  const out = join(temporaryFolder(), 'schedule.json');
+  const { value } = await json('schedule', 'generate', 'dualpipe', ...small, '--out', out);
+  expect(value).toMatchObject({ out, method: 'dualpipe', messages: 8, peakInFlight: [3, 3] });
+  expect(parseSchedule(readFileSync(out, 'utf8'))).toEqual(schedule);
+});
+
+test('the sketch has a line for each rank, a letter for each slice', async () => {
+  const { code, stdout } = await cli('schedule', 'generate', 'zb1p', ...small);
+  expect(code).toBe(0);
+  const ranks = [...stdout.matchAll(/^ {2}rank \d {2}(.*)$/gm)].map(([, line]) => line);
+  // Two columns a unit: F F B W F B W F B W B W on rank 0 with idle time in between, one later on rank 1.
+  expect(ranks).toEqual([
+    'FFFF··BBWWFFBBWWFFBBWWBBWW',
+    '··FFBBFFBBWWFFBBWWFFBBWWWW'.padEnd(26, '·'),
+  ]);
+  expect(stdout).toContain('F forward, B input gradient');
+  const colored = await cliWith({ terminal: true }, 'schedule', 'generate', 'zb1p', ...small);
+  expect(colored.stdout).toContain('\u001b[33mFFFF');
+  // A long one fits into the terminal.
+  const wide = await cli('schedule', 'generate', 'dualpipe', '--micro-batches', '200');
+  for (const line of wide.stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+});
+
+test('check proves a file, and names the first wrong action with exit code 1', async () => {
+  const path = join(temporaryFolder(), 'mine.json');
+  const schedule = generateSchedule('1f1b', { ranks: 2, microBatches: 2 });
+  writeFileSync(path, JSON.stringify(schedule));
+  expect((await json('schedule', 'check', path)).value).toMatchObject({
+    valid: true,
+    semantics: 'rendezvous',
+    messages: 4,
+  });
+  expect((await cli('schedule', 'check', path)).stdout).toMatch(/^valid .*under rendezvous$/m);
+  const actions = schedule.actions.with(1, schedule.actions[1].toReversed());
+  writeFileSync(path, JSON.stringify({ ...schedule, actions } satisfies Schedule));
+  expect(await failure('schedule', 'check', path)).toMatchObject({
+    exit: 1,
+    code: expect.stringMatching(/^ERR_BALEEN_SCHEDULE_/) as string,
+    path: expect.stringMatching(/^actions\[\d\]\[\d\]$/) as string,
+  });
+  writeFileSync(path, '{"format": 1}');
+  expect(await failure('schedule', 'check', path)).toMatchObject({
+    exit: 1,
+    code: 'ERR_BALEEN_SCHEDULE_FORM',
+  });
+  expect(await failure('schedule', 'check', `${path}x`)).toMatchObject({
+    exit: 2,
+    code: 'ERR_BALEEN_USAGE_FILE',
+  });
+});
+
+test('simulate: the report’s figures, and the formula where it is not exact', async () => {
+  const { value } = await json('schedule', 'simulate', 'dualpipe');
+  expect(value).toMatchObject({
+    total: 66,
+    idle: [6, 6, 6, 6, 6, 6, 6, 6],
+    peakInFlight: [9, 9, 9, 9, 9, 9, 9, 9],
+    closedForm: { bubble: 6, holds: true },
+  });
+  const { stdout } = await cli(
+    'schedule',
+    'simulate',
+    'dualpipe',
+    '--input-grad',
+    '1.5',
+    '--weight-grad',
+    '0.5',
+  );
+  expect(stdout).toMatch(/idle +9\.5,/);
+  expect(stdout).toMatch(/formula +10\.5 = /);
+  expect(stdout).toContain('not exact here');
+});
+
+test('without a method all are compared at the same model, and those that do not allow the sizes say so', async () => {
+  const { value } = await json('schedule', 'simulate', '--ranks', '4', '--micro-batches', '10');
+  const { schedules, refused } = value as {
+    schedules: { method: string; total: number; idle: number[] }[];
+    refused: { method: string; hint: string }[];
+  };
+  expect(schedules.map(({ method }) => method)).toEqual([
+    'gpipe',
+    '1f1b',
+    'zb1p',
+    'dualpipe',
+    'dualpipev',
+  ]);
+  expect(refused).toMatchObject([{ method: 'interleaved', hint: 'take microBatches 8 (or 12)' }]);
+  // The same work everywhere: ten micro-batches of 3, and the bubble.
+  for (const { total, idle } of schedules) expect(total - Math.max(...idle)).toBeCloseTo(30, 9);
+  const { stdout } = await cli('schedule', 'simulate', '--ranks', '4', '--micro-batches', '10');
+  expect(stdout).toMatch(/^ {2}dualpipe +32 +6\.3 % +2 +2 +5 +2$/m);
+});
+
+test('phases, links and traces', async () => {
+  const folder = temporaryFolder();
+  const trace = join(folder, 'trace.json');
+  const { value } = await json(
+    'schedule',
+    'simulate',
+    'dualpipe',
+    ...small,
+    '--phases',
+    'v3',
+    '--out',
+    trace,
+  );
+  const back = readChromeTrace(readFileSync(trace, 'utf8'));
+  expect(back.total).toBeCloseTo((value as { total: number }).total, 6);
+  expect(Math.max(...(value as { exposed: number[] }).exposed)).toBeGreaterThan(0);
+  // The same from a file.
+  const phases = join(folder, 'phases.json');
+  writeFileSync(phases, JSON.stringify(publishedProfile));
+  expect(await json('schedule', 'simulate', 'dualpipe', ...small, '--phases', phases)).toEqual({
+    code: 0,
+    value,
+  });
+  writeFileSync(phases, JSON.stringify({ ...publishedProfile, inputGrad: {} }));
+  expect(
+    await failure('schedule', 'simulate', 'dualpipe', ...small, '--phases', phases),
+  ).toMatchObject({
+    exit: 2,
+    code: 'ERR_BALEEN_USAGE_PHASES',
+    message: expect.stringContaining('lacks inputGrad.attention') as string,
+  });
+  const slower = await json('schedule', 'simulate', '1f1b', ...small, '--latency', '0.5');
+  const free = await json('schedule', 'simulate', '1f1b', ...small);
+  expect(slower.value).toMatchObject({ closedForm: { holds: false } });
+  expect(free.value).toMatchObject({ closedForm: { holds: true } });
+  expect((slower.value as { total: number }).total).toBeGreaterThan(
+    (free.value as { total: number }).total,
+  );
+});
+
+test('draw writes an SVG of a method, a schedule or a trace', async () => {
+  const folder = temporaryFolder();
+  const [svg, file, trace] = ['a.svg', 'a.json', 'trace.json'].map((name) => join(folder, name));
+  const { value } = await json(
+    'schedule',
+    'draw',
+    '1f1b',
+    ...small,
+    '--out',
+    svg,
+    '--theme',
+    'dark',
+    '--unit',
+    'ms',
+  );
+  expect(value).toMatchObject({ out: svg, method: '1f1b', total: 15 });
+  const picture = readFileSync(svg, 'utf8');
+  expect(picture).toMatch(/^<svg[^]*total 15 ms[^]*<\/svg>\n$/);
+  expect(picture).not.toContain('@media');
+  await cli('schedule', 'generate', '1f1b', ...small, '--out', file);
+  await cli('schedule', 'draw', file, '--out', svg, '--theme', 'dark', '--unit', 'ms');
+  expect(readFileSync(svg, 'utf8')).toBe(picture);
+  await cli('schedule', 'simulate', file, '--forward', '3', '--out', trace);
+  const measured = await json('schedule', 'draw', trace, '--out', svg);
+  expect((measured.value as { total: number }).total).toBeCloseTo(25, 9);
+});
+
+test('nothing is written where the command is wrong', async () => {
+  const out = join(temporaryFolder(), 'nowhere', 'a.svg');
+  expect(await failure('schedule', 'draw', '1f1b', '--out', out)).toMatchObject({ exit: 2 });
+  expect(existsSync(out)).toBe(false);
+});
