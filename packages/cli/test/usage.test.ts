@@ -110,6 +110,7 @@ test('help names every command, has examples and goes to stdout; no arguments sh
 test.each([
   ['train'],
   ['eval'],
+  ['audit'],
   ['loads'],
   ['generate'],
   ['presets'],

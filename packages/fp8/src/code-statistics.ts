@@ -30,7 +30,7 @@ export interface CodeStatistics {
   rootMeanSquare: number;
   /**
    * Signal-to-noise ratio, in decibels, that rounding to these codes has on average, if values lay evenly in the interval
-   * of every code. What it really was takes the values; see `errorStatistics`.
+   * of every code; NaN of zeros alone. What it really was takes the values; see `errorStatistics`.
    */
   expectedSignalToNoise: number;
 }
@@ -116,7 +116,7 @@ export function codeStatistics(
     noise += blockNoise * scale * scale;
   });
   s.rootMeanSquare = Math.sqrt(signal / s.values);
-  s.expectedSignalToNoise = 10 * Math.log10(signal / noise);
+  s.expectedSignalToNoise = signal === 0 ? NaN : 10 * Math.log10(signal / noise);
   return s;
 }
 

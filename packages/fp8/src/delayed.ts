@@ -7,6 +7,7 @@ import { blockScale, encodeBlocks } from '@baleen/kernels';
 
 import {
   blockSizes,
+  checkForm,
   checkLength,
   type ElementFormat,
   matrixFor,
@@ -33,7 +34,7 @@ export interface DelayedScale<F extends ElementFormat = ElementFormat> {
  * A delayed scale of 1, before any step.
  * @param options - format (default e4m3), steps that the history holds (default 1024), margin (default 0)
  * @returns the state that {@link quantizeDelayed} reads and moves on
- * @throws ERR_BALEEN_FP8_OPTION where the history holds no step
+ * @throws ERR_BALEEN_FP8_OPTION where the history holds no step, for a margin that is not finite and an unknown format
  */
 export function delayedScale<F extends ElementFormat = 'e4m3'>(
   options: { format?: F; history?: number; margin?: number } = {},
@@ -41,12 +42,16 @@ export function delayedScale<F extends ElementFormat = 'e4m3'>(
   const { format = 'e4m3' as F, history = 1024, margin = 0 } = options;
   if (!Number.isInteger(history) || history < 1)
     refuseOption('history', history, 'name how many steps the scale looks back on, 1 or more');
+  if (!Number.isFinite(margin))
+    refuseOption('margin', margin, 'name powers of two of headroom, 0 for none');
+  checkForm({ format, block: 'tensor' });
   return { format, margin, history: new Float32Array(history), steps: 0, scale: 1 };
 }
 
 /**
  * Quantises a matrix with the scale that the steps before left, then adds its largest magnitude to the history and makes
- * the next scale. A history of zeros, or a largest magnitude that is not finite, leaves the scale as it is.
+ * the next scale. A largest magnitude that is not finite is no part of the history; a history of zeros leaves the scale as
+ * it is.
  * @param x - rows × cols values, row-major
  * @param sizes - rows and columns
  * @param state - moved on by one step
@@ -79,11 +84,11 @@ export function quantizeDelayed<F extends ElementFormat>(
   out.scales.fill(state.scale); // one, or none of an empty matrix
   encodeBlocks(out, x, blockSizes(out), options.saturate);
   if (options.statistics) errorStatistics(x, out, { out: options.statistics });
-  history[state.steps % history.length] = largest(x);
+  const top = largest(x);
+  history[state.steps % history.length] = Number.isFinite(top) ? top : 0;
   state.steps += 1;
   const amax = largest(history);
-  if (amax > 0 && amax < Infinity)
-    state.scale = blockScale(amax * 2 ** margin, format, { amaxFloor: 0 });
+  if (amax > 0) state.scale = blockScale(amax * 2 ** margin, format, { amaxFloor: 0 });
   return out;
 }
 

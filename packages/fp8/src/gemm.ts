@@ -8,6 +8,7 @@ import {
   checkLength,
   checkMatrix,
   checkOffsets,
+  checkOneOf,
   groupOf,
   isE4M3,
   type QuantizedMatrix,
@@ -219,6 +220,7 @@ function checkOperands(
   const bits = tensorCore?.fractionBits ?? 13;
   if (!(Number.isInteger(bits) && bits >= 1 && bits <= 45))
     refuseOption('tensorCore.fractionBits', bits, 'keep 1 to 45 bits; Hopper keeps 13');
+  if (tensorCore) checkOneOf('tensorCore.accumulator', tensorCore.accumulator, ['aligned', 'fp32']);
 }
 
 function checkGroups([x, , name]: Operand, offsets: Int32Array, groups: number): void {

@@ -103,7 +103,11 @@ export function tensorCoreSum(
       const exponent = ex[aAt + i] + ey[bAt + i];
       if (exponent > top) top = exponent;
     }
-    if (top === none) continue; // nothing but zeros
+    if (top === none) {
+      // Nothing but zeros, unless one is 0 · NaN.
+      for (let i = first; i < last; i += 1) sum += x[aAt + i] * y[bAt + i];
+      continue;
+    }
     const up = powers[1022 + fractionBits - top];
     // In multiples of 2^(top − fractionBits): whole numbers, which a double adds exactly.
     let total = aligned ? Math.trunc(sum * up) : 0;

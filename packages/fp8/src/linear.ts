@@ -186,7 +186,8 @@ function blockGradient(
 
 /**
  * The 128×1 form of the input, from the decoded values of the form kept. Where its scales are powers of two the new ones
- * are as well: values then only move along the exponent, and nothing is rounded a second time (§3.3.3).
+ * are as well: values then move along the exponent alone, and only those that fall below the normal ones are rounded again
+ * (§3.3.3).
  */
 function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor {
   const [rows, cols] = matrixShape(x);

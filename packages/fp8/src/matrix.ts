@@ -4,6 +4,7 @@ import {
   type CodesOf,
   emptyCodes,
   type FormatName,
+  formats,
   groupedScaleRows,
   type ScaledView,
   type SizeChecks,
@@ -23,14 +24,29 @@ export function refuseOption(path: string, value: unknown, hint: string): never 
   throw Object.assign(new Error(message), { code: 'ERR_BALEEN_FP8_OPTION', path, hint });
 }
 
+/** Refuses an option's value that is none of those it may be. */
+export function checkOneOf(path: string, value: unknown, allowed: readonly unknown[]): void {
+  if (!allowed.includes(value)) refuseOption(path, value, `name one of ${allowed.join(', ')}`);
+}
+
 /** Formats that a matrix's values may have. */
 export type ElementFormat = Exclude<FormatName, 'e8m0'>;
+
+const elementFormats = Object.keys(formats).filter((name) => name !== 'e8m0');
 
 /**
  * What shares a scale. `1x128`, `128x1` and `128x128` are V3's (§3.3.2): activations, their transpose, weights. `row` is
  * a scale for each row (a token, or an output channel), `tensor` one for the whole matrix.
  */
-export type BlockShape = '1x128' | '128x1' | '128x128' | 'row' | 'tensor';
+export type BlockShape = (typeof blockShapes)[number];
+
+const blockShapes = ['1x128', '128x1', '128x128', 'row', 'tensor'] as const;
+
+/** Refuses formats and block shapes that there are not. */
+export function checkForm({ format, block }: { format: string; block: string }): void {
+  checkOneOf('format', format, elementFormats);
+  checkOneOf('block', block, blockShapes);
+}
 
 /** Sizes of a matrix, or of several that lie in one. */
 export interface MatrixSizes {
@@ -179,6 +195,7 @@ export function matrixFor<F extends ElementFormat>(
   const { rows, cols, stack = 1, offsets } = sizes;
   const { out } = options;
   const { format = out?.format ?? ('e4m3' as F), block = out?.block ?? '1x128' } = options;
+  checkForm({ format, block });
   checkSizes({ ...sizes, block });
   if (!out)
     return {

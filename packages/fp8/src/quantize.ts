@@ -45,7 +45,7 @@ export interface QuantizeOptions<F extends ElementFormat = 'e4m3'> extends Scale
 /**
  * Quantises a matrix with online scales: scale = max(amax, amaxFloor) / the format's largest value a block, or the power
  * of two at or above that; code = the nearest to x / scale, ties to even (§3.3.2). A format with FP32's exponents (BF16)
- * keeps scales of 1. NaN stays NaN and does not count for amax.
+ * keeps scales of 1. NaN stays NaN and does not count for amax; an infinity does, so that its block becomes NaN.
  * @param x - [stack, rows, cols] values, row-major
  * @param sizes - rows and columns; blocks at the edges are ragged
  * @param options - see {@link QuantizeOptions}

@@ -4,6 +4,8 @@
 
 import type { KeptForms } from '@baleen/tensor';
 
+import { checkOneOf, refuseOption } from './matrix';
+
 /** Where scales are powers of two: where V3 has them (`v3`), nowhere, or everywhere (as UE8M0 scales are). */
 export type ScaleChoice = 'v3' | 'fp32' | 'powerOfTwo';
 
@@ -53,10 +55,36 @@ export type Fp8Changes = {
   readonly [Part in keyof Fp8Recipe]?: Readonly<Partial<Fp8Recipe[Part]>>;
 };
 
+const keptForms = ['fp32', 'bf16', 'e5m6', 'fp8'];
+const onOff = [true, false];
+
+/** What every choice may be. */
+const choices: { readonly [Part in keyof Fp8Recipe]: Record<keyof Fp8Recipe[Part], unknown[]> } = {
+  layers: { attention: onOff, feedForward: onOff, experts: onOff },
+  activations: { scales: ['v3', 'fp32', 'powerOfTwo'] },
+  weights: { block: ['128x128', '1x128'], scales: ['fp32', 'powerOfTwo'] },
+  gradients: { block: ['1x128', '128x128'], scales: ['v3', 'fp32', 'powerOfTwo'] },
+  kept: { swigluInputs: keptForms, attentionOutput: keptForms },
+};
+
+/** Refuses choices that there are not. */
+function checkChanges(changes: Fp8Changes): void {
+  const known = choices as Record<string, Record<string, unknown[]> | undefined>;
+  for (const [part, values] of Object.entries(changes))
+    for (const [name, value] of Object.entries(values)) {
+      const allowed = known[part]?.[name];
+      const path = `${part}.${name}`;
+      if (!allowed)
+        refuseOption(path, value, `a recipe has ${Object.keys(known[part] ?? known).join(', ')}`);
+      checkOneOf(path, value, allowed);
+    }
+}
+
 /**
  * V3's recipe with changes.
  * @param changes - what is another way; nothing for V3's own
  * @returns a new, complete recipe
+ * @throws ERR_BALEEN_FP8_OPTION for a choice that there is not
  *
  * @example
  * ```ts
@@ -66,6 +94,7 @@ export type Fp8Changes = {
  * ```
  */
 export function fp8Recipe(changes: Fp8Changes = {}): Fp8Recipe {
+  checkChanges(changes);
   return {
     layers: { attention: true, feedForward: true, experts: true, ...changes.layers },
     activations: { scales: 'v3', ...changes.activations },

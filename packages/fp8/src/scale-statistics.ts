@@ -1,5 +1,6 @@
 // How the scales of a quantised matrix spread: blocks whose values lie far apart have scales far apart, and scales that are
 // no multipliers, or of another format than they are said to be, show here first.
+import { refuse } from './matrix';
 
 /** Statistics of scales. Those that are not positive and finite are counted and take no part in the rest. */
 export interface ScaleStatistics {
@@ -25,6 +26,7 @@ export interface ScaleStatistics {
  * @param options - `out`: where the statistics go; `scratch`: as many values or more, overwritten. With both, nothing is
  *   allocated here
  * @returns the statistics
+ * @throws ERR_BALEEN_FP8_SHAPE where the scratch is too short
  *
  * @example
  * ```ts
@@ -38,6 +40,12 @@ export function scaleStatistics(
   options: { out?: ScaleStatistics; scratch?: Float32Array } = {},
 ): ScaleStatistics {
   const sorted = options.scratch ?? new Float32Array(scales.length);
+  if (sorted.length < scales.length)
+    refuse(
+      'scratch',
+      `scratch holds ${sorted.length} of ${scales.length} scales`,
+      'make it longer',
+    );
   let valid = 0;
   let powersOfTwo = 0;
   for (const scale of scales) {

@@ -16,6 +16,8 @@ export interface ErrorStatistics {
   values: number;
   /** Infinities and NaN among the original values. */
   nonFinite: number;
+  /** Finite values that became NaN or infinite: they shared a block with an infinity, or lie beyond an unsaturated format. */
+  lost: number;
   /** Signal-to-noise ratio in decibels; see {@link signalToNoise}. */
   signalToNoise: number;
   /** Largest |x − decoded|. */
@@ -39,6 +41,7 @@ export function emptyStatistics(): ErrorStatistics {
   return {
     values: 0,
     nonFinite: 0,
+    lost: 0,
     signalToNoise: NaN,
     maxAbsolute: 0,
     maxRelative: 0,
@@ -82,6 +85,7 @@ export function errorStatistics(
     const scale = scales[scaleAt];
     // Sums of a block stay in registers.
     let finite = 0;
+    let lost = 0;
     let saturated = 0;
     let underflowed = 0;
     let { maxAbsolute, maxRelative } = s;
@@ -96,6 +100,10 @@ export function errorStatistics(
         const error = Math.abs(value - decoded);
         finite += 1;
         blockSignal += value * value;
+        if (!(error < Infinity)) {
+          lost += 1;
+          continue;
+        }
         blockNoise += error * error;
         if (error > maxAbsolute) maxAbsolute = error;
         if (Math.fround(magnitude / scale) > limit) saturated += 1;
@@ -108,6 +116,7 @@ export function errorStatistics(
     s.largestScale = Math.max(s.largestScale, scale);
     s.values += finite;
     s.nonFinite += (r1 - r0) * (c1 - c0) - finite;
+    s.lost += lost;
     s.saturated += saturated;
     s.underflowed += underflowed;
     s.maxAbsolute = maxAbsolute;
@@ -115,6 +124,7 @@ export function errorStatistics(
     signal += blockSignal;
     noise += blockNoise;
   });
+  if (s.lost > 0) noise = s.maxAbsolute = s.maxRelative = Infinity;
   s.signalToNoise = 10 * Math.log10(signal / noise);
   return s;
 }

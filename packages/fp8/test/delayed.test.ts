@@ -74,6 +74,15 @@ test('zeros and what is no number leave the scale as it is', () => {
   expect(state.steps).toBe(4);
 });
 
+test('one step that is not finite does not keep later ones from making the scale', () => {
+  const state = delayedScale({ history: 4 });
+  for (const size of [448, NaN, 896]) quantizeDelayed(of(size), one, state);
+  expect(state.scale).toBe(2);
+  quantizeDelayed(of(Infinity), one, state);
+  quantizeDelayed(of(448 * 4), one, state);
+  expect(state.scale).toBe(4);
+});
+
 test('writes into what it is given; an empty history is refused', () => {
   const state = delayedScale();
   expect(state.history).toHaveLength(1024);
@@ -81,6 +90,9 @@ test('writes into what it is given; an empty history is refused', () => {
   expect(quantizeDelayed(of(5), one, state, { out })).toBe(out);
   expect(() => delayedScale({ history: 0 })).toThrow(
     expect.objectContaining({ code: 'ERR_BALEEN_FP8_OPTION', path: 'history' }),
+  );
+  expect(() => delayedScale({ margin: NaN })).toThrow(
+    expect.objectContaining({ code: 'ERR_BALEEN_FP8_OPTION', path: 'margin' }),
   );
   expect(() => quantizeDelayed(of(5), { rows: 2, cols: 1 }, state)).toThrow(
     expect.objectContaining({ code: 'ERR_BALEEN_FP8_SHAPE', path: 'x' }),

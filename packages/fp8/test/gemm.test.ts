@@ -241,4 +241,8 @@ test('what does not agree is refused', () => {
     expect(() => multiply(x, x, { tensorCore: { fractionBits, accumulator: 'fp32' } })).toThrow(
       option('tensorCore.fractionBits'),
     );
+  const accumulator = 'bf16' as 'fp32';
+  expect(() => multiply(x, x, { tensorCore: { fractionBits: 13, accumulator } })).toThrow(
+    option('tensorCore.accumulator'),
+  );
 });

@@ -75,6 +75,15 @@ test('zeros take no part, whatever stands beside them', () => {
   expect(sum([...ones(32), 0], [...ones(32), 448], core(9))).toBe(32);
 });
 
+test('zeros by NaN are NaN, whatever stands beside them', () => {
+  const [nan, zeros] = [new Array<number>(40).fill(NaN), new Array<number>(40).fill(0)];
+  for (const kind of ['aligned', 'fp32'] as const) {
+    expect(sum(nan, zeros, core(13, kind))).toBeNaN();
+    expect(sum(zeros, zeros, core(13, kind))).toBe(0);
+    expect(sum([...ones(32), NaN], [...ones(32), 0], core(13, kind))).toBeNaN();
+  }
+});
+
 test('an aligned accumulator is cut by larger products, and keeps its bits below its own leading one', () => {
   // First instruction: 1. Second: 256 has exponent 8, at 4 bits multiples of 16 stay, and the accumulator is gone.
   const a = [1, ...new Array<number>(31).fill(0), 256];

@@ -178,3 +178,18 @@ test('layers are in FP8 or BF16 as the recipe says', () => {
     experts: 'fp8',
   });
 });
+
+test('choices that there are not are refused, and named', () => {
+  const refused = (path: string): unknown =>
+    expect.objectContaining({ code: 'ERR_BALEEN_FP8_OPTION', path });
+  expect(() => fp8Recipe({ gradients: { block: '64x64' as '1x128' } })).toThrow(
+    refused('gradients.block'),
+  );
+  expect(() => fp8Linears({ kept: { swigluInputs: 'int4' as 'fp8' } })).toThrow(
+    refused('kept.swigluInputs'),
+  );
+  expect(() => fp8Recipe({ weights: { scales: 'v3' as 'fp32' } })).toThrow(
+    refused('weights.scales'),
+  );
+  expect(() => fp8Recipe({ layers: { head: true } as object })).toThrow(refused('layers.head'));
+});

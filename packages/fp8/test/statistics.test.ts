@@ -25,6 +25,7 @@ test('errors, and what is lost at both ends of the format', () => {
   expect(errorStatistics(x, q)).toEqual({
     values: 7,
     nonFinite: 2,
+    lost: 0,
     signalToNoise: expect.closeTo(
       10 * Math.log10(squares / (1 + 2 ** -20 + 16 ** 2 + 18 ** 2 + 552 ** 2)),
       9,
@@ -57,6 +58,36 @@ test('row groups count their own scales alone', () => {
   const x = Float32Array.of(448, 448, 896, 896, 896, 896, 896, 896);
   const q = quantize(x, sizes, { block: '128x1' });
   expect(errorStatistics(x, q)).toMatchObject({ smallestScale: 1, largestScale: 2 });
+});
+
+test.each(['1x128', '128x1', '128x128', 'row', 'tensor'] as const)(
+  'an infinity takes its block of %s along, and the values lost with it are counted',
+  (block) => {
+    const x = new Float32Array(256 * 256).fill(1);
+    x[0] = Infinity;
+    const q = quantize(x, { rows: 256, cols: 256 }, { block });
+    const decoded = dequantize(q);
+    const lost = decoded.filter((value) => !Number.isFinite(value)).length - 1;
+    const sizes = { '1x128': 128, '128x1': 128, '128x128': 128 * 128, row: 256, tensor: x.length };
+    expect(lost).toBe(sizes[block] - 1);
+    expect(errorStatistics(x, q)).toMatchObject({
+      nonFinite: 1,
+      lost,
+      maxAbsolute: Infinity,
+      maxRelative: Infinity,
+      signalToNoise: -Infinity,
+      saturated: 0,
+    });
+  },
+);
+
+test('formats and blocks that there are not are refused', () => {
+  const one = Float32Array.of(1);
+  const refused = (path: string): unknown =>
+    expect.objectContaining({ code: 'ERR_BALEEN_FP8_OPTION', path });
+  const size = { rows: 1, cols: 1 };
+  expect(() => quantize(one, size, { block: '64x64' as 'row' })).toThrow(refused('block'));
+  expect(() => quantize(one, size, { format: 'e3m4' as 'e5m2' })).toThrow(refused('format'));
 });
 
 test('an empty matrix has none', () => {

@@ -86,8 +86,8 @@ function percent(count: number, of: number): string {
 
 /** Fewest scales that can be powers of two by design only: a scale of BF16 weights is one by chance in 128. */
 const fewestScales = 8;
-/** How much larger than others weights must be to be wrong; 448 is the factor that is forgotten, or applied twice. */
-const farLarger = 128;
+/** How many times larger or smaller than others weights must be to be wrong; 448 is what is forgotten, or applied twice. */
+const farFrom = 128;
 
 /**
  * Looks at all weights together.
@@ -125,7 +125,7 @@ export function* checkTogether(
   yield* checkMagnitudes(coded, plain);
 }
 
-/** Weights far larger than the checkpoint's others: their scales lack a factor. */
+/** Weights far larger or smaller than the checkpoint's others: their scales lack a factor, or have it twice. */
 function* checkMagnitudes(
   coded: readonly WeightAudit[],
   plain: readonly number[],
@@ -134,8 +134,9 @@ function* checkMagnitudes(
   const typical = median(sizes);
   const others = median(plain.filter((size) => size > 0));
   const hint =
-    'scales must be amax / 448 of their block: store them with that factor; a weight is code · scale';
-  const isFar = (size: number, than: number): boolean => size > 1 && size > farLarger * than;
+    'scales must be amax / 448 of their block: store them with that factor, once; a weight is code · scale';
+  const isFar = (size: number, than: number): boolean =>
+    size > farFrom * than || size * farFrom < than;
   if (isFar(typical, others)) {
     yield {
       code: 'ERR_BALEEN_CHECKPOINT_MAGNITUDE',
@@ -147,7 +148,7 @@ function* checkMagnitudes(
     return;
   }
   for (const { name, file, codes } of coded)
-    if (sizes.length > 2 && isFar(codes.rootMeanSquare, typical))
+    if (sizes.length > 2 && codes.rootMeanSquare > 0 && isFar(codes.rootMeanSquare, typical))
       yield {
         code: 'ERR_BALEEN_CHECKPOINT_MAGNITUDE',
         tensor: name,

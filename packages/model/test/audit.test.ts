@@ -264,6 +264,16 @@ describe('a finding names tensor, place and remedy', () => {
       'amax / 448',
     ],
     [
+      'scales that have the 448 twice',
+      changeValues(scales, (v) => {
+        v.forEach((x, i) => (v[i] = x / 448));
+      }),
+      fp32,
+      'MAGNITUDE',
+      'the median of the checkpoint',
+      'amax / 448',
+    ],
+    [
       'scales 2¹⁴ times as large as the codes need',
       (list) => {
         const codes = bytesOf(list, weight).map(
@@ -303,11 +313,14 @@ describe('a finding names tensor, place and remedy', () => {
     );
   });
 
-  test('all scales lack the 448: matrices outside FP8 tell', () => {
-    const large = changeScales((v) => {
-      v.forEach((x, i) => (v[i] = 448 * x));
+  test.each([
+    ['lack the 448', 448],
+    ['have the 448 twice', 1 / 448],
+  ])('all scales %s: matrices outside FP8 tell', (_, factor) => {
+    const other = changeScales((v) => {
+      v.forEach((x, i) => (v[i] = factor * x));
     });
-    const { findings } = audit(sourceFrom(large(fp8)), fp32);
+    const { findings } = audit(sourceFrom(other(fp8)), fp32);
     expect(findings).toMatchObject([
       { code: 'ERR_BALEEN_CHECKPOINT_MAGNITUDE', tensor: null, path: 'weights.safetensors' },
     ]);
@@ -328,6 +341,14 @@ describe('a finding names tensor, place and remedy', () => {
     expect(audit(sourceFrom(fp8), { quantization: null }).findings).toMatchObject([
       { code: 'ERR_BALEEN_CHECKPOINT_CONFIG', path: 'config.json.quantization_config' },
     ]);
+  });
+
+  test('a weight of zeros is no fault', () => {
+    const codes = new Uint8Array(bytesOf(fp8, weight).length);
+    const zeros = replace(weight, { bytes: () => codes })(fp8);
+    const { weights, findings } = audit(sourceFrom(zeros), fp32);
+    expect(findings).toEqual([]);
+    expect(signalToNoiseOf(auditOf(weights, weight))).toBeNaN();
   });
 
   test('scales whose weight is not there', () => {

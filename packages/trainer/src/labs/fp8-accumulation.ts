@@ -281,7 +281,7 @@ function nearestNote(cells: readonly Cell[]): string {
   const { inputs, core, metric, never } = nearest;
   const setting = `${inputs}, ${core.fractionBits} fraction bits, accumulator ${core.accumulator}, ${metric}`;
   const lowers = labFigure(summarizeRatios(ratios(nearest)).mean, 'ratio');
-  return `nearest to the published ${labFigure(published, 'percent')}, chosen after: ${labFigure(meanOf(never), 'percent')} (${setting}); promotion lowers it ${lowers}`;
+  return `of both maxima, nearest to the published ${labFigure(published, 'percent')}, chosen after: ${labFigure(meanOf(never), 'percent')} (${setting}); promotion lowers it ${lowers}`;
 }
 
 function rangeNote(cells: readonly Cell[]): string {
