@@ -6,6 +6,8 @@ import {
   type WeightAudit,
 } from '@baleen/model';
 
+import type { OperandAudit } from '@baleen/trainer';
+
 import { table, whole, wrap } from './format';
 import type { Colors } from './io';
 import { fact } from './report';
@@ -20,8 +22,8 @@ export interface AuditRow {
   values: number;
   /** Codes of zero, or values that became zero. */
   zeros: number;
-  /** Codes below the smallest normal value, which have fewer bits. */
-  subnormals: number;
+  /** Codes below the smallest normal value, which have fewer bits; null where they were not counted. */
+  subnormals: number | null;
   /** Values beyond the format; null where codes do not tell. */
   saturated: number | null;
   /** Scales. */
@@ -79,6 +81,26 @@ export function weightRows(
   });
 }
 
+/**
+ * Operands as rows.
+ * @param operands - what was audited
+ * @param findings - what is wrong
+ * @returns rows in the operands' order
+ */
+export function operandRows(
+  operands: readonly OperandAudit[],
+  findings: readonly AuditFinding[],
+): AuditRow[] {
+  const faulty = new Set(findings.map(({ tensor }) => tensor));
+  return operands.map(({ layer, operand, format, underflowed, ...rest }) => ({
+    ...rest,
+    name: `${layer.replace(/\.weight$/, '')} ${operand}${format === 'e4m3' ? '' : ` (${format})`}`,
+    zeros: underflowed,
+    subnormals: null,
+    faulty: faulty.has(`${layer} ${operand}`),
+  }));
+}
+
 /** The lower ratio; NaN, a matrix of zeros, is no worse than any. */
 function worse(a: number, b: number): number {
   if (Number.isNaN(a)) return b;
@@ -102,11 +124,13 @@ export function auditLines(
     Number.isNaN(signalToNoise) ? Infinity : signalToNoise;
   const worst = [...rows].sort((a, b) => Number(b.faulty) - Number(a.faulty) || rank(a) - rank(b));
   const kept = all ? rows : worst.slice(0, shownRows);
+  // A column that nothing stands in is left out.
+  const counted = rows.some(({ subnormals }) => subnormals !== null);
   const lines = table(
     [
       [what, 'SQNR dB', 'zero %', 'subnormal %', 'saturated', ...scaleHeadings, ''],
       ...kept.map((row) => cells(row, row === worst[0])),
-    ],
+    ].map((line) => line.filter((_, index) => counted || index !== 3)),
     [1, 2, 3, 4, 5, 6, 7, 8],
   );
   const left = rows.length - kept.length;
@@ -125,7 +149,7 @@ function cells(row: AuditRow, isWorst: boolean): string[] {
     name,
     Number.isNaN(signalToNoise) ? '–' : signalToNoise.toFixed(1),
     ((100 * zeros) / values).toFixed(2),
-    ((100 * subnormals) / values).toFixed(2),
+    subnormals === null ? '–' : ((100 * subnormals) / values).toFixed(2),
     saturated === null ? '–' : whole(saturated),
     scale(scales.smallest),
     scale(scales.median),
@@ -159,7 +183,7 @@ export function findingLines(
     return [
       fact(
         'findings',
-        `${green('none')}: nothing is wrong, and no ratio is below E4M3’s ${leastSignalToNoise.toFixed(1)} dB`,
+        `${green('none')}: nothing is wrong, and no ratio is below ${leastSignalToNoise.toFixed(1)} dB`,
         colors,
       ),
     ];

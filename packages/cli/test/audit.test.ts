@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import type { AuditFinding, WeightAudit } from '@baleen/model';
 import { exportCheckpoint, openWeights } from '@baleen/model/node';
-import { openRun } from '@baleen/trainer';
+import { openRun, type StepAudit } from '@baleen/trainer';
 import { expect, test } from 'vitest';
 
 import { cli, failure, json, smallFile, temporaryFolder } from './helpers';
@@ -100,6 +100,32 @@ test('a run, its export, one file of that, and an export that went wrong', async
   expect(told.stdout).toMatch(/^ {2}layers\.0\.self_attn\.o_proj .* finding$/m);
   expect(told.stdout).toMatch(/1 finding\n\n {2}ERR_BALEEN_CHECKPOINT_SCALE/);
   expect(told.stdout.replaceAll(/\s+/g, ' ')).toContain('store amax / 448');
+}, 60_000);
+
+test('--step: the operands of a step, of a run that stays as it is', async () => {
+  const folder = temporaryFolder();
+  const run = join(folder, 'run');
+  const config = smallFile(folder, { precision: 'fp8' });
+  expect((await cli('train', '--config', config, '--out', run)).code).toBe(0);
+  const { code, value } = await json('audit', run, '--step');
+  const { operands, findings, step } = value as StepAudit;
+  expect(step).toBe(5);
+  expect(code).toBe(findings.length === 0 ? 0 : 1);
+  expect(new Set(operands.map(({ operand }) => operand))).toEqual(
+    new Set(['activation', 'weight', 'gradient', 'kept']),
+  );
+  const { stdout } = await cli('audit', run, '--step', '--all');
+  expect(stdout).toMatch(/^Audit of step 5 of /m);
+  expect(stdout).toMatch(/^ {2}layers\.1\.feedForward\.experts\.down gradient +\d+\.\d /m);
+  expect(stdout).toMatch(/^ {2}layers\.0\.attention\.output kept \(e5m6\) /m);
+  const { model } = await openRun(run);
+  const alone = join(folder, 'alone');
+  exportCheckpoint(alone, model, { dtype: 'BF16' });
+  expect(await failure('audit', alone, '--step')).toMatchObject({
+    code: 'ERR_BALEEN_USAGE_TARGET',
+    exit: 2,
+  });
+  expect((await failure('audit', 'tiny')).hint).toContain('baleen audit tiny --step');
 }, 60_000);
 
 test('what is not there or no checkpoint is an error', async () => {

@@ -45,6 +45,7 @@ export {
 } from './load';
 export type { NativeKernels, Peaks } from './native';
 export { costOf, type KernelCost, nullKernels } from './null';
+export { type KernelCall, observeKernels } from './observe';
 export { pack12, packed12Length, unpack12 } from './packed12';
 export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';

@@ -1,5 +1,7 @@
 // The package's door.
 
+export type { OperandAudit, OperandKind } from './audit/operands';
+export { auditStep, type StepAudit, type StepAuditOptions } from './audit/step';
 export type { PeakName } from './bench-kernel-cases';
 export {
   benchKernels,

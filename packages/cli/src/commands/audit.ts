@@ -1,4 +1,4 @@
-// `baleen audit <checkpoint or run>`: the FP8 health of weights, tensor by tensor.
+// `baleen audit <checkpoint or run>`: the FP8 health of weights, tensor by tensor, or of a training step's operands.
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -11,20 +11,23 @@ import {
   type TensorSource,
 } from '@baleen/model';
 import { openSafetensors, openWeights, readConfig } from '@baleen/model/node';
-import { findRun } from '@baleen/trainer';
+import { auditStep, findRun, type TrainConfig } from '@baleen/trainer';
 import type { Command } from 'commander';
 
-import { auditLines, findingLines, weightRows } from '../audit-report';
+import { auditLines, findingLines, operandRows, weightRows } from '../audit-report';
+import { usageError } from '../errors';
 import { bytes, duration, whole } from '../format';
 import type { Voice } from '../io';
 import { numberFlag } from '../numbers';
 import { openProgress, paced } from '../progress';
 import { fact } from '../report';
 import { shown } from '../run-folder';
+import { isPreset, presetOf } from '../settings';
 import { addCommonFlags, examplesText } from '../shape';
 
 interface AuditFlags {
   all?: boolean;
+  step?: boolean;
   threads: number;
 }
 
@@ -40,6 +43,11 @@ export function define(command: Command, voice: Voice): void {
       '<target>',
       'a Hugging Face folder, a safetensors file, a run, or one of its checkpoints',
     )
+    .option(
+      '--step',
+      'take a training step of the run, or the first of a preset, forward and backward on its text, and look at\n' +
+        'every FP8 operand: activations, weights, gradients and what is kept; nothing is updated or written',
+    )
     .option('--all', 'every weight in the model’s order, and every finding')
     .option(
       '--threads <n>',
@@ -52,6 +60,8 @@ export function define(command: Command, voice: Voice): void {
       examplesText([
         ['baleen audit weights-fp8', 'an FP8 checkpoint: its codes and scales'],
         ['baleen audit runs/tiny-1', 'what V3’s recipe costs the newest checkpoint’s weights'],
+        ['baleen audit runs/tiny-1 --step', 'activations and gradients of the run’s next step'],
+        ['baleen audit small --step', 'the same of a preset’s first step'],
         ['baleen audit model-00001-of-00163.safetensors', 'one file, without its config.json'],
         ['baleen audit weights-fp8 --json', 'every tensor’s statistics, for programs'],
       ]),
@@ -59,7 +69,8 @@ export function define(command: Command, voice: Voice): void {
   addCommonFlags(command);
   command.action(async (target: string, flags: AuditFlags) => {
     setThreads(flags.threads);
-    await auditWeights(target, flags, voice);
+    if (flags.step) await auditOperands(target, flags, voice);
+    else await auditWeights(target, flags, voice);
   });
 }
 
@@ -76,6 +87,13 @@ function openTarget(path: string): Target {
     if (!existsSync(join(folder, 'config.json'))) return { source, options: {} };
     return { source, options: { quantization: quantizationFromHuggingFace(readConfig(folder)) } };
   }
+  if (!existsSync(path) && isPreset(path))
+    throw usageError(
+      'TARGET',
+      `${path} is a preset, which has no weights to look at`,
+      `\`baleen audit ${path} --step\` looks at its first training step`,
+      path,
+    );
   const { checkpoint, config } = findRun(path);
   const quantization = quantizationFromHuggingFace(readConfig(checkpoint));
   return {
@@ -120,6 +138,64 @@ async function auditWeights(path: string, flags: AuditFlags, voice: Voice): Prom
       ? [fact('SQNR', 'of codes: what rounding to them costs on average', voice.out)]
       : []),
     fact('took', `${duration(seconds)} for ${bytes(audit.bytes)}`, voice.out),
+    '',
+  );
+}
+
+/** The run whose step is taken: a preset's first, or a run's next. */
+function stepOf(target: string): { config: TrainConfig; resume?: string } {
+  if (!existsSync(target) && isPreset(target)) return { config: presetOf(target) };
+  const { config } = findRun(target);
+  if (config === null)
+    throw usageError(
+      'TARGET',
+      `--step: ${target} holds weights alone, and no text that they were trained on`,
+      'name a run folder, one of its checkpoints, or a preset',
+      target,
+    );
+  return { config, resume: target };
+}
+
+async function auditOperands(target: string, flags: AuditFlags, voice: Voice): Promise<void> {
+  const { config, ...options } = stepOf(target);
+  const begin = performance.now();
+  const progress = await openProgress(voice);
+  const show = paced(progress, 'auditing');
+  let audit;
+  try {
+    audit = await auditStep(
+      { ...config, threads: flags.threads },
+      {
+        ...options,
+        onProgress: (share, piece) => {
+          show(share, ['auditing', piece]);
+        },
+      },
+    );
+  } finally {
+    progress.stop();
+  }
+  const seconds = (performance.now() - begin) / 1000;
+  const { operands, findings, step, tokens } = audit;
+  if (findings.length > 0) voice.exitCode = 1;
+  voice.result({ kind: 'step', target, ...audit, seconds });
+  if (voice.json) return;
+  const all = flags.all ?? false;
+  const width = Math.min(voice.io.stdout.columns ?? 100, 120);
+  voice.print(
+    '',
+    voice.out.bold(`Audit of step ${whole(step)} of ${target}`),
+    '',
+    ...auditLines(operandRows(operands, findings), { all, what: 'operand' }, voice.out),
+    '',
+    ...findingLines(findings, { all, width }, voice.out),
+    '',
+    fact(
+      'step',
+      `${whole(tokens)} tokens, forward and backward in FP8; weights stay as they are`,
+      voice.out,
+    ),
+    fact('took', duration(seconds), voice.out),
     '',
   );
 }
