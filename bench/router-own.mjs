@@ -1,6 +1,7 @@
 // What bench/router.mjs measures of ours: one process, short rounds, medians. Prints one line of JSON.
 //
 // Bytes of permute and unpermute are those of every row read and written once: what a copy of the rows would move.
+import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 
 import { loadKernels, measurePeaks, setThreads } from '../packages/kernels/dist/index.js';

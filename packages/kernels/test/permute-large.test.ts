@@ -13,7 +13,8 @@ const slots = Int32Array.from({ length: rows }, (_, row) =>
 test.skipIf(native === null).each([4001, 4096])(
   'rows of %d bytes, on every instruction set',
   (width) => {
-    const kernels = native as NonNullable<typeof native>;
+    const kernels = native;
+    if (kernels === null) return;
     const before = kernels.isa;
     const x = Uint8Array.from({ length: tokens * width }, (_, i) => (i * 7 + (i >> 8)) % 256);
     const zeros = new Uint8Array(width);

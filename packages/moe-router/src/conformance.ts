@@ -62,7 +62,7 @@ export interface RouterUnderTest {
    * @param logits - [sequences · length, experts], row-major
    * @param sequences - how many they are
    */
-  balanceLoss?(logits: Float32Array, sequences: number): number;
+  balanceLoss?: (logits: Float32Array, sequences: number) => number;
 }
 
 /** Makes routers to test. */
@@ -75,7 +75,7 @@ export interface ConformanceCase {
   /** Where it was shipped. */
   seen: string;
   /** Passes, or throws an error that says what was expected. */
-  run(): void;
+  run: () => void;
 }
 
 /** Logits of the sigmoid's values. */

@@ -25,8 +25,13 @@ export interface LayerSummary {
 
 /** Loads over a run, gathered into columns of neighbouring samples. */
 export interface LoadSummary {
-  /** First and last step of each column. */
-  columns: { from: number; to: number }[];
+  /** The columns. */
+  columns: {
+    /** Its first step. */
+    from: number;
+    /** Its last step. */
+    to: number;
+  }[];
   /** The layers, in the series' order. */
   layers: LayerSummary[];
 }

@@ -3,7 +3,7 @@
 import { checkLength, checkPlaces, checkWhole } from './checks';
 
 /** Tokens each expert got: an array of any kind. */
-export type Counts = Iterable<number> & { readonly length: number };
+export type Counts = Iterable<number> & ArrayLike<number>;
 
 /**
  * How far the busiest expert is above the mean: (max − mean) / mean (arXiv 2408.15664, §4.1).

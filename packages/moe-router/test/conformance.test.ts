@@ -159,8 +159,9 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
 
 test('a router without a balance loss is not asked for it', () => {
   const without: RouterAdapter = (spec) => {
-    const { balanceLoss: _, ...rest } = onArrays(referenceKernels())(spec);
-    return rest;
+    const router = onArrays(referenceKernels())(spec);
+    delete router.balanceLoss;
+    return router;
   };
   expect(routerConformance(without).map(({ name }) => name)).toEqual(bugs.slice(0, -2));
 });

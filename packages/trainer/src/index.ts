@@ -15,6 +15,7 @@ export type { TrainerState } from './checkpoint';
 export { type CheckpointFolder, listCheckpoints } from './checkpoint-files';
 export type { ChromeTrace, Span, TraceEvent } from './chrome-trace';
 export {
+  type BalanceConfig,
   type FinalRate,
   type ScheduleConfig,
   type TrainConfig,
