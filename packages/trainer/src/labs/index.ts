@@ -1,4 +1,6 @@
 // All labs, by name.
+import { dualpipeBubble } from './dualpipe-bubble';
+import { dualpipeOverlap } from './dualpipe-overlap';
 import { fp8Accumulation } from './fp8-accumulation';
 import { fp8DgradBlocks } from './fp8-dgrad-blocks';
 import { fp8Loss } from './fp8-loss';
@@ -17,4 +19,6 @@ export const labs: readonly Lab[] = [
   lossFree,
   lossFreeUpdates,
   routerCollapse,
+  dualpipeBubble,
+  dualpipeOverlap,
 ];
