@@ -8,14 +8,21 @@
 //
 // What was known before: an event simulation of the same order, elsewhere, had given the same figures as the formula at the
 // times of the first three cases, and the differences of the last three.
-import { type Costs, closedForm, generateSchedule, simulate } from '@baleen/dualpipe';
+import { closedForm, generateSchedule, simulate } from '@baleen/dualpipe';
 
 import type { Lab } from './lab';
 
 /** A case: sizes and times. */
-export type BubbleCase = Readonly<{ ranks: number; microBatches: number } & Required<Costs>>;
+export type BubbleCase = readonly [
+  ranks: number,
+  microBatches: number,
+  forward: number,
+  inputGrad: number,
+  weightGrad: number,
+  overlap: number,
+];
 
-/** Settings: the cases of the verdict, and those beside them. */
+/** Settings, as [ranks, micro-batches, F, Bᵢ, W, F&B]: the cases of the verdict, and those beside them. */
 export type BubbleSettings = Readonly<{
   /** Cases that the verdict is about. */
   within: readonly BubbleCase[];
@@ -23,18 +30,12 @@ export type BubbleSettings = Readonly<{
   beside: readonly BubbleCase[];
 }>;
 
-const of = (
-  ranks: number,
-  microBatches: number,
-  [forward, inputGrad, weightGrad, overlap]: readonly [number, number, number, number],
-): BubbleCase => ({ ranks, microBatches, forward, inputGrad, weightGrad, overlap });
-
 const unit = [1, 1, 1, 3] as const;
 const shorter = [1, 1, 1, 2.5] as const;
-const beside = [
-  of(8, 20, [1, 0.8, 0.5, 2.3]),
-  of(8, 20, [1, 1.5, 0.5, 3]),
-  of(8, 20, [1, 1, 1.2, 3]),
+const beside: readonly BubbleCase[] = [
+  [8, 20, 1, 0.8, 0.5, 2.3],
+  [8, 20, 1, 1.5, 0.5, 3],
+  [8, 20, 1, 1, 1.2, 3],
 ];
 
 /** Rounding: times are sums of some hundred numbers near 1. */
@@ -56,21 +57,21 @@ export const dualpipeBubble: Lab<BubbleSettings> = {
   settings: {
     quick: {
       within: [
-        of(8, 20, unit),
-        of(4, 20, unit),
-        of(16, 40, unit),
-        of(8, 64, unit),
-        of(8, 20, shorter),
-        of(8, 64, shorter),
-        of(8, 20, [1, 1, 0.4, 1.9]),
+        [8, 20, ...unit],
+        [4, 20, ...unit],
+        [16, 40, ...unit],
+        [8, 64, ...unit],
+        [8, 20, ...shorter],
+        [8, 64, ...shorter],
+        [8, 20, 1, 1, 0.4, 1.9],
       ],
       beside,
     },
     full: {
       within: [8, 16, 32, 64].flatMap((ranks) =>
         [2 * ranks, 4 * ranks, 15 * ranks].flatMap((microBatches) =>
-          [unit, shorter, [1, 1, 0.4, 1.9] as const, [2, 2, 0.5, 3.5] as const].map((times) =>
-            of(ranks, microBatches, times),
+          [unit, shorter, [1, 1, 0.4, 1.9] as const, [2, 2, 0.5, 3.5] as const].map(
+            (times): BubbleCase => [ranks, microBatches, ...times],
           ),
         ),
       ),
@@ -84,7 +85,7 @@ export const dualpipeBubble: Lab<BubbleSettings> = {
     const idles: number[] = [];
     for (const [index, each] of cases.entries()) {
       const measured = bubbleOf(each);
-      const { ranks, microBatches, forward, inputGrad, weightGrad, overlap } = each;
+      const [ranks, microBatches, forward, inputGrad, weightGrad, overlap] = each;
       differences.push(measured.middle - measured.formula);
       idles.push(measured.middle);
       row({
@@ -124,13 +125,21 @@ function signed(value: number): string {
 }
 
 /** A case's bubble, simulated and by the formula. */
-export function bubbleOf({ ranks, microBatches, ...times }: BubbleCase): {
+export function bubbleOf([
+  ranks,
+  microBatches,
+  forward,
+  inputGrad,
+  weightGrad,
+  overlap,
+]: BubbleCase): {
   total: number;
   middle: number;
   edge: number;
   formula: number;
   held: number;
 } {
+  const times = { forward, inputGrad, weightGrad, overlap };
   const schedule = generateSchedule('dualpipe', { ranks, microBatches });
   const { total, ranks: timelines } = simulate(schedule, { times });
   return {

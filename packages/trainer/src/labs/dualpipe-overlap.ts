@@ -94,7 +94,7 @@ export const dualpipeOverlap: Lab<OverlapSettings> = {
       row({
         'second stream': way,
         'pair, ms': pair,
-        'of 129': `${labFigure(pair / own.profile.pair - 1, 'percent')}`,
+        'of 129': labFigure(pair / own.profile.pair - 1, 'percent'),
         'compute, ms': compute,
         'communication, ms': communication,
         'hidden, %': 100 * hidden,
