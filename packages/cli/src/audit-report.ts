@@ -20,8 +20,10 @@ export interface AuditRow {
   signalToNoise: number;
   /** Values, or codes. */
   values: number;
-  /** Codes of zero, or values that became zero. */
-  zeros: number;
+  /** Codes of zero; null where they were not counted. */
+  zeros: number | null;
+  /** Values other than zero that became zero; null where codes do not tell. */
+  underflowed: number | null;
   /** Codes below the smallest normal value, which have fewer bits; null where they were not counted. */
   subnormals: number | null;
   /** Values beyond the format; null where codes do not tell. */
@@ -62,15 +64,15 @@ export function weightRows(
     const sum = (of: (weight: WeightAudit) => number): number =>
       group.reduce((total, weight) => total + of(weight), 0);
     const medians = group.map(({ scales }) => scales.median).sort((a, b) => a - b);
+    const known = group.every(({ errors }) => errors !== null);
     return {
       name: group.length === 1 ? name : `${name} ×${group.length}`,
       signalToNoise: group.map(signalToNoiseOf).reduce(worse),
       values: sum(({ codes }) => codes.values),
       zeros: sum(({ codes }) => codes.zeros),
       subnormals: sum(({ codes }) => codes.subnormals),
-      saturated: group.some(({ errors }) => errors === null)
-        ? null
-        : sum(({ errors }) => errors?.saturated ?? 0),
+      underflowed: known ? sum(({ errors }) => errors?.underflowed ?? 0) : null,
+      saturated: known ? sum(({ errors }) => errors?.saturated ?? 0) : null,
       scales: {
         smallest: Math.min(...group.map(({ scales }) => scales.smallest)),
         median: medians[(medians.length - 1) >> 1],
@@ -95,7 +97,8 @@ export function operandRows(
   return operands.map(({ layer, operand, format, underflowed, ...rest }) => ({
     ...rest,
     name: `${layer.replace(/\.weight$/, '')} ${operand}${format === 'e4m3' ? '' : ` (${format})`}`,
-    zeros: underflowed,
+    zeros: null,
+    underflowed,
     subnormals: null,
     faulty: faulty.has(`${layer} ${operand}`),
   }));
@@ -124,43 +127,56 @@ export function auditLines(
     Number.isNaN(signalToNoise) ? Infinity : signalToNoise;
   const worst = [...rows].sort((a, b) => Number(b.faulty) - Number(a.faulty) || rank(a) - rank(b));
   const kept = all ? rows : worst.slice(0, shownRows);
+  const counts = ['zero %', 'underflow %', 'subnormal %', 'saturated'];
+  const body = kept.map((row) => cells(row, row === worst[0]));
   // A column that nothing stands in is left out.
-  const counted = rows.some(({ subnormals }) => subnormals !== null);
+  const counted = (index: number): boolean =>
+    index < 2 || index > 1 + counts.length || body.some((line) => line[index] !== nothing);
   const lines = table(
-    [
-      [what, 'SQNR dB', 'zero %', 'subnormal %', 'saturated', ...scaleHeadings, ''],
-      ...kept.map((row) => cells(row, row === worst[0])),
-    ].map((line) => line.filter((_, index) => counted || index !== 3)),
-    [1, 2, 3, 4, 5, 6, 7, 8],
+    [[what, 'SQNR dB', ...counts, ...scaleHeadings, ''], ...body].map((line) =>
+      line.filter((_, index) => counted(index)),
+    ),
+    [1, 2, 3, 4, 5, 6, 7, 8, 9],
   );
-  const left = rows.length - kept.length;
+  const hidden = worst.slice(kept.length);
+  const faulty = hidden.filter((row) => row.faulty).length;
+  const among = faulty > 0 ? `, ${whole(faulty)} of them with findings` : '';
   return [
     ...lines.map((line, index) => {
       if (index === 0) return `  ${colors.dim(line)}`;
       return `  ${kept[index - 1].faulty ? colors.red(line) : line}`;
     }),
-    ...(left > 0 ? [colors.dim(`  and ${whole(left)} better ones: --all shows them`)] : []),
+    ...(hidden.length > 0
+      ? [colors.dim(`  and ${whole(hidden.length)} more${among}: --all shows them`)]
+      : []),
   ];
 }
 
+/** What stands in a place without a figure. */
+const nothing = '–';
+
 function cells(row: AuditRow, isWorst: boolean): string[] {
-  const { name, signalToNoise, values, zeros, subnormals, saturated, scales, faulty } = row;
+  const { name, signalToNoise, values, zeros, underflowed, subnormals, saturated } = row;
+  const { scales, faulty } = row;
+  const share = (count: number | null): string =>
+    count === null ? nothing : ((100 * count) / values).toFixed(2);
   return [
     name,
-    Number.isNaN(signalToNoise) ? '–' : signalToNoise.toFixed(1),
-    ((100 * zeros) / values).toFixed(2),
-    subnormals === null ? '–' : ((100 * subnormals) / values).toFixed(2),
-    saturated === null ? '–' : whole(saturated),
+    Number.isNaN(signalToNoise) ? nothing : signalToNoise.toFixed(1),
+    share(zeros),
+    share(underflowed),
+    share(subnormals),
+    saturated === null ? nothing : whole(saturated),
     scale(scales.smallest),
     scale(scales.median),
     scale(scales.largest),
-    `2^${Math.log2(scales.largest / scales.smallest).toFixed(1)}`,
+    scales.largest > 0 ? `2^${Math.log2(scales.largest / scales.smallest).toFixed(1)}` : nothing,
     faulty ? 'finding' : isWorst ? 'worst' : '',
   ];
 }
 
 function scale(value: number): string {
-  return Number.isFinite(value) ? value.toExponential(1) : '–';
+  return value > 0 && value < Infinity ? value.toExponential(1) : nothing;
 }
 
 /** Findings of one code that are shown where not all are asked for. */

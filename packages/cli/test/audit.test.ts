@@ -74,13 +74,17 @@ test('a run, its export, one file of that, and an export that went wrong', async
   const table = await cli('audit', exported);
   expect(table.code).toBe(0);
   for (const line of [
-    /^ {2}weight +SQNR dB +zero % +subnormal % +saturated +scales: least +median +largest +spread$/m,
+    /^ {2}weight +SQNR dB +zero % +subnormal % +scales: least +median +largest +spread$/m,
     /mlp\.experts\.\*\.gate_proj ×4 +[23]\d\.\d/,
     /2\^\d+\.\d +worst$/m,
-    /and \d+ better ones: --all shows them/,
+    /and \d+ more: --all shows them/,
     /findings +none/,
   ])
     expect(table.stdout).toMatch(line);
+  // Of weights that are not FP8 it is known what became zero or too large.
+  expect((await cli('audit', run)).stdout).toMatch(
+    /zero % +underflow % +subnormal % +saturated +scales: least/,
+  );
   // The worst stands first.
   const ratios = [...table.stdout.matchAll(/^ {2}layers\S+(?: ×\d+)? +(\d+\.\d)/gm)].map(
     ([, ratio]) => Number(ratio),

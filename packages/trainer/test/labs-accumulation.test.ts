@@ -123,7 +123,9 @@ describe('the lab', () => {
     );
     expect(result.effect).toBeCloseTo(Number(judged?.ratio), 12);
 
-    expect(notes[0]).toMatch(/^of both maxima, nearest to the published 2\.00 %, chosen after: .* %.* max .*×/);
+    expect(notes[0]).toMatch(
+      /^of both maxima, nearest to the published 2\.00 %, chosen after: .* %.* max .*×/,
+    );
     const nearest = rows
       .filter(({ error }) => String(error).startsWith('max'))
       .sort((a, b) => away(a['never, %']) - away(b['never, %']))[0];

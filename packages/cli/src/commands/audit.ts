@@ -59,10 +59,16 @@ export function define(command: Command, voice: Voice): void {
       'after',
       examplesText([
         ['baleen audit weights-fp8', 'an FP8 checkpoint: its codes and scales'],
-        ['baleen audit runs/tiny-1', 'what V3’s recipe costs the newest checkpoint’s weights'],
+        [
+          'baleen audit runs/tiny-1',
+          'what the run’s FP8 recipe costs its newest checkpoint’s weights',
+        ],
         ['baleen audit runs/tiny-1 --step', 'activations and gradients of the run’s next step'],
         ['baleen audit small --step', 'the same of a preset’s first step'],
-        ['baleen audit model-00001-of-00163.safetensors', 'one file, without its config.json'],
+        [
+          'baleen audit model-00001-of-00163.safetensors',
+          'one file, and config.json if it lies beside it',
+        ],
         ['baleen audit weights-fp8 --json', 'every tensor’s statistics, for programs'],
       ]),
     );

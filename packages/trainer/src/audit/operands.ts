@@ -50,8 +50,15 @@ export interface OperandAudit {
   saturated: number;
   /** Values other than zero that became zero. */
   underflowed: number;
-  /** Least, median and largest scale; the median is the first micro-batch's. */
-  scales: { smallest: number; median: number; largest: number };
+  /** Its scales. */
+  scales: {
+    /** The smallest. */
+    smallest: number;
+    /** The median of the first micro-batch. */
+    median: number;
+    /** The largest. */
+    largest: number;
+  };
 }
 
 /** One quantisation. */
