@@ -15,6 +15,8 @@ const pages = [
     .map((entry) => join(root, 'docs', entry.name)),
   ...readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'README.md')),
 ];
+/** Commands that have commands. */
+const nested = ['bench', 'schedule'];
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
 };
@@ -45,7 +47,7 @@ test.each(pages.map((page) => [relative(root, page), page]))('%s', async (_, pag
     if (script !== 'exec') expect(scripts, `script ${script}`).toHaveProperty(script);
   for (const [, line] of text.matchAll(/^(?:npx )?(?:@baleen\/cli|baleen) ([^#\n]+)/gm)) {
     const words = /^[a-z]+(?: [a-z]+)?(?= |$)/.exec(line)?.[0].split(' ') ?? [];
-    const known = await help(words[0] === 'bench' ? words : words.slice(0, 1));
+    const known = await help(nested.includes(words[0]) ? words : words.slice(0, 1));
     for (const [flag] of line.matchAll(/(?<= )--[\w.-]+/g))
       expect(known, `${words.join(' ')} ${flag}`).toMatch(new RegExp(`${flag}(?![\\w.-])`));
   }

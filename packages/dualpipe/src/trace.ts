@@ -35,8 +35,13 @@ export interface ChromeTrace {
   traceEvents: TraceEvent[];
   /** How times are shown. */
   displayTimeUnit: 'ms';
-  /** The schedule without its actions, and microseconds of a unit of time. */
-  otherData: { schedule: Omit<Schedule, 'actions'>; microseconds: number };
+  /** What events do not say. */
+  otherData: {
+    /** The schedule without its actions. */
+    schedule: Omit<Schedule, 'actions'>;
+    /** Microseconds of a unit of time. */
+    microseconds: number;
+  };
 }
 
 const lanes = ['computations', 'sends', 'receives', 'compute phases', 'communication phases'];
