@@ -52,21 +52,55 @@ with np.errstate(all="ignore"):
 
 m = torch.from_numpy(np.fromfile(folder / "matrix.bin", np.float32)).reshape(-1, int(sys.argv[2]))
 rows, cols = m.shape
-for name, kind, high, wide in (
-    ("e4m3-1x128", torch.float8_e4m3fn, 1, 128),
-    ("e4m3-128x1", torch.float8_e4m3fn, 128, 1),
-    ("e4m3-128x128", torch.float8_e4m3fn, 128, 128),
-    ("e5m2-tensor", torch.float8_e5m2, rows, cols),
+
+def torch_codes(kind: torch.dtype):
+    """Codes of quotients in a format of PyTorch's, and their values."""
+
+    def encode(quotients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = quotients.to(kind)
+        return codes.view(torch.uint8), codes.float()
+
+    return torch.finfo(kind).max, encode
+
+
+def encode_e5m6(quotients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    codes = e5m6(quotients.numpy())
+    return torch.from_numpy(codes), torch.from_numpy((codes << 4).view(np.float16).astype(np.float32))
+
+
+kinds = {
+    "e4m3": torch_codes(torch.float8_e4m3fn),
+    "e5m2": torch_codes(torch.float8_e5m2),
+    "e5m6": (65024.0, encode_e5m6),
+}
+for kind, block, high, wide, power_of_two in (
+    ("e4m3", "1x128", 1, 128, False),
+    ("e4m3", "128x1", 128, 1, False),
+    ("e4m3", "128x128", 128, 128, False),
+    ("e4m3", "row", 1, cols, False),
+    ("e4m3", "tensor", rows, cols, False),
+    ("e4m3", "1x128", 1, 128, True),
+    ("e4m3", "128x1", 128, 1, True),
+    ("e4m3", "128x128", 128, 128, True),
+    ("e5m2", "1x128", 1, 128, False),
+    ("e5m2", "tensor", rows, cols, False),
+    ("e5m6", "1x128", 1, 128, True),
+    ("e5m6", "1x128", 1, 128, False),
 ):
+    name = f"{kind}-{block}{'-pow2' if power_of_two else ''}"
+    largest, encode = kinds[kind]
     # Blocks at the edges are filled up with zeros.
     padded = torch.nn.functional.pad(m, (0, -cols % wide, 0, -rows % high))
     blocks = padded.unflatten(0, (-1, high)).unflatten(2, (-1, wide))
-    scales = blocks.abs().amax((1, 3), keepdim=True).clamp(1e-4) / torch.finfo(kind).max
-    codes = (blocks / scales).to(kind)
+    scales = blocks.abs().amax((1, 3), keepdim=True).clamp(1e-4) / largest
+    if power_of_two:
+        fraction, exponent = torch.frexp(scales)
+        scales = torch.ldexp(torch.ones(()), exponent - (fraction == 0.5).int())
+    codes, values = encode(blocks / scales)
     flat = lambda t: t.flatten(2, 3).flatten(0, 1)[:rows, :cols].contiguous().numpy()
-    write(f"{name}-codes", flat(codes.view(torch.uint8)))
+    write(f"{name}-codes", flat(codes))
     write(f"{name}-scales", scales.contiguous().numpy())
-    write(f"{name}-values", flat(codes.float() * scales))
+    write(f"{name}-values", flat(values * scales))
 
 versions = {"ml_dtypes": ml_dtypes.__version__, "numpy": np.__version__, "torch": torch.__version__}
 print(json.dumps(versions))

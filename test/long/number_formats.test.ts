@@ -47,13 +47,17 @@ function numbers(count: number): Float32Array {
   return x;
 }
 
-/** [rows, cols] values to quantise, rows of different sizes; neither a multiple of 128. */
+/**
+ * [rows, cols] values to quantise; neither is a multiple of 128. Rows of sizes from far below the floor of scales up, with
+ * zeros of both signs among them.
+ */
 const [rows, cols] = [3200, 3130];
 function matrix(): Float32Array {
   const random = randomFrom(9);
   return Float32Array.from(
     { length: rows * cols },
-    (_, i) => (random() - 0.5) * 2 ** ((i / cols) % 20),
+    (_, i) =>
+      (i % 97 === 0 ? 0 : random() - 0.5) * 2 ** (((i / cols) % 60) - 40) * (i % 2 ? 1 : -1),
   );
 }
 
@@ -116,13 +120,21 @@ describe.skipIf(!present)('PyTorch and ml_dtypes', () => {
   });
 
   test.each([
-    ['e4m3', '1x128'],
-    ['e4m3', '128x1'],
-    ['e4m3', '128x128'],
-    ['e5m2', 'tensor'],
-  ] as const)('a matrix in %s, blocks of %s', (format, block) => {
-    const q = quantize(m, { rows, cols }, { format, block });
-    const name = `${format}-${block}`;
+    ['e4m3', '1x128', false],
+    ['e4m3', '128x1', false],
+    ['e4m3', '128x128', false],
+    ['e4m3', 'row', false],
+    ['e4m3', 'tensor', false],
+    ['e4m3', '1x128', true],
+    ['e4m3', '128x1', true],
+    ['e4m3', '128x128', true],
+    ['e5m2', '1x128', false],
+    ['e5m2', 'tensor', false],
+    ['e5m6', '1x128', true],
+    ['e5m6', '1x128', false],
+  ] as const)('a matrix in %s, blocks of %s, powers of two: %s', (format, block, powerOfTwo) => {
+    const q = quantize(m, { rows, cols }, { format, block, powerOfTwo });
+    const name = `${format}-${block}${powerOfTwo ? '-pow2' : ''}`;
     expect(firstDifference(q.scales, new Float32Array(read(`${name}-scales`)))).toBe(-1);
     expect(firstDifference(q.codes, codesOf(`${name}-codes`, format))).toBe(-1);
     const decoded = new Float32Array(read(`${name}-values`));
