@@ -38,9 +38,9 @@ const elementFormats = Object.keys(formats).filter((name) => name !== 'e8m0');
  * What shares a scale. `1x128`, `128x1` and `128x128` are V3's (§3.3.2): activations, their transpose, weights. `row` is
  * a scale for each row (a token, or an output channel), `tensor` one for the whole matrix.
  */
-export type BlockShape = (typeof blockShapes)[number];
+export type BlockShape = '1x128' | '128x1' | '128x128' | 'row' | 'tensor';
 
-const blockShapes = ['1x128', '128x1', '128x128', 'row', 'tensor'] as const;
+const blockShapes: readonly BlockShape[] = ['1x128', '128x1', '128x128', 'row', 'tensor'];
 
 /** Refuses formats and block shapes that there are not. */
 export function checkForm({ format, block }: { format: string; block: string }): void {
