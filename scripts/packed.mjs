@@ -22,6 +22,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { browserPackages } from './browser.mjs';
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 const packagesFolder = join(root, 'packages');
 const requireNative = !['', '0', undefined].includes(process.env.BALEEN_REQUIRE_NATIVE);
@@ -260,18 +262,7 @@ function installAlone(name, tarballs, base) {
   };
 }
 
-const everything = [
-  'kernels',
-  'tensor',
-  'fp8',
-  'moe-router',
-  'mla',
-  'mtp',
-  'dualpipe',
-  'model',
-  'trainer',
-  'cli',
-];
+const everything = [...browserPackages, 'trainer', 'cli'];
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith('--'));
 const unknown = asked.filter((name) => !everything.includes(name));
 if (unknown.length > 0)

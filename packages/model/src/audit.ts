@@ -22,12 +22,8 @@ import {
 } from './audit-checks';
 import { decodeTensor, type TensorSource } from './checkpoint-tensors';
 import { checkBlocks, checkScaledType, findScales, readBlocks } from './fp8-weights';
-import {
-  isQuantizedWeight,
-  scaledWeight,
-  scaleName,
-  type WeightQuantization,
-} from './hugging-face';
+import { type WeightQuantization } from './hugging-face';
+import { isQuantizedWeight, scaledWeight, scaleName } from './hugging-face-names';
 import { type TensorEntry, tensorBytes } from './safetensors';
 
 /** How to audit. */

@@ -17,14 +17,14 @@ import {
   findScales,
   quantizedToWrite,
 } from './fp8-weights';
+import { type WeightQuantization } from './hugging-face';
 import {
   checkpointNames,
   isMtpTensor,
   isQuantizedWeight,
   isSharedCopy,
   scaledWeight,
-  type WeightQuantization,
-} from './hugging-face';
+} from './hugging-face-names';
 import type { TensorEntry } from './safetensors';
 
 /** One tensor of a checkpoint and the piece of the model that holds it. */

@@ -15,7 +15,8 @@ import {
   type TensorSource,
   type TensorToWrite,
 } from './checkpoint-tensors';
-import { scaleName, type WeightQuantization } from './hugging-face';
+import { type WeightQuantization } from './hugging-face';
+import { scaleName } from './hugging-face-names';
 import type { TensorEntry } from './safetensors';
 
 const block = 128;

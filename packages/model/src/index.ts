@@ -29,16 +29,18 @@ export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops }
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
 export { choose, generate, type SamplingOptions } from './generate';
 export {
-  type CheckpointNames,
-  checkpointNames,
   configFromHuggingFace,
   configToHuggingFace,
   type HuggingFaceConfig,
-  isMtpTensor,
-  isSharedCopy,
   quantizationFromHuggingFace,
   type WeightQuantization,
 } from './hugging-face';
+export {
+  type CheckpointNames,
+  checkpointNames,
+  isMtpTensor,
+  isSharedCopy,
+} from './hugging-face-names';
 export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 export {
   headerLength,

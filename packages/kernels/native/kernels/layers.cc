@@ -293,10 +293,7 @@ void softmax(Args args) {
       vf tops = set1(-INFINITY);
       long c = 0;
       for (; c + W <= cols; c += W) tops = max(tops, load(from + c));
-      float lanes[W];
-      store(lanes, tops);
-      float top = -INFINITY;
-      for (long i = 0; i < W; i += 1) top = lanes[i] > top ? lanes[i] : top;
+      float top = maxOfVector(tops);
       for (; c < cols; c += 1) top = from[c] > top ? from[c] : top;
       const vf shift = set1(top);
       forRange(0, cols, [&](auto at, long i) { at.store(to + i, exp(sub(at.load(from + i), shift))); });

@@ -1,5 +1,6 @@
-// What a lab is: a published claim, and further ones that the same runs tell of, measured again at a size that runs here. Whatever could be chosen after a look at the
-// result stands in the lab's file before there is one: settings, the effect, and the inequality behind the verdict.
+// What a lab is: a published claim, and further ones that the same runs tell of, measured again at a size that runs here.
+// Whatever could be chosen after a look at the result stands in the lab's file before there is one: settings, the effect, and
+// the inequality behind the verdict.
 import type { Kernels } from '@baleen/kernels';
 
 import type { KernelsUsed } from '../events';
