@@ -1,16 +1,13 @@
 // Text generation: one token at a time through the latent cache.
+import { draw, probabilities, type SamplingShape } from '@baleen/mtp';
 import { mulberry32, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 
 import type { Decoder } from './decoder';
 
 /** How tokens are chosen. */
-export interface SamplingOptions {
+export interface SamplingOptions extends SamplingShape {
   /** Most tokens to make. */
   maxTokens: number;
-  /** 0 takes the likeliest (default); higher flattens the distribution. */
-  temperature?: number;
-  /** Keep the likeliest tokens that together reach this probability (default 1: all). */
-  topP?: number;
   /** Seeds the choice: the same seed gives the same text. */
   seed?: number;
   /** Tokens that end the text. */
@@ -31,7 +28,7 @@ export function* generate(
   prompt: Int32Array,
   options: SamplingOptions,
 ): Generator<number, void, void> {
-  const { maxTokens, temperature = 0, topP = 1, seed = 0, stop = [], signal } = options;
+  const { maxTokens, seed = 0, stop = [], signal } = options;
   if (prompt.length === 0)
     throw Object.assign(new Error('the prompt holds no tokens'), {
       code: 'ERR_BALEEN_USAGE_PROMPT',
@@ -54,7 +51,8 @@ export function* generate(
     for (let made = 0; made < maxTokens; made += 1) {
       if (signal?.aborted) return;
       const logits = lastLogits(model, region, phases, next);
-      const token = choose(logits, temperature, topP, random);
+      const shape = { ...options, out: logits };
+      const token = draw(probabilities(logits, { vocab: logits.length }, shape), random());
       if (stop.includes(token)) return;
       yield token;
       if (prompt.length + made + 1 >= capacity) return;
@@ -88,38 +86,4 @@ function lastLogits(
   run.finish();
   ids.block.release();
   return values;
-}
-
-/**
- * Chooses a token.
- * @param logits - one a token
- * @param temperature - 0 for the likeliest
- * @param topP - probability kept
- * @param random - numbers in [0, 1)
- * @returns the token
- */
-export function choose(
-  logits: Float32Array,
-  temperature: number,
-  topP: number,
-  random: () => number,
-): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i += 1) if ((logits[i] ?? 0) > (logits[best] ?? 0)) best = i;
-  if (temperature <= 0) return best;
-  const top = logits[best] ?? 0;
-  const order = Array.from(logits.keys()).sort(
-    (a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b,
-  );
-  const weights = order.map((i) => Math.exp(((logits[i] ?? 0) - top) / temperature));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  let kept = 0;
-  let count = 0;
-  while (count < weights.length && kept < topP * total) kept += weights[count++] ?? 0;
-  let rest = random() * kept;
-  for (let i = 0; i < count; i += 1) {
-    rest -= weights[i] ?? 0;
-    if (rest < 0) return order[i] ?? best;
-  }
-  return order[Math.max(0, count - 1)] ?? best;
 }

@@ -27,7 +27,7 @@ export {
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
-export { choose, generate, type SamplingOptions } from './generate';
+export { generate, type SamplingOptions } from './generate';
 export {
   configFromHuggingFace,
   configToHuggingFace,

@@ -1,10 +1,11 @@
 // Generation: through the cache as without it, and choices that follow temperature, top-p and seed.
 import { loadKernels, referenceKernels } from '@baleen/kernels';
+import { draw, probabilities } from '@baleen/mtp';
 import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
-import { implementationsOf, randomFrom } from '../../../test/support';
-import { choose, type Decoder, generate } from '../src/index';
+import { implementationsOf } from '../../../test/support';
+import { type Decoder, generate } from '../src/index';
 import { smallModel } from './small';
 
 /** The next token, the likeliest unless told otherwise, computed from scratch. */
@@ -27,7 +28,8 @@ function nextOf(
   let best = -1;
   run.tape.scoped(() => {
     const logits = model.logits(run.tape, h).readSync();
-    best = choose(Float32Array.from(logits.slice(-20)), temperature, 1, random);
+    const last = Float32Array.from(logits.slice(-20));
+    best = draw(probabilities(last, { vocab: 20 }, { temperature }), random());
     return [];
   });
   run.finish();
@@ -91,42 +93,5 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const usage = expect.objectContaining({ code: 'ERR_BALEEN_USAGE_PROMPT' }) as unknown;
     for (const prompt of [new Int32Array(0), new Int32Array(17)])
       expect(() => [...generate(model, prompt, { maxTokens: 1 })]).toThrow(usage);
-  });
-});
-
-describe('choose', () => {
-  const logits = Float32Array.from([0.1, 0.4, 0.2, 0.3], Math.log);
-  const shares = (temperature: number, topP: number): number[] => {
-    const random = randomFrom(1);
-    const counts = [0, 0, 0, 0];
-    for (let i = 0; i < 20000; i += 1) counts[choose(logits, temperature, topP, random)] += 1;
-    return counts.map((count) => count / 20000);
-  };
-  const expectShares = (got: number[], expected: number[]): void => {
-    got.forEach((share, i) => {
-      expect(Math.abs(share - expected[i])).toBeLessThan(0.015);
-      if (expected[i] === 0) expect(share).toBe(0);
-    });
-  };
-
-  test('takes the likeliest at temperature 0, the first of equals', () => {
-    expect(choose(logits, 0, 1, () => 0.9)).toBe(1);
-    expect(choose(Float32Array.of(1, 3, 3), 0, 1, () => 0.9)).toBe(1);
-  });
-
-  test('follows the probabilities at temperature 1, their squares at ½', () => {
-    expectShares(shares(1, 1), [0.1, 0.4, 0.2, 0.3]);
-    const squares = [0.01, 0.16, 0.04, 0.09];
-    expectShares(
-      shares(0.5, 1),
-      squares.map((square) => square / 0.3),
-    );
-  });
-
-  test('keeps the fewest of the likeliest that reach top-p', () => {
-    expectShares(shares(1, 0.69), [0, 4 / 7, 0, 3 / 7]);
-    expectShares(shares(1, 0.71), [0, 4 / 9, 2 / 9, 3 / 9]);
-    expectShares(shares(1, 1e-9), [0, 1, 0, 0]);
-    expectShares(shares(1, 0), [0, 1, 0, 0]);
   });
 });
