@@ -1,7 +1,7 @@
 // Python for comparisons: `BALEEN_PYTHON` names the interpreter (default python3). Where it lacks a module the tests skip
 // and say so; BALEEN_REQUIRE_PYTHON=1 makes that a failure.
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 
 const python = process.env.BALEEN_PYTHON ?? 'python3';
 
@@ -22,16 +22,17 @@ export function pythonHas(...modules: string[]): boolean {
 
 /**
  * Runs a script of this folder.
- * @param script - its file name
+ * @param script - its file name, or the path of another
  * @param args - what it gets
  * @returns what it printed
  */
 export function runPython(script: string, args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync(
     python,
-    [join(import.meta.dirname, script), ...args],
+    [resolve(import.meta.dirname, script), ...args],
     {
       encoding: 'utf8',
+      maxBuffer: 2 ** 26,
     },
   );
   if (status !== 0) throw new Error(stderr);

@@ -3,7 +3,8 @@
 import { type SizeChecks, sizeChecks } from '@baleen/kernels';
 
 const checks: SizeChecks = sizeChecks('ERR_BALEEN_MLA_SIZES');
-const { refuse } = checks;
+/** See `SizeChecks`. */
+export const refuse: SizeChecks['refuse'] = checks.refuse;
 /** See `SizeChecks`. */
 export const checkWhole: SizeChecks['whole'] = checks.whole;
 /** See `SizeChecks`. */
@@ -20,9 +21,14 @@ export function checkQueries(queries: number, keys: number): void {
 }
 
 /** Refuses a rotary width that does not divide into pairs. */
-export function checkPairs(ropeDim: number): void {
-  if (ropeDim % 2 !== 0)
-    refuse('ropeDim', `ropeDim (${ropeDim}) is odd`, 'rotary pairs need an even width');
+export function checkPairs(path: string, width: number): void {
+  if (width % 2 !== 0) refuse(path, `${path} (${width}) is odd`, 'rotary pairs need an even width');
+}
+
+/** Refuses a base of frequencies that would not fall from pair to pair. */
+export function checkTheta(theta: number): void {
+  if (!(theta > 1) || !Number.isFinite(theta))
+    refuse('theta', `theta (${theta}) is not a number above 1`, 'V3 has 10000');
 }
 
 /** Refuses positions without an entry in the rotary tables. */

@@ -245,7 +245,7 @@ function coreSizes(sizes: AttendLatentsSizes, { cos, sin }: RotaryTables): CoreS
   const { scale = 1 / Math.sqrt(nopeDim + ropeDim), precision = 'fp32' } = sizes;
   checkWhole({ heads, nopeDim, ropeDim, valueDim, queries, keys, batch });
   checkQueries(queries, keys);
-  checkPairs(ropeDim);
+  checkPairs('ropeDim', ropeDim);
   checkPositions(keys, Math.floor((2 * Math.min(cos.length, sin.length)) / ropeDim));
   return { batch, queries, keys, heads, nopeDim, ropeDim, valueDim, scale, precision };
 }

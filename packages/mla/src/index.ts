@@ -16,11 +16,6 @@ export {
   type FullHeads,
 } from './functions';
 export type { CoreSizes, HeadSizes } from './heads';
-export {
-  Rotary,
-  type RotaryTables,
-  rotaryFrequencies,
-  rotaryTables,
-  softmaxScale,
-  type YarnConfig,
-} from './rotary';
+export { Rotary, type RotaryTables, rotaryFrequencies, rotaryTables } from './rotary';
+export { convertRotary, type RotaryLayout, type RotaryLayoutSizes } from './rotary-layout';
+export { softmaxScale, type YarnConfig, type YarnFault, yarnBeyond, yarnFault } from './yarn';

@@ -1,65 +1,31 @@
-// Rotary position embedding and its extension to longer contexts, YaRN (§4.3; arXiv 2309.00071).
+// Rotary position embedding (RoPE): tables of cos and sin, by which neighbouring pairs of a query's or key's rotary part are
+// turned to their position.
 import type { Kernels } from '@baleen/kernels';
 import { type Pools, type Tensor, tensorFrom } from '@baleen/tensor';
 
-/** YaRN's settings. V3: factor 40 over 4,096 positions, β 32 and 1. */
-export interface YarnConfig {
-  /** How many times longer the context becomes. */
-  factor: number;
-  /** Length the model was trained at. */
-  originalMaxSequence: number;
-  /** Rotations above which a dimension is left as it is. */
-  betaFast: number;
-  /** Rotations below which a dimension is interpolated fully. */
-  betaSlow: number;
-  /** Weight of the attention factor on the tables. */
-  mscale: number;
-  /** Weight of the attention factor on the scores. */
-  mscaleAllDim: number;
-}
+import { checkLength, checkPairs, checkTheta, checkWhole } from './checks';
+import { checkYarn, extendedFrequencies, tableFactor, type YarnConfig, yarnBeyond } from './yarn';
 
 /**
  * Angular frequencies of each pair of rotary dimensions.
  * @param width - rotary width, even
- * @param theta - base (10,000 in V3)
- * @param yarn - interpolation, or null
+ * @param theta - base (10,000 in V3), above 1
+ * @param yarn - interpolation, or null; see `yarnBeyond`
  * @returns width / 2 frequencies
+ * @throws ERR_BALEEN_MLA_SIZES for an odd width or another base, ERR_BALEEN_MLA_YARN for settings that cannot be
  */
 export function rotaryFrequencies(
   width: number,
   theta: number,
   yarn: YarnConfig | null,
 ): Float64Array {
-  const half = width / 2;
-  const frequencies = Float64Array.from({ length: half }, (_, i) => theta ** (-(2 * i) / width));
-  if (!yarn) return frequencies;
-  // The dimension that turns `rotations` times over the original length.
-  const dimension = (rotations: number): number =>
-    (width * Math.log(yarn.originalMaxSequence / (rotations * 2 * Math.PI))) /
-    (2 * Math.log(theta));
-  const low = Math.max(Math.floor(dimension(yarn.betaFast)), 0);
-  let high = Math.min(Math.ceil(dimension(yarn.betaSlow)), width - 1);
-  if (high === low) high += 0.001;
-  return frequencies.map((frequency, i) => {
-    const ramp = Math.min(1, Math.max(0, (i - low) / (high - low)));
-    return (frequency / yarn.factor) * ramp + frequency * (1 - ramp);
-  });
-}
-
-function attentionFactor(factor: number, weight: number): number {
-  return factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
-}
-
-/**
- * Factor on the attention scores: 1/√width, times YaRN's attention factor squared.
- * @param width - width of queries and keys
- * @param yarn - interpolation, or null
- * @returns the factor; 0.135234 for V3's long-context model
- */
-export function softmaxScale(width: number, yarn: YarnConfig | null): number {
-  const scale = 1 / Math.sqrt(width);
-  if (!yarn || yarn.mscaleAllDim === 0) return scale;
-  return scale * attentionFactor(yarn.factor, yarn.mscaleAllDim) ** 2;
+  checkWhole({ width });
+  checkPairs('width', width);
+  checkTheta(theta);
+  checkYarn(yarn);
+  const length = width / 2;
+  const frequencies = Float64Array.from({ length }, (_, i) => theta ** (-(2 * i) / width));
+  return yarn ? extendedFrequencies(frequencies, theta, yarn) : frequencies;
 }
 
 /** Tables of a rotary embedding. */
@@ -72,39 +38,52 @@ export interface RotaryTables {
 
 /**
  * Computes the tables.
- * @param positions - how many
+ * @param positions - how many, from 0 up; or which, a row each: those of packed documents, or of what follows a cache
  * @param width - rotary width
  * @param theta - base
- * @param yarn - interpolation, or null
+ * @param yarn - interpolation, or null; see `yarnBeyond`
+ * @param options - where the tables go
  * @returns cos and sin
+ * @throws ERR_BALEEN_MLA_SIZES for a negative position, an odd width, or tables of another length; ERR_BALEEN_MLA_YARN for
+ *   settings that cannot be
  *
  * @example
  * ```ts
  * import { rotaryTables } from '@baleen/mla';
  * const { cos } = rotaryTables(2, 4, 10000, null);
  * console.log(cos[2].toFixed(4)); // => 0.5403
+ * const packed = rotaryTables(Int32Array.of(0, 1, 0), 4, 10000, null);
+ * console.log(packed.cos[2].toFixed(4), packed.cos[4]); // => 0.5403 1
  * ```
  */
 export function rotaryTables(
-  positions: number,
+  positions: number | Int32Array,
   width: number,
   theta: number,
   yarn: YarnConfig | null,
+  options: { out?: RotaryTables } = {},
 ): RotaryTables {
   const frequencies = rotaryFrequencies(width, theta, yarn);
+  const factor = tableFactor(yarn);
   const half = width / 2;
-  const factor = yarn
-    ? attentionFactor(yarn.factor, yarn.mscale) / attentionFactor(yarn.factor, yarn.mscaleAllDim)
-    : 1;
-  const cos = new Float32Array(positions * half);
-  const sin = new Float32Array(positions * half);
-  for (let p = 0; p < positions; p += 1)
+  const rows = typeof positions === 'number' ? positions : positions.length;
+  checkWhole({ positions: rows }, 0);
+  const out = options.out ?? {
+    cos: new Float32Array(rows * half),
+    sin: new Float32Array(rows * half),
+  };
+  checkLength('out.cos', out.cos, { positions: rows, 'width / 2': half });
+  checkLength('out.sin', out.sin, { positions: rows, 'width / 2': half });
+  for (let row = 0; row < rows; row += 1) {
+    const position = typeof positions === 'number' ? row : (positions[row] ?? 0);
+    if (position < 0) checkWhole({ [`positions[${row}]`]: position }, 0);
     for (let i = 0; i < half; i += 1) {
-      const angle = p * (frequencies[i] ?? 0);
-      cos[p * half + i] = Math.cos(angle) * factor;
-      sin[p * half + i] = Math.sin(angle) * factor;
+      const angle = position * (frequencies[i] ?? 0);
+      out.cos[row * half + i] = Math.cos(angle) * factor;
+      out.sin[row * half + i] = Math.sin(angle) * factor;
     }
-  return { cos, sin };
+  }
+  return out;
 }
 
 /** Rotary tables in a model's memory, shared by its layers. */
@@ -113,13 +92,15 @@ export class Rotary {
   readonly cos: Tensor;
   /** sin likewise. */
   readonly sin: Tensor;
+  /** The interpolation in use: null as well where the longest sequence does not exceed the one trained at. */
+  readonly yarn: YarnConfig | null;
 
   /**
    * @param pools - where they live
    * @param positions - longest sequence
    * @param width - rotary width
    * @param theta - base
-   * @param yarn - interpolation, or null
+   * @param yarn - interpolation for sequences longer than its `originalMaxSequence`, or null
    */
   constructor(
     pools: Pools,
@@ -130,7 +111,8 @@ export class Rotary {
     theta: number,
     yarn: YarnConfig | null,
   ) {
-    const { cos, sin } = rotaryTables(positions, width, theta, yarn);
+    this.yarn = yarnBeyond(yarn, positions);
+    const { cos, sin } = rotaryTables(positions, width, theta, this.yarn);
     this.cos = tensorFrom(pools.caches, [positions, width / 2], cos);
     this.sin = tensorFrom(pools.caches, [positions, width / 2], sin);
   }

@@ -1,5 +1,5 @@
 // The model's configuration, and the check that it can exist.
-import type { YarnConfig } from '@baleen/mla';
+import { type YarnConfig, yarnFault } from '@baleen/mla';
 
 /** Attention's sizes (§2.1.1). */
 export interface AttentionConfig {
@@ -17,7 +17,7 @@ export interface AttentionConfig {
   kvRank: number;
   /** Base of the rotary frequencies. */
   ropeTheta: number;
-  /** Context extension, or null. */
+  /** Context extension where `maxSequence` exceeds its `originalMaxSequence`, or null. */
   yarn: YarnConfig | null;
 }
 
@@ -117,7 +117,13 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
   for (const key of ['heads', 'nopeDim', 'ropeDim', 'valueDim', 'kvRank'] as const)
     whole(`attention.${key}`, attention[key], 1);
   if (attention.queryRank !== null) whole('attention.queryRank', attention.queryRank, 1);
-  positive('attention.ropeTheta', attention.ropeTheta);
+  if (!(attention.ropeTheta > 1) || !Number.isFinite(attention.ropeTheta))
+    refuse(
+      'ROPE',
+      `${path}.attention.ropeTheta`,
+      `${path}.attention.ropeTheta (${attention.ropeTheta}) is not a number above 1: rotary frequencies would not fall`,
+      'V3 has 10000',
+    );
   if (attention.ropeDim % 2 !== 0)
     refuse(
       'ROPE',
@@ -126,19 +132,10 @@ export function checkConfig(config: ModelConfig, path = 'config'): void {
       'choose an even width',
     );
   const { yarn } = attention;
-  if (yarn) {
-    positive('attention.yarn.factor', yarn.factor);
-    whole('attention.yarn.originalMaxSequence', yarn.originalMaxSequence, 1);
-    positive('attention.yarn.betaFast', yarn.betaFast);
-    positive('attention.yarn.betaSlow', yarn.betaSlow);
-    for (const key of ['mscale', 'mscaleAllDim'] as const)
-      if (!(yarn[key] >= 0) || !Number.isFinite(yarn[key]))
-        refuse(
-          'VALUE',
-          `${path}.attention.yarn.${key}`,
-          `${path}.attention.yarn.${key} (${yarn[key]}) is negative or not finite`,
-          'set it to 0 or more',
-        );
+  const fault = yarn && yarnFault(yarn);
+  if (fault) {
+    const key = `${path}.attention.yarn.${fault.key}`;
+    refuse('VALUE', key, `${key} (${yarn[fault.key]}) is ${fault.is}`, fault.hint);
   }
   if (config.denseLayers > config.layers)
     refuse(

@@ -1,6 +1,6 @@
 // Hugging Face's config.json of `deepseek_v3`, and of `deepseek_v2` where the gate is a softmax, in both directions. Names of
 // tensors are in hugging-face-names.ts; both stand nowhere else.
-import type { YarnConfig } from '@baleen/mla';
+import { type YarnConfig, yarnBeyond } from '@baleen/mla';
 
 import type { ModelConfig } from './config';
 
@@ -208,17 +208,19 @@ function ropeOf(
       );
     return given;
   };
-  return {
-    theta: base,
-    yarn: {
-      factor: value('factor', 1),
-      originalMaxSequence: value('original_max_position_embeddings', 4096),
-      betaFast: value('beta_fast', 32),
-      betaSlow: value('beta_slow', 1),
-      mscale: value('mscale', 1),
-      mscaleAllDim: value('mscale_all_dim', 0),
-    },
+  const originalMaxSequence = value('original_max_position_embeddings', 4096);
+  const longest = Number(json.max_position_embeddings);
+  const factor = value('factor', longest / originalMaxSequence);
+  const yarn: YarnConfig = {
+    factor,
+    originalMaxSequence,
+    betaFast: value('beta_fast', 32),
+    betaSlow: value('beta_slow', 1),
+    mscale: value('mscale', 1),
+    mscaleAllDim: value('mscale_all_dim', 0),
   };
+  // A factor of 1 changes nothing.
+  return { theta: base, yarn: factor === 1 ? null : yarn };
 }
 
 /**
@@ -235,7 +237,8 @@ export function configToHuggingFace(
   quantization: WeightQuantization | null = null,
 ): HuggingFaceConfig {
   const { attention, moe, mtp } = config;
-  const { yarn } = attention;
+  // Other readers use YaRN wherever it is named, however short the longest sequence is.
+  const yarn = yarnBeyond(attention.yarn, config.maxSequence);
   return {
     architectures: [moe.gate === 'softmax' ? 'DeepseekV2ForCausalLM' : 'DeepseekV3ForCausalLM'],
     model_type: moe.gate === 'softmax' ? 'deepseek_v2' : 'deepseek_v3',

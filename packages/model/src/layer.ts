@@ -149,7 +149,7 @@ class AttentionPart extends Module {
     super();
     const { attention, hiddenSize: hidden, normEps } = config;
     this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
-    const scale = softmaxScale(attention.nopeDim + attention.ropeDim, attention.yarn);
+    const scale = softmaxScale(attention.nopeDim + attention.ropeDim, rotary.yarn);
     this.inner = this.child(
       '',
       new LatentAttention(pools, { ...attention, hidden, normEps, scale }, factory, rotary),

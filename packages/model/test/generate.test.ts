@@ -4,9 +4,9 @@ import { draw, probabilities } from '@baleen/mtp';
 import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
-import { implementationsOf } from '../../../test/support';
+import { firstDifference, implementationsOf, randomFrom } from '../../../test/support';
 import { type Decoder, generate } from '../src/index';
-import { smallModel } from './small';
+import { smallConfig, smallModel } from './small';
 
 /** The next token, the likeliest unless told otherwise, computed from scratch. */
 function nextOf(
@@ -49,6 +49,28 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       expect(tokens).toHaveLength(12);
     },
   );
+
+  test('YaRN changes the model where its sequences may exceed the length trained at, and only there', () => {
+    const yarn = { factor: 4, betaFast: 2, betaSlow: 0.5, mscale: 1, mscaleAllDim: 1 };
+    const hidden = (originalMaxSequence: number | null): Float32Array => {
+      const extension = originalMaxSequence === null ? null : { ...yarn, originalMaxSequence };
+      const { attention } = smallConfig;
+      const model = smallModel(kernels, { attention: { ...attention, yarn: extension } });
+      const ids = tensorFrom(new Region(kernels, 'inputs'), [1, 8], Int32Array.from('31415926'));
+      const run = new Run(new Region(kernels, 'test'), { grad: false });
+      let h: Tensor = ids;
+      model.hiddenPhases().forEach((phase, index) => {
+        h = run.forward(phase, index === 0 ? { ids } : undefined).h as Tensor;
+      });
+      const values = h.readSync().slice() as Float32Array;
+      run.finish();
+      return values;
+    };
+    const plain = hidden(null);
+    expect(smallConfig.maxSequence).toBe(16);
+    expect(firstDifference(hidden(16), plain)).toBe(-1);
+    expect(firstDifference(hidden(15), plain)).not.toBe(-1);
+  });
 
   test('ends at the longest sequence, at a stop token, at its signal, and at its number of tokens', () => {
     const model = smallModel(kernels);

@@ -222,12 +222,12 @@ const atLeast0 = (text: string): z.ZodNumber => z.number().min(0).describe(text)
 const decay = (text: string): z.ZodNumber => z.number().min(0).lt(1).describe(text);
 
 const yarn = z.strictObject({
-  factor: positive('how many times longer the context becomes'),
+  factor: z.number().gt(1).describe('how many times longer the context becomes'),
   originalMaxSequence: size(1, 'length the model was trained at'),
   betaFast: positive('rotations above which a dimension is left as it is'),
   betaSlow: positive('rotations below which a dimension is interpolated fully'),
-  mscale: atLeast0('weight of the attention factor on the rotary tables'),
-  mscaleAllDim: atLeast0('weight of the attention factor on the scores'),
+  mscale: positive('weight of the attention factor on the rotary tables, over that on the scores'),
+  mscaleAllDim: atLeast0('weight of the attention factor on the scores; 0 for none'),
 });
 
 const model = z.strictObject({
@@ -246,8 +246,12 @@ const model = z.strictObject({
     valueDim: size(1, 'width of a head’s value'),
     queryRank: size(1, 'rank of the query’s latent; null for none').nullable(),
     kvRank: size(1, 'rank of the latent of keys and values'),
-    ropeTheta: positive('base of the rotary frequencies'),
-    yarn: yarn.nullable().describe('context extension by YaRN; null for none'),
+    ropeTheta: z.number().gt(1).describe('base of the rotary frequencies'),
+    yarn: yarn
+      .nullable()
+      .describe(
+        'extension by YaRN where maxSequence exceeds its originalMaxSequence; null for none',
+      ),
   }),
   moe: z.strictObject({
     routedExperts: size(1, 'routed experts'),

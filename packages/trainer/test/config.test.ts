@@ -182,7 +182,7 @@ describe('what cannot be is refused', () => {
     [
       { model: { attention: { yarn: 3 } } },
       'model.attention.yarn',
-      'give a mapping of factor, originalMaxSequence, betaFast, betaSlow, mscale, mscaleAllDim or null (context extension by YaRN; null for none)',
+      'give a mapping of factor, originalMaxSequence, betaFast, betaSlow, mscale, mscaleAllDim or null (extension by YaRN where maxSequence exceeds its originalMaxSequence; null for none)',
     ],
   ])('%j: the hint is what the key takes', (values, path, hint) => {
     expect(refusal(values)).toMatchObject({ code: 'ERR_BALEEN_CONFIG_VALUE', path, hint });
