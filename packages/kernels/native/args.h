@@ -7,7 +7,12 @@
 namespace baleen {
 namespace BALEEN_ISA {
 
-enum class DType : int { f32 = 0, bf16 = 1, e4m3 = 2, i32 = 3, e5m6 = 4 };
+enum class DType : int { f32 = 0, bf16 = 1, e4m3 = 2, i32 = 3, e5m6 = 4, e5m2 = 5 };
+
+/** Bytes of an element; of types whose elements have bytes of their own. */
+inline long elementBytes(DType dtype) {
+  return dtype == DType::bf16 ? 2 : dtype == DType::e4m3 || dtype == DType::e5m2 ? 1 : 4;
+}
 
 /** A typed, contiguous range of memory; `data` is null where an optional view is absent. */
 struct View {
@@ -18,9 +23,8 @@ struct View {
   explicit operator bool() const { return data != nullptr; }
   float* f32() const { return static_cast<float*>(data); }
   uint16_t* bf16() const { return static_cast<uint16_t*>(data); }
-  uint8_t* e4m3() const { return static_cast<uint8_t*>(data); }
-  /** Codes of 12 bits, two in three bytes. */
-  uint8_t* packed() const { return static_cast<uint8_t*>(data); }
+  /** Codes of 8 bits; of 12 bits, two in three bytes. */
+  uint8_t* codes() const { return static_cast<uint8_t*>(data); }
   int32_t* i32() const { return static_cast<int32_t*>(data); }
 };
 

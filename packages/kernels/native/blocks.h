@@ -6,20 +6,19 @@
 // Blocks that hold a NaN or an infinity are set aside: they alone need a division that minds them.
 #pragma once
 #include "decode.h"
+#include "kernels/encode.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
 
-/** Smallest amax a scale is made from, as in V3's published inference code. */
-static constexpr float amaxFloor = 1e-4f;
-
 /** Blocks whose scales are made together. */
 static constexpr long batch = 32;
 
-/** Scales of W blocks: fl(max(amax, 1e-4) / the codes' largest value), or the powers of two at or above that. */
-static inline vf scalesOf(vf amax, bool powerOfTwo, float largest = 448.0f) {
-  const vf scale = div(max(amax, set1(amaxFloor)), set1(largest));
-  if (!powerOfTwo) return scale;
+/** Scales of W blocks: fl(max(amax, floor) / the format's largest value), or the powers of two at or above that. */
+template <class F>
+static inline vf scalesOf(vf amax, const Scaling& by) {
+  const vf scale = div(max(amax, set1(by.amaxFloor)), set1(F::largest));
+  if (!by.powerOfTwo) return scale;
   // Any mantissa bit carries into the exponent, and then none is left.
   return asFloat(andi(addi(asInt(scale), set1i(0x7fffff)), set1i(0x7f800000)));
 }
@@ -70,38 +69,42 @@ static inline vi topOf(const float* x, long size) {
 }
 
 /** Four vectors by four divisors. */
+template <class F>
 static inline void encodeFour(uint8_t* codes, const float* x, const Divisor* by) {
   const vf values[4] = {load(x), load(x + W), load(x + 2 * W), load(x + 3 * W)};
-  storeE4m3Four(codes, values, by);
+  storeFour<F>(codes, values, by);
 }
 
+template <class F>
 static inline void encodeRun(uint8_t* codes, const float* x, long size, const Divisor& by) {
   const Divisor four[4] = {by, by, by, by};
   long c0 = 0;
-  for (; c0 + 4 * W <= size; c0 += 4 * W) encodeFour(codes + c0, x + c0, four);
+  for (; c0 + 4 * W <= size; c0 += 4 * W) encodeFour<F>(codes + c0, x + c0, four);
   forRange(c0, size, [&](auto at, long c) {
-    at.storeCodes(codes + c, quotientToE4m3(at.load(x + c), by));
+    at.storeCodes(codes + c, quotientToCode<F>(at.load(x + c), by));
   });
 }
 
 /** The same; a whole tile's loop is one that the compiler knows. */
+template <class F>
 static inline void encodeBlock(uint8_t* codes, const float* x, long size, const Divisor& by) {
   if (size == tile)
-    encodeRun(codes, x, tile, by);
+    encodeRun<F>(codes, x, tile, by);
   else
-    encodeRun(codes, x, size, by);
+    encodeRun<F>(codes, x, size, by);
 }
 
 /** A block with NaN or infinities: a NaN is never the largest, and quotients may be anything. */
-static void quantizeWild(const Panel& p, float* scaleOut, bool powerOfTwo) {
+template <class F>
+static void quantizeWild(const Panel& p, float* scaleOut, const Scaling& scaling) {
   vf top = set1(0);
   for (long r = 0; r < p.rows; r += 1)
     forRange(0, p.cols, [&](auto at, long c) { top = max(abs(at.load(p.row(r) + c)), top); });
-  const vf scale = scalesOf(set1(maxOfVector(top)), powerOfTwo);
+  const vf scale = scalesOf<F>(set1(maxOfVector(top)), scaling);
   storePartial(scaleOut, scale, 1);
   for (long r = 0; r < p.rows; r += 1)
     forRange(0, p.cols, [&](auto at, long c) {
-      at.storeCodes(p.codesOf(r) + c, toE4m3(div(at.load(p.row(r) + c), scale)));
+      at.storeCodes(p.codesOf(r) + c, toCodes<F>(div(at.load(p.row(r) + c), scale)));
     });
 }
 
@@ -113,7 +116,8 @@ struct Run {
 };
 
 /** Blocks of one run each, at most `batch`, whose scales follow one another. */
-static void quantizeRuns(const Run* runs, long count, float* scalesOut, bool powerOfTwo,
+template <class F>
+static void quantizeRuns(const Run* runs, long count, float* scalesOut, const Scaling& scaling,
                          bool fetchAhead = false) {
   alignas(64) float scales[batch] = {};
   alignas(64) float inverses[batch];
@@ -125,12 +129,12 @@ static void quantizeRuns(const Run* runs, long count, float* scalesOut, bool pow
   }
   if (anyAbove(all, set1i(largestFinite))) {
     for (long i = 0; i < count; i += 1)
-      quantizeWild({runs[i].x, 0, runs[i].codes, 0, 1, runs[i].size, nullptr}, scalesOut + i,
-                   powerOfTwo);
+      quantizeWild<F>({runs[i].x, 0, runs[i].codes, 0, 1, runs[i].size, nullptr}, scalesOut + i,
+                      scaling);
     return;
   }
   forRange(0, batch, [&](auto at, long i) {
-    const Divisor by = divisorOf(scalesOf(at.load(scales + i), powerOfTwo));
+    const Divisor by = divisorOf(scalesOf<F>(at.load(scales + i), scaling));
     at.store(scales + i, by.scale);
     at.store(inverses + i, by.inverse);
   });
@@ -138,7 +142,7 @@ static void quantizeRuns(const Run* runs, long count, float* scalesOut, bool pow
   for (long i = 0; i < count; i += 1) {
     const Divisor by = {set1(scales[i]), set1(inverses[i])};
     if (fetchAhead) fetch(runs[i].x + batch * runs[i].size, runs[i].size);
-    encodeBlock(runs[i].codes, runs[i].x, runs[i].size, by);
+    encodeBlock<F>(runs[i].codes, runs[i].x, runs[i].size, by);
   }
 }
 
@@ -156,54 +160,54 @@ static inline void columnTops(At at, const Panel& p, vi* top) {
 }
 
 /** The same columns where one of them holds NaN or infinities. */
-template <int V, class At>
-static void quantizeWildColumns(At at, const Panel& p, float* scales, bool powerOfTwo) {
+template <class F, int V, class At>
+static void quantizeWildColumns(At at, const Panel& p, float* scales, const Scaling& scaling) {
   for (int v = 0; v < V; v += 1) {
     vf top = set1(0);
     for (long r = 0; r < p.rows; r += 1) top = max(abs(at.load(p.row(r) + v * W)), top);
-    const vf scale = scalesOf(top, powerOfTwo);
+    const vf scale = scalesOf<F>(top, scaling);
     at.store(scales + v * W, scale);
     for (long r = 0; r < p.rows; r += 1)
       at.storeCodes(p.codesOf(r) + v * W,
-                    toE4m3(div(at.load(p.row(r) + v * W), scale)));
+                    toCodes<F>(div(at.load(p.row(r) + v * W), scale)));
   }
 }
 
 /** Scales of V vectors of columns; false where they are not finite, and then all is done. */
-template <int V, class At>
+template <class F, int V, class At>
 static inline bool divisorsOf(At at, const Panel& p, const vi* top, Divisor* by, float* scales,
-                              bool powerOfTwo) {
+                              const Scaling& scaling) {
   vi all = top[0];
   for (int v = 1; v < V; v += 1) all = higher(all, top[v]);
   if (anyAbove(all, set1i(largestFinite))) {
-    quantizeWildColumns<V>(at, p, scales, powerOfTwo);
+    quantizeWildColumns<F, V>(at, p, scales, scaling);
     return false;
   }
   for (int v = 0; v < V; v += 1) {
-    by[v] = divisorOf(scalesOf(asFloat(top[v]), powerOfTwo));
+    by[v] = divisorOf(scalesOf<F>(asFloat(top[v]), scaling));
     at.store(scales + v * W, by[v].scale);
   }
   return true;
 }
 
 /** `V` vectors by as many divisors: whole ones in fours, the single ones beside them as `at` has it. */
-template <int V, class At>
+template <class F, int V, class At>
 static inline void encodeVectors(At at, uint8_t* codes, const float* x, const Divisor* by) {
   if constexpr (V % 4 == 0)
-    for (int v = 0; v < V; v += 4) encodeFour(codes + v * W, x + v * W, by + v);
+    for (int v = 0; v < V; v += 4) encodeFour<F>(codes + v * W, x + v * W, by + v);
   else
     for (int v = 0; v < V; v += 1)
-      at.storeCodes(codes + v * W, quotientToE4m3(at.load(x + v * W), by[v]));
+      at.storeCodes(codes + v * W, quotientToCode<F>(at.load(x + v * W), by[v]));
 }
 
 /** The same columns into codes. */
-template <int V, class At>
+template <class F, int V, class At>
 static inline void encodeColumns(At at, const Panel& p, const Divisor* by) {
   const float* x = p.x;
   uint8_t* codes = p.codes;
   for (long r = 0; r < p.rows; r += 1, x += p.xStride, codes += p.codesStride) {
     if (p.next != nullptr) fetchRest(p.next + r * p.xStride, V * W);
-    encodeVectors<V>(at, codes, x, by);
+    encodeVectors<F, V>(at, codes, x, by);
   }
 }
 
@@ -226,19 +230,21 @@ static inline void forColumns(long cols, Body&& body) {
 }
 
 /** One block a column. */
-static void quantizeColumns(const Panel& panel, float* scales, bool powerOfTwo) {
+template <class F>
+static void quantizeColumns(const Panel& panel, float* scales, const Scaling& scaling) {
   forColumns(panel.cols, [&](auto vectors, auto at, long c) {
     constexpr int V = decltype(vectors)::count;
     const Panel p = panel.from(c);
     vi top[V];
     Divisor by[V];
     columnTops<V>(at, p, top);
-    if (divisorsOf<V>(at, p, top, by, scales + c, powerOfTwo)) encodeColumns<V>(at, p, by);
+    if (divisorsOf<F, V>(at, p, top, by, scales + c, scaling)) encodeColumns<F, V>(at, p, by);
   });
 }
 
 /** One block. */
-static void quantizeBlock(const Panel& panel, float* scaleOut, bool powerOfTwo) {
+template <class F>
+static void quantizeBlock(const Panel& panel, float* scaleOut, const Scaling& scaling) {
   vi all = set1i(0);
   forColumns(panel.cols, [&](auto vectors, auto at, long c) {
     constexpr int V = decltype(vectors)::count;
@@ -246,14 +252,14 @@ static void quantizeBlock(const Panel& panel, float* scaleOut, bool powerOfTwo) 
     columnTops<V>(at, panel.from(c), top);
     for (int v = 0; v < V; v += 1) all = higher(all, top[v]);
   });
-  if (anyAbove(all, set1i(largestFinite))) return quantizeWild(panel, scaleOut, powerOfTwo);
-  const Divisor one = divisorOf(scalesOf(set1(maxOfVector(asFloat(all))), powerOfTwo));
+  if (anyAbove(all, set1i(largestFinite))) return quantizeWild<F>(panel, scaleOut, scaling);
+  const Divisor one = divisorOf(scalesOf<F>(set1(maxOfVector(asFloat(all))), scaling));
   storePartial(scaleOut, one.scale, 1);
   forColumns(panel.cols, [&](auto vectors, auto at, long c) {
     constexpr int V = decltype(vectors)::count;
     Divisor by[V];
     for (int v = 0; v < V; v += 1) by[v] = one;
-    encodeColumns<V>(at, panel.from(c), by);
+    encodeColumns<F, V>(at, panel.from(c), by);
   });
 }
 
@@ -264,9 +270,10 @@ struct Scales {
   alignas(64) float scales[tile] = {};
   alignas(64) float inverses[tile];
 
-  void make(long count, bool powerOfTwo) {
+  template <class F>
+  void make(long count, const Scaling& scaling) {
     forRange(0, count, [&](auto at, long i) {
-      const Divisor by = divisorOf(scalesOf(at.load(scales + i), powerOfTwo));
+      const Divisor by = divisorOf(scalesOf<F>(at.load(scales + i), scaling));
       at.store(scales + i, by.scale);
       at.store(inverses + i, by.inverse);
     });
@@ -274,8 +281,9 @@ struct Scales {
 };
 
 /** A panel of at most 128 × 128 in both ways: `rowCodes` go with `rowScales`, the panel's own with `columnScales`. */
+template <class F>
 static void quantizeBothWays(const Panel& p, uint8_t* rowCodes, float* rowScales,
-                             long rowScalesStride, float* columnScales, bool powerOfTwo) {
+                             long rowScalesStride, float* columnScales, const Scaling& scaling) {
   vi rowTops[tile];
   Scales rows, columns;
   vi all = set1i(0);
@@ -300,16 +308,16 @@ static void quantizeBothWays(const Panel& p, uint8_t* rowCodes, float* rowScales
     }
   });
   if (anyAbove(all, set1i(largestFinite))) {
-    quantizeColumns(p, columnScales, powerOfTwo);
+    quantizeColumns<F>(p, columnScales, scaling);
     for (long r = 0; r < p.rows; r += 1) {
       const Run run = {p.row(r), rowCodes + r * p.codesStride, p.cols};
-      quantizeRuns(&run, 1, rowScales + r * rowScalesStride, powerOfTwo);
+      quantizeRuns<F>(&run, 1, rowScales + r * rowScalesStride, scaling);
     }
     return;
   }
   for (long r = 0; r < p.rows; r += 1) rows.scales[r] = maxOfVector(asFloat(rowTops[r]));
-  rows.make(p.rows, powerOfTwo);
-  columns.make(p.cols, powerOfTwo);
+  rows.make<F>(p.rows, scaling);
+  columns.make<F>(p.cols, scaling);
   for (long r = 0; r < p.rows; r += 1) rowScales[r * rowScalesStride] = rows.scales[r];
   forRange(0, p.cols, [&](auto at, long c) { at.store(columnScales + c, at.load(columns.scales + c)); });
   forColumns(p.cols, [&](auto vectors, auto at, long c) {
@@ -324,8 +332,8 @@ static void quantizeBothWays(const Panel& p, uint8_t* rowCodes, float* rowScales
       uint8_t* inRows = rowCodes + r * p.codesStride + c;
       uint8_t* inColumns = p.codesOf(r) + c;
       if (p.next != nullptr) fetchRest(p.next + r * p.xStride + c, V * W);
-      encodeVectors<V>(at, inRows, x, byRow);
-      encodeVectors<V>(at, inColumns, x, by);
+      encodeVectors<F, V>(at, inRows, x, byRow);
+      encodeVectors<F, V>(at, inColumns, x, by);
     }
   });
 }

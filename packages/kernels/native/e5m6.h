@@ -8,32 +8,6 @@
 namespace baleen {
 namespace BALEEN_ISA {
 
-constexpr float largestE5m6 = 65024.0f;
-
-/** The values of codes 0 … 4095. */
-inline vf fromE5m6(vi codes) {
-  const vi magnitude = andi(codes, set1i(0x7ff));
-  // Exponent and mantissa move into FP32's fields; the bias grows from 15 to 127.
-  const vi moved = shiftLeft<17>(magnitude);
-  const vi normal = addi(moved, set1i(112 << 23));
-  // Codes below 64 count multiples of 2⁻²⁰: 2⁻¹⁴ · (1 + m / 64) − 2⁻¹⁴.
-  const vi small = asInt(sub(asFloat(ori(moved, set1i(113 << 23))), set1(0x1p-14f)));
-  vi bits = selectGreater(set1i(64), magnitude, small, normal);
-  // The largest exponent, of infinity and NaN, becomes FP32's largest.
-  bits = selectGreater(magnitude, set1i(0x7bf), addi(moved, set1i(224 << 23)), bits);
-  return asFloat(ori(bits, shiftLeft<20>(andi(codes, set1i(0x800)))));
-}
-
-/** The nearest codes, ties to even, of x ≥ 0, saturated; as in toE4m3, with values of one exponent e 2ᵉ⁻⁶ apart. */
-inline vi toE5m6(vf x) {
-  const vi magnitude = asInt(x);
-  const vi exponent = higher(andi(magnitude, set1i(0x7f800000)), set1i(113 << 23));
-  const vi base = addi(exponent, set1i(17 << 23));
-  const vi steps = subi(asInt(add(x, asFloat(base))), base);
-  const vi code = addi(steps, subi(shiftRight<17>(exponent), set1i(113 << 6)));
-  return selectGreater(magnitude, set1i(0x7f800000), set1i(0x7e0), lowerUnsigned(code, set1i(0x7bf)));
-}
-
 /** Packs codes; bytes beyond theirs are not written. */
 static void packCodes(uint8_t* out, const uint16_t* codes, long count) {
   long i = 0;
@@ -74,26 +48,24 @@ static void unpackCodes(uint16_t* codes, const uint8_t* in, long count) {
  * One tile. Whole vectors of codes are stored: those beyond the tile are stored again by the next one, or lie in the room
  * behind the last.
  */
-static void encodeE5m6(uint16_t* codes, float* scaleOut, const float* x, long size, bool powerOfTwo) {
+static void encodeE5m6(uint16_t* codes, float* scaleOut, const float* x, long size, const Scaling& scaling) {
   const vi top = topOf(x, size);
-  const vi signBit = set1i(0x800);
   if (anyAbove(top, set1i(largestFinite))) {
     // NaN is never the largest, and quotients may be anything.
     vf most = set1(0);
     forRange(0, size, [&](auto at, long c) { most = max(abs(at.load(x + c)), most); });
-    const vf scale = scalesOf(set1(maxOfVector(most)), powerOfTwo, largestE5m6);
+    const vf scale = scalesOf<E5m6>(set1(maxOfVector(most)), scaling);
     storePartial(scaleOut, scale, 1);
     forRange(0, size, [&](auto at, long c) {
-      const vf v = at.load(x + c);
-      store16(codes + c, ori(toE5m6(abs(div(v, scale))), andi(shiftRight<20>(asInt(v)), signBit)));
+      store16(codes + c, toCodes<E5m6>(div(at.load(x + c), scale)));
     });
     return;
   }
-  const Divisor by = divisorOf(scalesOf(set1(maxOfVector(asFloat(top))), powerOfTwo, largestE5m6));
+  const Divisor by = divisorOf(scalesOf<E5m6>(set1(maxOfVector(asFloat(top))), scaling));
   storePartial(scaleOut, by.scale, 1);
   forRange(0, size, [&](auto at, long c) {
     const vf v = at.load(x + c);
-    store16(codes + c, ori(toE5m6(quotientOf(abs(v), by)), andi(shiftRight<20>(asInt(v)), signBit)));
+    store16(codes + c, ori(toMagnitudes<E5m6>(quotientOf(abs(v), by)), signsOf<E5m6>(v)));
   });
 }
 
@@ -108,7 +80,7 @@ static void forRowPairs(long rows, long cols, Body&& body) {
   });
 }
 
-static void quantizeE5m6(const Operand& out, const float* x, long rows, long cols, bool powerOfTwo) {
+static void quantizeE5m6(const Operand& out, const float* x, long rows, long cols, const Scaling& scaling) {
   const long tiles = ceilDiv(cols, tile);
   forRowPairs(rows, cols, [&](long first, long count, uint16_t* codes) {
     float* scales = out.scales.f32() + first * tiles;
@@ -116,9 +88,9 @@ static void quantizeE5m6(const Operand& out, const float* x, long rows, long col
       for (long t = 0; t < tiles; t += 1) {
         const long at = r * cols + t * tile;
         encodeE5m6(codes + at, scales + r * tiles + t, x + first * cols + at,
-                   minOf(tile, cols - t * tile), powerOfTwo);
+                   minOf(tile, cols - t * tile), scaling);
       }
-    packCodes(out.values.packed() + first / 2 * (3 * cols), codes, count * cols);
+    packCodes(out.values.codes() + first / 2 * (3 * cols), codes, count * cols);
   });
 }
 
@@ -127,14 +99,14 @@ template <class To>
 static void dequantizeE5m6(To* out, const Operand& x, long rows, long cols) {
   const long tiles = ceilDiv(cols, tile);
   forRowPairs(rows, cols, [&](long first, long count, uint16_t* codes) {
-    unpackCodes(codes, x.values.packed() + first / 2 * (3 * cols), count * cols);
+    unpackCodes(codes, x.values.codes() + first / 2 * (3 * cols), count * cols);
     const float* scales = x.scales.f32() + first * tiles;
     for (long r = 0; r < count; r += 1)
       for (long t = 0; t < tiles; t += 1) {
         const long begin = r * cols + t * tile;
         const vf scale = set1(scales[r * tiles + t]);
         forRange(begin, begin + minOf(tile, cols - t * tile), [&](auto at, long c) {
-          at.store(out + first * cols + c, mul(fromE5m6(load16(codes + c)), scale));
+          at.store(out + first * cols + c, mul(fromCodes<E5m6>(load16(codes + c)), scale));
         });
       }
   });

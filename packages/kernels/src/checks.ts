@@ -16,6 +16,7 @@ import {
   byteSize,
   bytesPerElement,
   type CpuStorage,
+  isFp8,
   isScaled,
   type ScaledView,
   type View,
@@ -104,7 +105,7 @@ function checkNeed(kernel: string, need: Need): void {
   checkRange(kernel, need.name, view);
   const scaled = isScaled(operand);
   if (scaled && !matrix) throw mismatch(kernel, need.name, 'has scales, expected a plain view');
-  const isCode = view.dtype === 'e4m3' || view.dtype === 'e5m6';
+  const isCode = isFp8(view.dtype) || view.dtype === 'e5m6';
   if (matrix && scaled !== isCode)
     throw mismatch(
       kernel,

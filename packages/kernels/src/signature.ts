@@ -91,10 +91,12 @@ export function unitOf(operand: Operand | null | undefined): 'fp32' | 'bf16' {
 }
 
 /** Types whose elements have bytes of their own. */
-export const wholeBytes: readonly DType[] = ['f32', 'bf16', 'e4m3', 'i32'];
+export const wholeBytes: readonly DType[] = ['f32', 'bf16', 'e4m3', 'e5m2', 'i32'];
 /** The types of plain matrices. */
 export const plain: readonly DType[] = ['f32', 'bf16'];
-const anyOperand: readonly DType[] = ['f32', 'bf16', 'e4m3'];
+/** Codes that products take. */
+export const fp8: readonly DType[] = ['e4m3', 'e5m2'];
+const anyOperand: readonly DType[] = [...plain, ...fp8];
 const onlyF32: readonly DType[] = ['f32'];
 const onlyI32: readonly DType[] = ['i32'];
 

@@ -3,6 +3,7 @@ import {
   alike,
   dtypeOf,
   elementBytes,
+  fp8,
   integers,
   type MatrixNeed,
   type Need,
@@ -17,7 +18,7 @@ import {
   view,
   wholeBytes,
 } from './signature';
-import type { View } from './storage';
+import { isFp8, type View } from './storage';
 
 type DenseName =
   | 'fill'
@@ -36,8 +37,11 @@ type DenseName =
   | 'rmsNormQuantize'
   | 'swigluQuantize';
 
+/** Formats of FP8 may differ: gradients in E5M2 meet weights in E4M3. */
 const productFault: Signature['fault'] = (_, [, a, b]) =>
-  dtypeOf(a) !== dtypeOf(b) && `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike`;
+  dtypeOf(a) !== dtypeOf(b) &&
+  !(isFp8(dtypeOf(a)) && isFp8(dtypeOf(b))) &&
+  `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike, or FP8`;
 
 /** Matrices that `quantize` and `requantize` take, on top of each other. */
 const stackOf = (s: Sizes): number => (s.stack === undefined ? 1 : n(s.stack));
@@ -49,13 +53,11 @@ const quantized = (s: Sizes): MatrixNeed => ({
 });
 /** The 1×128 output of a kernel that quantises what it computes. */
 const fused = (s: Sizes, out: Parameters<typeof operand>[1]): ReturnType<typeof operand> =>
-  operand('quantized', out, { rows: n(s.rows), cols: n(s.cols), along: 'cols', across: 1 }, [
-    'e4m3',
-  ]);
-/** Codes that values are quantised to: E4M3 in any blocks, E5M6 in tiles of 1×128. */
+  operand('quantized', out, { rows: n(s.rows), cols: n(s.cols), along: 'cols', across: 1 }, fp8);
+/** Codes that values are quantised to: FP8 in any blocks, E5M6 in tiles of 1×128. */
 const codes = (name: string, x: Parameters<typeof operand>[1], matrix: MatrixNeed): Need =>
   operand(name, x, dtypeOf(x) === 'e5m6' ? { ...matrix, along: 'cols', across: 1 } : matrix, [
-    'e4m3',
+    ...fp8,
     'e5m6',
   ]);
 const quantizeFault: Signature['fault'] = (s, [out]) => {
@@ -196,8 +198,10 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
       const size = { rows: n(s.rows), cols: n(s.cols), across: 1 };
       const groups = s.offsets ? { groups: n(s.groups) } : {};
       return [
-        operand('rowwise', rowwise, { ...size, along: 'cols' }, ['e4m3']),
-        operand('columnwise', columnwise, { ...size, along: 'rows', ...groups }, ['e4m3']),
+        operand('rowwise', rowwise, { ...size, along: 'cols' }, fp8),
+        operand('columnwise', columnwise, { ...size, along: 'rows', ...groups }, [
+          dtypeOf(rowwise),
+        ]),
         view('x', x, n(s.rows) * n(s.cols)),
         ...groupBorders(s),
       ];
@@ -209,8 +213,8 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     traffic: 'wr',
     keys: quantizeKeys,
     needs: (s, [out, x]) => [
-      operand('out', out, quantized(s), ['e4m3']),
-      operand('x', x, { rows: n(s.rows), cols: n(s.cols) }, ['e4m3']),
+      operand('out', out, quantized(s), fp8),
+      operand('x', x, { rows: n(s.rows), cols: n(s.cols) }, fp8),
       ...groupBorders(s),
     ],
     fault: (s) => stackOf(s) !== 1 && 'a stack is quantised, not requantised',

@@ -2,16 +2,32 @@
 // Only CPU storages expose bytes; nothing above this file may assume that a storage can be read.
 
 /**
- * Element types. `e4m3` is FP8 (1 sign, 4 exponent, 3 mantissa bits, no infinity), one byte each. `e5m6` has 12 bits (1, 5,
- * 6), two elements in three bytes as `pack12` lays them out: values kept for backward, which no product takes (§3.3.3).
+ * Element types. `e4m3` (1 sign, 4 exponent, 3 mantissa bits, no infinity) and `e5m2` (1, 5, 2) are FP8, one byte each.
+ * `e5m6` has 12 bits (1, 5, 6), two elements in three bytes as `pack12` lays them out: values kept for backward, which no
+ * product takes (§3.3.3).
  */
-export type DType = 'f32' | 'bf16' | 'e4m3' | 'i32' | 'e5m6';
+export type DType = 'f32' | 'bf16' | 'i32' | CodeType;
+
+/** Types of codes that products take. */
+export type Fp8Type = 'e4m3' | 'e5m2';
+
+/** Types of codes, which need scales. */
+export type CodeType = Fp8Type | 'e5m6';
+
+/** Tells them from the others.
+ * @param dtype - any type
+ * @returns whether it is FP8
+ */
+export function isFp8(dtype: DType): dtype is Fp8Type {
+  return dtype === 'e4m3' || dtype === 'e5m2';
+}
 
 /** Bytes of one element of each type. */
 export const bytesPerElement: Readonly<Record<DType, number>> = {
   f32: 4,
   bf16: 2,
   e4m3: 1,
+  e5m2: 1,
   i32: 4,
   e5m6: 1.5,
 };
@@ -61,7 +77,7 @@ export interface View {
  * 1×128 is V3's activation tile, 128×1 its transpose, 128×128 its weight block (§3.3.2).
  */
 export interface ScaledView {
-  /** `e4m3` or `e5m6` codes, row-major. */
+  /** `e4m3`, `e5m2` or `e5m6` codes, row-major. */
   readonly codes: View;
   /** FP32 scales, row-major, ⌈rows / blockRows⌉ × ⌈cols / blockCols⌉. */
   readonly scales: View;
@@ -80,6 +96,14 @@ export type Operand = View | ScaledView;
  */
 export function isScaled(operand: Operand): operand is ScaledView {
   return 'codes' in operand;
+}
+
+/** The format of a scaled operand's codes.
+ * @param operand - codes and scales
+ * @returns what its codes are
+ */
+export function formatOf({ codes }: ScaledView): CodeType {
+  return codes.dtype as CodeType;
 }
 
 /** The typed arrays that views can be made from. */

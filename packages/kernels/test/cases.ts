@@ -1,6 +1,7 @@
 // One call of every kernel in many shapes, for comparing implementations: odd sizes, single rows, no rows, empty groups.
 import type { KernelName, Kernels, ViewArray } from '@baleen/kernels';
 
+import { e5m2Cases } from './cases-e5m2';
 import { e5m6Cases } from './cases-e5m6';
 import { fp8Cases } from './cases-fp8';
 import { fusedCases } from './cases-fused';
@@ -25,6 +26,7 @@ export const cases: readonly Case[] = [
   ...memoryCases(),
   ...productCases(),
   ...fp8Cases(),
+  ...e5m2Cases(),
   ...e5m6Cases(),
   ...fusedCases([
     [0, 16],

@@ -57,6 +57,22 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /gemm: a is f32 and b is bf16/,
   ],
   [
+    'FP8 by BF16',
+    (x) => {
+      x.gemm(f(4), s(2, 3, 1, 128), h(6), { m: 2, n: 2, k: 3, transB: true });
+    },
+    /gemm: a is e4m3 and b is bf16: both must be alike, or FP8/,
+  ],
+  [
+    'a gradient in two formats',
+    (x) => {
+      const rowwise = s(3, 2, 1, 128);
+      const codes = { ...rowwise.codes, dtype: 'e5m2' } as const;
+      x.quantizeBoth({ ...rowwise, codes }, s(3, 2, 128, 1), f(6), { rows: 3, cols: 2 });
+    },
+    /quantizeBoth: columnwise is e4m3, expected e5m2/,
+  ],
+  [
     'codes without scales',
     (x) => {
       x.gemm(f(1), viewOf(new Uint8Array(1)), viewOf(new Uint8Array(1)), { m: 1, n: 1, k: 1 });
@@ -121,7 +137,7 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     (x) => {
       x.gemm(f(4), p(2, 3, 1, 128), p(2, 3, 1, 128), { m: 2, n: 2, k: 3, transB: true });
     },
-    /gemm: a is e5m6, expected f32 or bf16 or e4m3/,
+    /gemm: a is e5m6, expected f32 or bf16 or e4m3 or e5m2/,
   ],
   [
     'packed codes moved row by row',

@@ -3,6 +3,7 @@ import {
   decodeBf16Array,
   decodeE4M3,
   encodeBf16Array,
+  type Fp8Type,
   type ScaledView,
   type View,
   type ViewArray,
@@ -83,19 +84,21 @@ export class Arena {
     return this.input(this.place(Int32Array, this.values(size, value)));
   }
 
-  /** A scaled FP8 input of random codes (no NaN) and scales. */
+  /** A scaled FP8 input of random codes (finite ones) and scales. */
   scaled(
     rows: number,
     cols: number,
     [blockRows, blockCols]: readonly [number, number],
     scaleRows: number = Math.ceil(rows / blockRows),
+    dtype: Fp8Type = 'e4m3',
   ): ScaledView {
-    const code = (): number => this.random.integer(127) | (this.random.integer(2) << 7);
+    const finite = dtype === 'e4m3' ? 127 : 124;
+    const code = (): number => this.random.integer(finite) | (this.random.integer(2) << 7);
     const codes = this.input(this.place(Uint8Array, this.values(rows * cols, code)));
     const scales = this.floats(scaleRows * Math.ceil(cols / blockCols), () =>
       this.random.uniform(0.001, 0.1),
     );
-    return { codes: viewOf(codes), scales: viewOf(scales), blockRows, blockCols };
+    return { codes: { ...viewOf(codes), dtype }, scales: viewOf(scales), blockRows, blockCols };
   }
 
   /** Bytes of any value as input. */

@@ -1,5 +1,6 @@
 // The literal contract of matrix products and FP8, behind the interface of kernels.
 import {
+  type DType,
   e4m3,
   f32,
   isScaled,
@@ -11,7 +12,7 @@ import {
 } from '@baleen/kernels';
 
 import * as literal from './literal';
-import { grid, read, toE4m3, toE5m6, write, writePacked } from './literal-views';
+import { grid, read, toE4m3, toE5m2, toE5m6, write, writePacked } from './literal-views';
 
 /** Scale of element (r, c) of a matrix with `cols` columns. */
 function scaleAt(
@@ -88,14 +89,21 @@ function blocks(
   return list;
 }
 
+/** Largest values and roundings. */
+const targets: Partial<Record<DType, readonly [number, (x: number) => number]>> = {
+  e4m3: [448, toE4m3],
+  e5m2: [57344, toE5m2],
+  e5m6: [65024, toE5m6],
+};
+
 function quantizeTo(out: ScaledView, x: readonly number[], sizes: QuantizeSizes): void {
   const { cols, powerOfTwo = false, offsets, stack = 1 } = sizes;
   const rows = sizes.rows * stack;
   const borders = offsets
     ? read(offsets)
     : Array.from({ length: stack + 1 }, (_, i) => i * sizes.rows);
-  const packed = out.codes.dtype === 'e5m6';
-  const [largest, encode] = packed ? [65024, toE5m6] : [448, toE4m3];
+  const { dtype } = out.codes;
+  const [largest, encode] = targets[dtype] ?? [NaN, () => NaN];
   const codes: number[] = [];
   const scales = f32(out.scales);
   blocks(rows, cols, out.blockRows, out.blockCols, borders).forEach((block, index) => {
@@ -111,7 +119,7 @@ function quantizeTo(out: ScaledView, x: readonly number[], sizes: QuantizeSizes)
     scales[index] = scale;
     for (const [r, c] of block) codes[r * cols + c] = encode(Math.fround(x[r * cols + c] / scale));
   });
-  if (packed) writePacked(out.codes, codes);
+  if (dtype === 'e5m6') writePacked(out.codes, codes);
   else e4m3(out.codes).set(codes);
 }
 

@@ -35,6 +35,20 @@ export function toE4m3(x: number): number {
   return sign + literal.nearest(literal.e4m3Magnitudes, Math.abs(x));
 }
 
+function fromE5m2(code: number): number {
+  const sign = code >= 128 ? -1 : 1;
+  const magnitude = code % 128;
+  if (magnitude > 0x7c) return NaN;
+  return sign * (magnitude === 0x7c ? Infinity : literal.e5m2Magnitudes[magnitude]);
+}
+
+/** The nearest E5M2 code, saturated. */
+export function toE5m2(x: number): number {
+  if (Number.isNaN(x)) return 0x7e;
+  const sign = x < 0 || Object.is(x, -0) ? 128 : 0;
+  return sign + literal.nearest(literal.e5m2Magnitudes, Math.abs(x));
+}
+
 function fromE5m6(code: number): number {
   const sign = code >= 2048 ? -1 : 1;
   const magnitude = code % 2048;
@@ -84,6 +98,7 @@ export function writePacked(view: View, codes: readonly number[]): void {
 export function read(view: View): number[] {
   if (view.dtype === 'bf16') return Array.from(bf16(view), fromBf16);
   if (view.dtype === 'e4m3') return Array.from(e4m3(view), fromE4m3);
+  if (view.dtype === 'e5m2') return Array.from(e4m3(view), fromE5m2);
   if (view.dtype === 'e5m6') return readPacked(view).map(fromE5m6);
   return Array.from(view.dtype === 'f32' ? f32(view) : i32(view));
 }

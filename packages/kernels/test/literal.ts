@@ -26,6 +26,9 @@ export function magnitudesOf(low: number, high: number, steps: number): number[]
 /** The magnitudes of E4M3FN by code 0 … 126; the next code is NaN. */
 export const e4m3Magnitudes: readonly number[] = magnitudesOf(-6, 8, 8).slice(0, 127);
 
+/** Magnitudes of E5M2 codes 0 … 0x7b; those above are infinity and NaN. */
+export const e5m2Magnitudes: readonly number[] = magnitudesOf(-14, 15, 4);
+
 /** Magnitudes of E5M6 codes 0 … 0x7bf; those above are infinity and NaN. */
 export const e5m6Magnitudes: readonly number[] = magnitudesOf(-14, 15, 64);
 

@@ -1,4 +1,5 @@
 // Tokens to experts and back: rows sorted by expert for grouped products, and their weighted sum afterwards.
+import { formatOf } from '@baleen/kernels';
 import { add, matrixShape, type Tape, Tensor, type Value } from '@baleen/tensor';
 
 import type { Routing } from './router';
@@ -19,6 +20,7 @@ export function permute<T extends Value>(tape: Tape, x: T, routing: Routing): T 
   let out: Value;
   if ('codes' in x) {
     const scaled = tape.emptyScaled([rows, cols], x.blockRows, x.blockCols, {
+      dtype: formatOf(x),
       scaleFormat: x.scaleFormat,
     });
     kernels.permute(scaled.codes, x.codes, slotOfRow, { rows, k, cols });

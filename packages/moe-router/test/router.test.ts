@@ -134,17 +134,17 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     },
   );
 
-  test('FP8 rows move as codes and scales, undecoded', () => {
+  test.each(['e4m3', 'e5m2'] as const)('%s rows move as codes and scales, undecoded', (dtype) => {
     const { router, x, inputs, region } = setup(kernels);
     const holder = new Tape(inputs);
-    const scaled = holder.emptyScaled([8, 5], 1, 128, { scaleFormat: 'powerOfTwo' });
+    const scaled = holder.emptyScaled([8, 5], 1, 128, { dtype, scaleFormat: 'powerOfTwo' });
     kernels.quantize(scaled, x, { rows: 8, cols: 5, powerOfTwo: true });
     const tape = new Tape(region);
     const g = tensorFrom(inputs, [16, 5], values(80, 6));
     const [sorted] = tape.frame('test', () => {
       const routing = router.forward(tape, x);
       const out = permute(tape, scaled, routing);
-      expect(out.scaleFormat).toBe('powerOfTwo');
+      expect([out.codes.dtype, out.scaleFormat]).toEqual([dtype, 'powerOfTwo']);
       const slots = routing.slotOfRow.readSync();
       slots.forEach((slot, row) => {
         const token = Math.floor(slot / 2);

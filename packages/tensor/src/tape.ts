@@ -10,7 +10,7 @@
 // - what must outlive the scope is held by someone else: saved tensors by their node, outputs by the boundary between
 //   frames, operands of a weight gradient by the queue;
 // - a block that nobody holds goes back to the region at once.
-import { byteSize, type DType, type Kernels } from '@baleen/kernels';
+import { byteSize, type CodeType, type DType, type Kernels } from '@baleen/kernels';
 import { beyondForward, orderError } from './errors';
 import { GradientSums } from './gradient-sums';
 import type { Block, Rebuildable, Region } from './region';
@@ -112,7 +112,7 @@ export class Tape {
     blockRows: number,
     blockCols: number,
     options: {
-      dtype?: 'e4m3' | 'e5m6';
+      dtype?: CodeType;
       scaleFormat?: 'fp32' | 'powerOfTwo';
       scaleRows?: number;
     } = {},

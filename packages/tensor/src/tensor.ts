@@ -85,8 +85,8 @@ export class Tensor implements View {
   }
 
   /**
-   * A copy of the values, once everything enqueued has run. BF16 comes as bit patterns, E4M3 as codes, E5M6
-   * as packed bytes.
+   * A copy of the values, once everything enqueued has run. BF16 comes as bit patterns, FP8 as codes, E5M6 as packed
+   * bytes.
    * @returns a typed array of the tensor's type
    */
   read(): Promise<Float32Array | Uint16Array | Uint8Array | Int32Array> {
@@ -106,6 +106,7 @@ export class Tensor implements View {
       case 'bf16':
         return new Uint16Array(buffer, this.byteOffset, this.size);
       case 'e4m3':
+      case 'e5m2':
         return new Uint8Array(buffer, this.byteOffset, this.size);
       case 'i32':
         return new Int32Array(buffer, this.byteOffset, this.size);
@@ -121,14 +122,14 @@ export class ScaledTensor implements ScaledView {
   readonly id: number = nextId++;
 
   /**
-   * @param codes - E4M3 or E5M6, [rows, cols] (or stacked matrices)
+   * @param codes - E4M3, E5M2 or E5M6, [rows, cols] (or stacked matrices)
    * @param scales - FP32, one a block
    * @param blockRows - rows of a block
    * @param blockCols - columns of a block
    * @param scaleFormat - how scales were chosen
    */
   constructor(
-    /** E4M3 or E5M6 codes. */
+    /** E4M3, E5M2 or E5M6 codes. */
     readonly codes: Tensor,
     /** FP32 scales. */
     readonly scales: Tensor,

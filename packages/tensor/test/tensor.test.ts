@@ -56,12 +56,13 @@ describe('a tensor', () => {
     expect(copy).toEqual(x.readSync());
     copy[0] = 100;
     expect(x.readSync()[0]).toBe(0);
-    const types = (['f32', 'bf16', 'e4m3', 'i32'] as const).map((dtype) =>
+    const types = (['f32', 'bf16', 'e4m3', 'e5m2', 'i32'] as const).map((dtype) =>
       emptyTensor(region, [2], dtype).readSync(),
     );
     expect(types.map((list) => list.constructor.name)).toEqual([
       'Float32Array',
       'Uint16Array',
+      'Uint8Array',
       'Uint8Array',
       'Int32Array',
     ]);

@@ -93,11 +93,11 @@ void rmsNormQuantize(Args args) {
   const long rows = args.integer();
   const long cols = args.integer();
   const Norm n = {x.f32(), weight.f32(), rstd.f32(), cols, args.number()};
-  const bool powerOfTwo = args.flag();
+  const Scaling scaling = {args.flag()};
   forNormRows(rows, cols, false, [&](long first, long count) {
     float* out = y ? y.f32() + first * cols : rowScratch(rowsTogether(cols, normRows), cols);
     normaliseRows(n, out, first, count);
-    encodeRows(quantized, out, first, count, cols, powerOfTwo);
+    encodeRows(quantized, out, first, count, cols, scaling);
   });
 }
 
@@ -228,7 +228,7 @@ void swigluQuantize(Args args) {
   const View up = args.view();
   const long rows = args.integer();
   const long cols = args.integer();
-  const bool powerOfTwo = args.flag();
+  const Scaling scaling = {args.flag()};
   const long together = rowsTogether(cols, rows);
   parallelRanges(rows, maxOf(1, grain / maxOf(1, cols)), 1, [&](long begin, long end) {
     float* out = rowScratch(together, cols);
@@ -236,7 +236,7 @@ void swigluQuantize(Args args) {
       const long count = minOf(together, end - first);
       const long at = first * cols;
       swigluRange(out, gate.f32() + at, up.f32() + at, 0, count * cols);
-      encodeRows(quantized, out, first, count, cols, powerOfTwo);
+      encodeRows(quantized, out, first, count, cols, scaling);
     }
   });
 }

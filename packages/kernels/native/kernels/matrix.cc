@@ -21,8 +21,7 @@ Source sourceOf(const Operand& x, long storedCols, bool transposed) {
 
 /** The same source from stored row `row` on, whose first scale row is `scaleRow`. */
 Source fromRow(Source s, long row, long scaleRow) {
-  const long bytes = s.dtype == DType::f32 ? 4 : s.dtype == DType::bf16 ? 2 : 1;
-  s.data = static_cast<const char*>(s.data) + row * s.stride * bytes;
+  s.data = static_cast<const char*>(s.data) + row * s.stride * elementBytes(s.dtype);
   if (s.scales != nullptr) s.scales += scaleRow * s.scaleStride;
   return s;
 }

@@ -9,10 +9,6 @@ namespace BALEEN_ISA {
 // Elements a thread takes at least, where each costs next to nothing.
 static constexpr long grain = 16384;
 
-static long elementBytes(DType dtype) {
-  return dtype == DType::bf16 ? 2 : dtype == DType::e4m3 ? 1 : 4;
-}
-
 void fill(Args args) {
   const View out = args.view();
   const double value = args.number();

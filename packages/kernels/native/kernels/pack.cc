@@ -9,17 +9,22 @@ namespace BALEEN_ISA {
 
 namespace {
 
+/** The values of 8-bit codes. */
+inline vf fromFp8(vi codes, DType dtype) {
+  return withFormat(dtype, [&](auto format) { return fromCodes<decltype(format)>(codes); });
+}
+
 /** W values from `p` on as FP32, whatever their type; the first n of them, zeros behind. */
 inline vf loadAny(const void* data, DType dtype, long at, long n) {
   if (n >= W) {
     if (dtype == DType::f32) return load(static_cast<const float*>(data) + at);
     if (dtype == DType::bf16) return loadBf16(static_cast<const uint16_t*>(data) + at);
-    return fromE4m3(load8(static_cast<const uint8_t*>(data) + at));
+    return fromFp8(load8(static_cast<const uint8_t*>(data) + at), dtype);
   }
   if (n <= 0) return set1(0);
   if (dtype == DType::f32) return loadPartial(static_cast<const float*>(data) + at, n);
   if (dtype == DType::bf16) return loadBf16Partial(static_cast<const uint16_t*>(data) + at, n);
-  return fromE4m3(load8Partial(static_cast<const uint8_t*>(data) + at, n));
+  return fromFp8(load8Partial(static_cast<const uint8_t*>(data) + at, n), dtype);
 }
 
 /** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
@@ -70,7 +75,7 @@ void columnWords(float* out, long stride, const Source& s, long first, long coun
 
 /** Asks for the next block of k of a panel's rows while this one is packed: pieces of many rows are no stream. */
 void prefetchRows(const Source& s, long first, long count, long k0) {
-  const long size = s.dtype == DType::f32 ? 4 : s.dtype == DType::bf16 ? 2 : 1;
+  const long size = elementBytes(s.dtype);
   const char* at = static_cast<const char*>(s.data) + (first * s.stride + k0) * size;
   for (long i = 0; i < count; i += 1, at += s.stride * size)
     for (long line = 0; line < depth * size; line += 64) __builtin_prefetch(at + line);

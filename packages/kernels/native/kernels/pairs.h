@@ -1,5 +1,5 @@
-// Pairs of BF16 as the dot unit takes them, made from BF16 or E4M3 values: the even k in the upper half of each word (see
-// product.h). E4M3 codes go through tables of their BF16 patterns, 64 codes a look-up.
+// Pairs of BF16 as the dot unit takes them, made from BF16 or FP8 values: the even k in the upper half of each word (see
+// product.h). FP8 codes go through tables of their BF16 patterns, 64 codes a look-up.
 #pragma once
 #include "../fp8.h"
 #include "product.h"
@@ -35,9 +35,14 @@ template <int S>
 inline constexpr Order acrossRows = makeOrder([](int half) { return (half & 1) * 32 + (half >> 1); },
                                               [](int half) { return (half & 1) * 32 + (half >> 1) + S; });
 
+/** The patterns of a source's codes. */
+inline const Bf16Patterns& patternsOf(const Source& s) {
+  return s.dtype == DType::e5m2 ? bf16Patterns<E5m2> : bf16Patterns<E4m3>;
+}
+
 /** 64 codes, put in order, as two vectors of BF16 patterns. */
-inline void decodePairs(__m512i codes, const Order& order, __m512i& first, __m512i& second) {
-  toBf16Patterns(_mm512_permutexvar_epi8(_mm512_load_si512(order.byte), codes), first, second);
+inline void decodePairs(__m512i codes, const Source& s, const Order& order, __m512i& first, __m512i& second) {
+  toBf16Patterns(_mm512_permutexvar_epi8(_mm512_load_si512(order.byte), codes), patternsOf(s), first, second);
 }
 
 /** One row of a block: `length` ≤ `depth` values of k as pairs, zeros up to a multiple of 64 values. */
@@ -57,7 +62,8 @@ inline void pairsAlongRow(float* out, const Source& s, long row, long k0, long l
     const __mmask64 mask = n >= 64 ? ~0ull : (1ull << n) - 1ull;
     __m512i first;
     __m512i second;
-    decodePairs(_mm512_maskz_loadu_epi8(mask, static_cast<const uint8_t*>(s.data) + at + kk), alongRow, first, second);
+    const __m512i codes = _mm512_maskz_loadu_epi8(mask, static_cast<const uint8_t*>(s.data) + at + kk);
+    decodePairs(codes, s, alongRow, first, second);
     _mm512_storeu_si512(out + kk / 2, first);
     _mm512_storeu_si512(out + kk / 2 + 16, second);
   }
@@ -83,7 +89,7 @@ inline void pairsAcrossRows(const Source& s, long at, bool odd, long n, __m512i&
   const uint8_t* p = static_cast<const uint8_t*>(s.data) + at;
   const __m256i upper = _mm256_maskz_loadu_epi8(mask, p);
   const __m256i lower = odd ? _mm256_maskz_loadu_epi8(mask, p + s.stride) : _mm256_setzero_si256();
-  decodePairs(_mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1), acrossRows<S>, first, second);
+  decodePairs(_mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1), s, acrossRows<S>, first, second);
 }
 
 /**

@@ -44,7 +44,7 @@ void permute(Args args) {
   const long rows = args.integer();
   const uint32_t k = static_cast<uint32_t>(args.integer());
   const long cols = args.integer();
-  const long width = cols * (x.dtype == DType::e4m3 ? 1 : x.dtype == DType::bf16 ? 2 : 4);
+  const long width = cols * elementBytes(x.dtype);
   char* to = static_cast<char*>(out.data);
   const char* from = static_cast<const char*>(x.data);
   const int32_t* slots = slotOfRow.i32();

@@ -3,7 +3,7 @@
 //
 // Operands are packed into panels of rows: a's of rowsA rows, b's of rowsB = 2 vectors, cut into blocks of 128 along k.
 // On the BF16 dot unit a panel holds pairs of BF16 values with the even k in the upper half, which makes the unit add in
-// ascending k; elsewhere it holds FP32 values, and products of BF16 or E4M3 values are exact in them.
+// ascending k; elsewhere it holds FP32 values, and products of BF16 or FP8 values are exact in them.
 #pragma once
 #include "../simd.h"
 

@@ -52,7 +52,7 @@ struct Blocks {
 
 struct Sizes {
   long rows, cols;
-  bool powerOfTwo;
+  Scaling scaling;
   View offsets;
   long groups;
   long stack;
@@ -62,7 +62,7 @@ static Sizes sizesOf(Args& args) {
   Sizes s;
   s.rows = args.integer();
   s.cols = args.integer();
-  s.powerOfTwo = args.flag();
+  s.scaling = {args.flag()};
   s.offsets = args.view();
   s.groups = args.integer();
   s.stack = maxOf(1, args.integer());
@@ -104,7 +104,7 @@ static void forPanels(const Operand& out, long width, const float* x, const Oper
       Panel p;
       p.rows = at.last - at.first;
       p.cols = minOf(width, s.cols - c);
-      p.codes = out.values.e4m3() + at.first * s.cols + c;
+      p.codes = out.values.codes() + at.first * s.cols + c;
       p.codesStride = s.cols;
       p.x = x + at.first * s.cols + c;
       p.xStride = s.cols;
@@ -114,7 +114,9 @@ static void forPanels(const Operand& out, long width, const float* x, const Oper
         p.x = decoded;
         p.xStride = p.cols;
         p.next = nullptr;
-        decodePanel(decoded, *coded, s.cols, at.first, p.rows, c, p.cols);
+        withFormat(coded->values.dtype, [&](auto format) {
+          decodePanel<decltype(format)>(decoded, *coded, s.cols, at.first, p.rows, c, p.cols);
+        });
       }
       body(p, at.first, block, c);
       panel += 1;
@@ -127,29 +129,37 @@ static void forPanels(const Operand& out, long width, const float* x, const Oper
   });
 }
 
-// Block after block as they lie.
-void encodeRows(const Operand& out, const float* x, long first, long rows, long cols,
-                bool powerOfTwo, bool ahead) {
+/** Block after block as they lie. */
+template <class F>
+static void encodeRowsIn(const Operand& out, const float* x, long first, long rows, long cols,
+                         const Scaling& scaling, bool ahead) {
   Run runs[batch];
   long count = 0;
   float* scales = out.scales.f32() + first * ceilDiv(cols, out.blockCols);
-  uint8_t* codes = out.values.e4m3() + first * cols;
+  uint8_t* codes = out.values.codes() + first * cols;
   for (long r = 0; r < rows; r += 1)
     for (long c = 0; c < cols; c += out.blockCols) {
       const long at = r * cols + c;
       runs[count++] = {x + at, codes + at, minOf(out.blockCols, cols - c)};
       if (count < batch) continue;
-      quantizeRuns(runs, count, scales, powerOfTwo, ahead);
+      quantizeRuns<F>(runs, count, scales, scaling, ahead);
       scales += count;
       count = 0;
     }
-  quantizeRuns(runs, count, scales, powerOfTwo);
+  quantizeRuns<F>(runs, count, scales, scaling);
+}
+
+void encodeRows(const Operand& out, const float* x, long first, long rows, long cols,
+                const Scaling& scaling, bool ahead) {
+  withFormat(out.values.dtype, [&](auto format) {
+    encodeRowsIn<decltype(format)>(out, x, first, rows, cols, scaling, ahead);
+  });
 }
 
 /** Rows of blocks one row high, plain. */
 static void quantizeRows(const Operand& out, const float* x, const Sizes& s) {
   parallelRanges(s.rows * s.stack, rowGrain(s.cols), 1, [&](long begin, long end) {
-    encodeRows(out, x + begin * s.cols, begin, end - begin, s.cols, s.powerOfTwo, isLarge(s));
+    encodeRows(out, x + begin * s.cols, begin, end - begin, s.cols, s.scaling, isLarge(s));
   });
 }
 
@@ -158,12 +168,14 @@ static void quantizeMatrix(const Operand& out, const float* x, const Operand* co
                            const Sizes& s) {
   if (out.blockRows == 1 && coded == nullptr) return quantizeRows(out, x, s);
   const long scaleCols = ceilDiv(s.cols, out.blockCols);
-  forPanels(out, panelWidth(out, s.cols), x, coded, s,
-            [&](const Panel& p, long, long block, long c) {
-              float* scales = out.scales.f32() + block * scaleCols + c / out.blockCols;
-              if (out.blockCols == 1) return quantizeColumns(p, scales, s.powerOfTwo);
-              quantizeBlock(p, scales, s.powerOfTwo);
-            });
+  withFormat(out.values.dtype, [&](auto format) {
+    using F = decltype(format);
+    forPanels(out, panelWidth(out, s.cols), x, coded, s, [&](const Panel& p, long, long block, long c) {
+      float* scales = out.scales.f32() + block * scaleCols + c / out.blockCols;
+      if (out.blockCols == 1) return quantizeColumns<F>(p, scales, s.scaling);
+      quantizeBlock<F>(p, scales, s.scaling);
+    });
+  });
 }
 
 void quantize(Args args) {
@@ -171,7 +183,7 @@ void quantize(Args args) {
   const View x = args.view();
   const Sizes s = sizesOf(args);
   if (out.values.dtype == DType::e5m6)
-    return quantizeE5m6(out, x.f32(), s.rows * s.stack, s.cols, s.powerOfTwo);
+    return quantizeE5m6(out, x.f32(), s.rows * s.stack, s.cols, s.scaling);
   quantizeMatrix(out, x.f32(), nullptr, s);
 }
 
@@ -181,10 +193,12 @@ void quantizeBoth(Args args) {
   const View x = args.view();
   const Sizes s = sizesOf(args);
   const long tiles = ceilDiv(s.cols, tile);
-  forPanels(columnwise, tile, x.f32(), nullptr, s, [&](const Panel& p, long row, long block, long c) {
-    quantizeBothWays(p, rowwise.values.e4m3() + row * s.cols + c,
-                     rowwise.scales.f32() + row * tiles + c / tile, tiles,
-                     columnwise.scales.f32() + block * s.cols + c, s.powerOfTwo);
+  withFormat(rowwise.values.dtype, [&](auto format) {
+    forPanels(columnwise, tile, x.f32(), nullptr, s, [&](const Panel& p, long row, long block, long c) {
+      quantizeBothWays<decltype(format)>(p, rowwise.values.codes() + row * s.cols + c,
+                                         rowwise.scales.f32() + row * tiles + c / tile, tiles,
+                                         columnwise.scales.f32() + block * s.cols + c, s.scaling);
+    });
   });
 }
 
@@ -205,15 +219,18 @@ void dequantize(Args args) {
   const bool low = out.dtype == DType::bf16;
   // Blocks begin at whole vectors then, too.
   const bool past = !low && (x.blockCols == 1 || x.blockCols % W == 0) && goesPast(out.f32(), rows, cols);
-  parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
-    for (long r = begin; r < end; r += 1)
-      if (low)
-        decodeRow(out.bf16() + r * cols, x, cols, r, 0, cols);
-      else if (past)
-        decodeRow(out.f32() + r * cols, x, cols, r, 0, cols, Past{});
-      else
-        decodeRow(out.f32() + r * cols, x, cols, r, 0, cols);
-    if (past) drain();
+  withFormat(x.values.dtype, [&](auto format) {
+    using F = decltype(format);
+    parallelRanges(rows, rowGrain(cols), 1, [&](long begin, long end) {
+      for (long r = begin; r < end; r += 1)
+        if (low)
+          decodeRow<F>(out.bf16() + r * cols, x, cols, r, 0, cols);
+        else if (past)
+          decodeRow<F>(out.f32() + r * cols, x, cols, r, 0, cols, Past{});
+        else
+          decodeRow<F>(out.f32() + r * cols, x, cols, r, 0, cols);
+      if (past) drain();
+    });
   });
 }
 

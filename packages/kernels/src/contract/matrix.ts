@@ -51,7 +51,7 @@ export interface GroupedGemmWeightSizes {
 /** Matrix products. */
 export interface MatrixKernels {
   /**
-   * c = op(a) · op(b), c FP32. a and b are both FP32, both BF16 or both scaled FP8.
+   * c = op(a) · op(b), c FP32. a and b are both FP32, both BF16 or both scaled FP8, each E4M3 or E5M2.
    *
    * BF16 and FP8 have one exact result: k is cut into blocks of 128; inside a block products are added to a zeroed
    * FP32 accumulator one by one in ascending k, each addition rounded; then `sum = fl(sum + fl(acc · s))` over blocks

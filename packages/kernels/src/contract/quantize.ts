@@ -37,19 +37,23 @@ export interface FusedQuantizeSizes {
 /** FP8 quantisation. */
 export interface QuantizeKernels {
   /**
-   * Quantises FP32 x block by block: scale = fl(max(amax, 1e-4) / 448) (rounded up to a power of two on request), code =
-   * nearest-even E4M3 of fl(x / scale), saturated at ±448. NaN gives NaN codes. Blocks as `out` says. Where `out` is E5M6,
-   * in tiles of 1×128, 65024 stands in the place of 448.
+   * Quantises FP32 x block by block: scale = fl(max(amax, 1e-4) / L) (rounded up to a power of two on request), code =
+   * nearest-even of fl(x / scale), saturated at ±L, the format's largest value: 448 of E4M3, 57344 of E5M2, 65024 of E5M6
+   * (in tiles of 1×128 alone). Format and blocks as `out` says. NaN gives NaN codes and does not count for amax; an
+   * infinity does: its block's scale is infinite, its own code NaN, and all others are zeros, which decode to NaN.
    */
   quantize(out: ScaledView, x: View, sizes: QuantizeSizes): void;
   /**
-   * `quantize` into rowwise (1×128) and columnwise (128×1) in one reading of x, to the bit as two calls would: what the
-   * two products of a gradient need. Row groups in `sizes` concern columnwise alone.
+   * `quantize` into rowwise (1×128) and columnwise (128×1), in one format, in one reading of x, to the bit as two calls
+   * would: what the two products of a gradient need. Row groups in `sizes` concern columnwise alone.
    */
   quantizeBoth(rowwise: ScaledView, columnwise: ScaledView, x: View, sizes: QuantizeSizes): void;
-  /** Decodes x to FP32, fl(value · scale) each, and quantises that into `out`: 1×128 → 128×1 for weight gradients. */
+  /**
+   * Decodes x to FP32, fl(value · scale) each, and quantises that into `out`, in the same FP8 format or the other: 1×128 →
+   * 128×1 for weight gradients.
+   */
   requantize(out: ScaledView, x: ScaledView, sizes: QuantizeSizes): void;
-  /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16; x in E4M3, or in E5M6 in tiles of 1×128. */
+  /** out [rows, cols] = fl(value · scale), FP32, or rounded on to BF16; x in FP8, or in E5M6 in tiles of 1×128. */
   dequantize(out: View, x: ScaledView, sizes: { rows: number; cols: number }): void;
   /**
    * `rmsNorm` of x, and `quantize` of its y into `quantized` (1×128), to the bit as the two calls; y [rows, cols] is

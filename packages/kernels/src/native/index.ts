@@ -74,6 +74,7 @@ const dtypes: Readonly<Record<DType, number>> = {
   e4m3: 2,
   i32: 3,
   e5m6: 4,
+  e5m2: 5,
 };
 const dtypeNames = Object.keys(dtypes) as DType[];
 

@@ -1,9 +1,10 @@
 // The product of two decoded matrices, in the one order that the contract fixes (contract/matrix.ts, `gemm`; paper §3.3.2).
 //
-// Storing to a Float32Array rounds to FP32, and so does Math.fround; a product of two BF16 or E4M3 values is exact before
+// Storing to a Float32Array rounds to FP32, and so does Math.fround; a product of two BF16 or FP8 values is exact before
 // that.
-import { decodeBf16Array, decodeE4M3Array } from '../codec';
-import { bf16, e4m3, f32, isScaled, type Operand } from '../storage';
+import { decodeArray, decodeBf16Array } from '../codec';
+import { bf16, f32, formatOf, isScaled, type Operand } from '../storage';
+import { bytesOf } from './memory';
 
 /** Partial sums are promoted to the FP32 sum every 128 of k (§3.3.2). */
 export const promotion = 128;
@@ -43,7 +44,7 @@ export function decode(
     return {
       rows,
       cols,
-      values: decodeE4M3Array(e4m3(x.codes).subarray(from, to)),
+      values: decodeArray(bytesOf(x.codes).subarray(from, to), formatOf(x)),
       scales: { values: scales, cols: scaleCols, blockRows, blockCols },
     };
   }

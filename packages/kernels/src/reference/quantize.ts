@@ -1,10 +1,10 @@
-// Quantisation of the reference: E4M3 and E5M6 in blocks with online scales (§3.3.2). The blocks themselves are in
+// Quantisation of the reference: FP8 and E5M6 in blocks with online scales (§3.3.2). The blocks themselves are in
 // ../blocks.ts, which does the same in every format.
 import { type BlockSizes, type Blocks, decodeBlocks, encodeBlocks, scaleBlocks } from '../blocks';
 import { emptyCodes, encodeBf16Array } from '../codec';
 import type { FusedQuantizeSizes, QuantizeSizes } from '../kernels';
 import { pack12, unpack12 } from '../packed12';
-import { bf16, e4m3, f32, i32, type ScaledView, type View, viewOf } from '../storage';
+import { bf16, f32, formatOf, i32, type ScaledView, type View, viewOf } from '../storage';
 import { rmsNorm, swiglu } from './layers';
 import { bytesOf } from './memory';
 
@@ -25,23 +25,22 @@ function blockSizes(
 function quantizeValues(view: ScaledView, x: Float32Array, sizes: QuantizeSizes): void {
   const blocks = blockSizes(view, sizes);
   const scales = f32(view.scales);
-  const packed = view.codes.dtype === 'e5m6' ? emptyCodes('e5m6', x.length) : null;
-  const out: Blocks = packed
-    ? { format: 'e5m6', codes: packed, scales }
-    : { format: 'e4m3', codes: e4m3(view.codes), scales };
+  const format = formatOf(view);
+  const bytes = bytesOf(view.codes);
+  const codes = format === 'e5m6' ? emptyCodes(format, x.length) : bytes;
+  const out: Blocks = { format, codes, scales };
   scaleBlocks(out, x, blocks, sizes);
   encodeBlocks(out, x, blocks);
-  if (packed) pack12(packed, { out: bytesOf(view.codes) });
+  if (format === 'e5m6') pack12(codes as Uint16Array, { out: bytes });
 }
 
 function decoded(view: ScaledView, rows: number, cols: number): Float32Array {
-  const scales = f32(view.scales);
-  const x: Blocks =
-    view.codes.dtype === 'e5m6'
-      ? { format: 'e5m6', codes: unpack12(bytesOf(view.codes), { count: rows * cols }), scales }
-      : { format: 'e4m3', codes: e4m3(view.codes), scales };
+  const format = formatOf(view);
+  const bytes = bytesOf(view.codes);
+  const codes = format === 'e5m6' ? unpack12(bytes, { count: rows * cols }) : bytes;
   const out = new Float32Array(rows * cols);
-  decodeBlocks(out, x, blockSizes(view, { rows, cols }));
+  const sizes = blockSizes(view, { rows, cols });
+  decodeBlocks(out, { format, codes, scales: f32(view.scales) }, sizes);
   return out;
 }
 
