@@ -109,21 +109,37 @@ export function formatOf({ codes }: ScaledView): CodeType {
 /** The typed arrays that views can be made from. */
 export type ViewArray = Float32Array | Uint16Array | Uint8Array | Int32Array;
 
+/** What something calls itself: `instanceof` does not know arrays of another realm. */
+export function nameOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice('[object '.length, -1);
+}
+
+/** What an array's elements are. */
+const arrayTypes: Readonly<Record<string, DType | undefined>> = {
+  Float32Array: 'f32',
+  Uint16Array: 'bf16',
+  Uint8Array: 'e4m3',
+  Int32Array: 'i32',
+};
+
 /**
- * A view of a typed array, sharing its memory: `Float32Array` is FP32, `Uint16Array` BF16, `Uint8Array` E4M3,
- * `Int32Array` 32-bit integers.
+ * A view of a typed array, sharing its memory: `Float32Array` is FP32, `Uint16Array` BF16, `Uint8Array` E4M3, `Int32Array`
+ * 32-bit integers. Codes of another format are named beside it: `{ ...viewOf(codes), dtype: 'e5m2' }`.
  * @param array - the elements
  * @returns the view
+ * @throws ERR_BALEEN_KERNELS_ARRAY for anything else, such as a plain array or a `Float64Array`
  */
 export function viewOf(array: ViewArray): View {
-  const dtype: DType =
-    array instanceof Float32Array
-      ? 'f32'
-      : array instanceof Uint16Array
-        ? 'bf16'
-        : array instanceof Uint8Array
-          ? 'e4m3'
-          : 'i32';
+  const dtype = arrayTypes[nameOf(array)];
+  if (dtype === undefined)
+    throw Object.assign(
+      new Error(`a view of ${nameOf(array)}, expected ${Object.keys(arrayTypes).join(', ')}`),
+      {
+        code: 'ERR_BALEEN_KERNELS_ARRAY',
+        path: 'array',
+        hint: 'copy the numbers into one of these, as Float32Array.from(values) does',
+      },
+    );
   const storage: CpuStorage = {
     backend: 'cpu',
     buffer: array.buffer,
