@@ -262,7 +262,7 @@ function installAlone(name, tarballs, base) {
   };
 }
 
-const everything = [...browserPackages, 'trainer', 'cli'];
+const everything = [...browserPackages, 'comm', 'trainer', 'cli'];
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith('--'));
 const unknown = asked.filter((name) => !everything.includes(name));
 if (unknown.length > 0)
