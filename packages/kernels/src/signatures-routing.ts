@@ -111,18 +111,20 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     ],
   },
   balanceLoss: {
-    args: 'vvvv',
-    traffic: 'uurr',
+    args: 'vvvvv',
+    traffic: 'uurrr',
     keys: ['sequences', 'sequenceLength', 'experts', 'k', 'factor'],
-    needs: (s, [loss, dscores, scores, indices]) => {
+    needs: (s, [loss, dscores, scores, indices, counts]) => {
       const tokens = n(s.sequences) * n(s.sequenceLength);
       return [
         view('loss', loss, 1),
         { ...view('dscores', dscores, tokens * n(s.experts)), optional: true },
         view('scores', scores, tokens * n(s.experts)),
-        integers('indices', indices, tokens * n(s.k)),
+        { ...integers('indices', indices, tokens * n(s.k)), optional: true },
+        { ...integers('counts', counts, n(s.experts)), optional: true },
       ];
     },
+    fault: (_, [, , , indices, counts]) => !indices === !counts && 'give either indices or counts',
   },
   route: {
     args: 'vvvvv',

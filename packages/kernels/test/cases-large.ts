@@ -306,7 +306,7 @@ function routingCases(): Case[] {
         const [loss, dscores] = [arena.out(1), arena.out(1400 * 60)];
         const scores = viewOf(arena.floats(1400 * 60, () => arena.random.uniform(0.01, 1)));
         const indices = viewOf(arena.integers(1400 * 6, () => arena.random.integer(60)));
-        kernels.balanceLoss(viewOf(loss), viewOf(dscores), scores, indices, sizes);
+        kernels.balanceLoss(viewOf(loss), viewOf(dscores), scores, indices, null, sizes);
         return { loss, dscores };
       },
     },

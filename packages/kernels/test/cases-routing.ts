@@ -107,25 +107,28 @@ function gateCases(): Case[] {
     [3, 33, 16, 4],
   ])
     for (const withGradient of [false, true])
-      list.push({
-        kernel: 'balanceLoss',
-        label: `${sequences}×${sequenceLength}×${experts} top ${k}${withGradient ? ' and gradient' : ''}`,
-        tolerance: 2e-6,
-        run: (kernels, arena) => {
-          const tokens = sequences * sequenceLength;
-          const [loss, dscores] = [arena.out(1), arena.out(tokens * experts)];
-          const scores = arena.floats(tokens * experts, () => arena.random.uniform(0.01, 1));
-          const indices = choices(arena, tokens, experts, k);
-          kernels.balanceLoss(
-            viewOf(loss),
-            withGradient ? viewOf(dscores) : null,
-            viewOf(scores),
-            viewOf(indices),
-            { sequences, sequenceLength, experts, k, factor: 0.3 },
-          );
-          return { loss, dscores };
-        },
-      });
+      for (const counted of [false, true])
+        list.push({
+          kernel: 'balanceLoss',
+          label: `${sequences}×${sequenceLength}×${experts} top ${k}${withGradient ? ' and gradient' : ''}${counted ? ', with a batch’s counts' : ''}`,
+          tolerance: 2e-6,
+          run: (kernels, arena) => {
+            const tokens = sequences * sequenceLength;
+            const [loss, dscores] = [arena.out(1), arena.out(tokens * experts)];
+            const scores = arena.floats(tokens * experts, () => arena.random.uniform(0.01, 1));
+            const indices = viewOf(choices(arena, tokens, experts, k));
+            const counts = viewOf(arena.integers(experts, () => arena.random.integer(9)));
+            kernels.balanceLoss(
+              viewOf(loss),
+              withGradient ? viewOf(dscores) : null,
+              viewOf(scores),
+              counted ? null : indices,
+              counted ? counts : null,
+              { sequences, sequenceLength, experts, k, factor: 0.3 },
+            );
+            return { loss, dscores };
+          },
+        });
   return list;
 }
 

@@ -140,6 +140,22 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /gemm: a is e5m6, expected f32 or bf16 or e4m3 or e5m2/,
   ],
   [
+    'a balance loss of a choice and of counts',
+    (x) => {
+      const sizes = { sequences: 1, sequenceLength: 2, experts: 3, k: 1, factor: 1 };
+      x.balanceLoss(f(1), null, f(6), i(2), i(3), sizes);
+    },
+    /balanceLoss: give either indices or counts/,
+  ],
+  [
+    'a balance loss of neither',
+    (x) => {
+      const sizes = { sequences: 1, sequenceLength: 2, experts: 3, k: 1, factor: 1 };
+      x.balanceLoss(f(1), null, f(6), null, null, sizes);
+    },
+    /balanceLoss: give either indices or counts/,
+  ],
+  [
     'packed codes moved row by row',
     (x) => {
       const { codes } = p(2, 2, 1, 128);

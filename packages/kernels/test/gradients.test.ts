@@ -291,7 +291,7 @@ test('balanceLoss: the mean is over each sequence, not the batch; loss and gradi
   const [loss, dscores] = [Float32Array.of(2), Float32Array.from(before)];
   const indices = viewOf(Int32Array.from(chosen.flat()));
   const sizes = { sequences, sequenceLength, experts, k, factor: 0.3 };
-  kernels.balanceLoss(viewOf(loss), viewOf(dscores), input(scores), indices, sizes);
+  kernels.balanceLoss(viewOf(loss), viewOf(dscores), input(scores), indices, null, sizes);
   expectClose(loss, [2 + value(scores)], 1e-6, 'loss');
   const added = literal.numericGradient(scores, value);
   expectClose(
@@ -301,8 +301,52 @@ test('balanceLoss: the mean is over each sequence, not the batch; loss and gradi
     'dscores',
   );
 
-  kernels.balanceLoss(viewOf(loss), null, input(scores), indices, sizes);
+  kernels.balanceLoss(viewOf(loss), null, input(scores), indices, null, sizes);
   expectClose(loss, [2 + 2 * value(scores)], 1e-6, 'loss');
+});
+
+test('balanceLoss: with the counts of a batch, its parts add up to the loss of the whole', () => {
+  const random = new Random(10);
+  const [tokens, experts, k] = [12, 4, 2];
+  const scores = Array.from({ length: tokens * experts }, () => random.uniform(0.1, 1));
+  const rows = Array.from({ length: tokens }, (_, t) =>
+    scores.slice(t * experts, (t + 1) * experts),
+  );
+  const chosen = rows.map((row) => literal.topK(row, k, 1, 1));
+  const counts = Int32Array.from({ length: experts }, (_, e) =>
+    chosen.reduce((sum, row) => sum + Number(row.includes(e)), 0),
+  );
+  const value = (list: readonly number[]): number =>
+    literal.balance(
+      rows.map((_, t) => list.slice(t * experts, (t + 1) * experts)),
+      chosen,
+    );
+  const [loss, dscores] = [new Float32Array(1), new Float32Array(tokens * experts)];
+  // Micro-batches of 4 tokens and of 8: each counts by its tokens.
+  for (const [first, length] of [
+    [0, 4],
+    [4, 8],
+  ]) {
+    const part = (array: Float32Array): Float32Array =>
+      array.subarray(first * experts, (first + length) * experts);
+    kernels.balanceLoss(
+      viewOf(loss),
+      viewOf(part(dscores)),
+      viewOf(part(Float32Array.from(scores))),
+      null,
+      viewOf(counts),
+      { sequences: 1, sequenceLength: length, experts, k, factor: length / tokens },
+    );
+  }
+  expectClose(loss, [value(scores)], 1e-6, 'loss');
+  expectClose(dscores, literal.numericGradient(scores, value), 1e-5, 'dscores');
+
+  // A batch of no tokens asks for nothing.
+  const none = viewOf(new Int32Array(experts));
+  const sizes = { sequences: 1, sequenceLength: tokens, experts, k, factor: 1 };
+  loss.fill(0);
+  kernels.balanceLoss(viewOf(loss), null, input(scores), null, none, sizes);
+  expect(loss[0]).toBe(0);
 });
 
 test('unpermute: dy and dweights are replaced', () => {

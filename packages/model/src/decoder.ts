@@ -33,10 +33,17 @@ export type Precision = 'fp8' | 'bf16' | 'fp32';
 export interface ForwardOptions {
   /** α of the balance loss over the sequences of the whole batch (default 0). */
   balanceFactor?: number;
-  /** What it balances: each sequence (default, §2.1.2), or the micro-batch as a whole. */
+  /** What it balances: each sequence (default, §2.1.2), or the batch as a whole (§4.5.3). */
   balanceOver?: 'sequence' | 'batch';
+  /**
+   * Of a batch of several micro-batches: how often each router's experts are among the best scores of a token in all of
+   * them, [experts] I32 (default: the batch is this micro-batch).
+   */
+  balanceCounts?: ReadonlyMap<Router, Tensor>;
   /** Where the balance loss is added, [1]. */
   balanceLoss?: Tensor;
+  /** Phases that dispatch tokens hand on their router's `scores` [tokens, experts], without bias. */
+  withScores?: boolean;
   /** Leave the depths of multi-token prediction out. */
   mainOnly?: boolean;
 }
@@ -52,6 +59,20 @@ export interface DecoderOptions {
 /** One factory for all kinds of layers. */
 function everywhere(factory: LinearFactory): LayerLinears {
   return { attention: factory, feedForward: factory, experts: factory };
+}
+
+function layerOptionsOf(
+  options: ForwardOptions,
+  caches: LayerOptions['caches'] = null,
+): LayerOptions {
+  return {
+    balanceFactor: options.balanceFactor ?? 0,
+    balanceOver: options.balanceOver ?? 'sequence',
+    balanceCounts: options.balanceCounts ?? null,
+    balanceLoss: options.balanceLoss ?? null,
+    withScores: options.withScores ?? false,
+    caches,
+  };
 }
 
 /** The model. */
@@ -145,12 +166,7 @@ export class Decoder extends Module {
    * @returns the phases
    */
   lossPhases(options: ForwardOptions = {}): ComputePhase[] {
-    const layerOptions: LayerOptions = {
-      balanceFactor: options.balanceFactor ?? 0,
-      balanceOver: options.balanceOver ?? 'sequence',
-      balanceLoss: options.balanceLoss ?? null,
-      caches: null,
-    };
+    const layerOptions = layerOptionsOf(options);
     const depths = options.mainOnly ? [] : this.mtp;
     return [
       this.embedPhase(depths.length > 0),
@@ -167,12 +183,7 @@ export class Decoder extends Module {
    * @returns the phases
    */
   hiddenPhases(caches: ReadonlyMap<LatentAttention, LatentCache> | null = null): ComputePhase[] {
-    const options: LayerOptions = {
-      balanceFactor: 0,
-      balanceOver: 'sequence',
-      balanceLoss: null,
-      caches,
-    };
+    const options = layerOptionsOf({}, caches);
     return [
       this.embedPhase(false),
       ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, options)),

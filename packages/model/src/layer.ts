@@ -28,10 +28,14 @@ import type { ModelConfig } from './config';
 export interface LayerOptions {
   /** α of the balance loss over the sequences of the whole batch; 0 for none. */
   balanceFactor: number;
-  /** What that loss balances: each sequence, or the micro-batch as a whole. */
+  /** What that loss balances: each sequence, or the batch as a whole. */
   balanceOver: 'sequence' | 'batch';
+  /** What it counts of a batch that has further micro-batches, by router, [experts] I32. */
+  balanceCounts: ReadonlyMap<Router, Tensor> | null;
   /** Where that loss is added, [1]. */
   balanceLoss: Tensor | null;
+  /** Dispatch hands on its router's `scores`. */
+  withScores: boolean;
   /** Caches by layer when generating: attention then looks back at them. */
   caches: ReadonlyMap<LatentAttention, LatentCache> | null;
 }
@@ -65,6 +69,11 @@ function gatedOutput(
 
 function keptOf({ kept }: LinearFactory): KeptForm {
   return kept?.swigluInputs ?? 'fp32';
+}
+
+/** What passes on of a bundle: all but what ends here. */
+function without(bundle: Bundle, ended: readonly string[]): Bundle {
+  return Object.fromEntries(Object.entries(bundle).filter(([name]) => !ended.includes(name)));
 }
 
 /** The dense feed-forward, also the shared expert. */
@@ -314,9 +323,11 @@ export class DecoderLayer extends Module {
     const batch = h.shape[0] ?? 1;
     // A micro-batch as a whole counts for as much as its sequences would.
     const sequences = balanceOver === 'batch' ? 1 : batch;
+    const factor = (balanceFactor * batch) / sequences;
+    const counts = options.balanceCounts?.get(router);
     const balance =
       balanceLoss && balanceFactor > 0 && tape.recording
-        ? { factor: (balanceFactor * batch) / sequences, loss: balanceLoss, sequences }
+        ? { factor, loss: balanceLoss, sequences, ...(counts && { counts }) }
         : undefined;
     const routing = router.forward(tape, x, balance);
     const [sorted] = recompute(tape, [low, routing.slotOfRow, routing.rowOfSlot], () => [
@@ -329,15 +340,17 @@ export class DecoderLayer extends Module {
       offsets: routing.offsets,
       rowOfSlot: routing.rowOfSlot,
       ...(this.feedForward.shared ? { sharedInput: low } : {}),
+      ...(options.withScores ? { scores: routing.scores } : {}),
     };
   }
 
   private expertForward(tape: Tape, input: Bundle, experts: Experts): Bundle {
-    const { sorted, sharedInput, offsets, ...rest } = input;
+    const { sorted, sharedInput, offsets } = input;
     const { shared } = this.feedForward;
     const y = experts.forward(tape, sorted, offsets as Tensor);
+    // Scores were for whoever looks on.
     return {
-      ...rest,
+      ...without(input, ['sorted', 'sharedInput', 'offsets', 'scores']),
       y,
       ...(shared ? { shared: shared.forward(tape, sharedInput) } : {}),
     };

@@ -35,7 +35,9 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const phases = layer.phases('layer', {
       balanceFactor: 0,
       balanceOver: 'sequence',
+      balanceCounts: null,
       balanceLoss: null,
+      withScores: false,
       caches: null,
     });
     expect(phases).toHaveLength(dense ? 2 : 4);

@@ -31,6 +31,7 @@ export { placeExperts, placementBound } from './placement/place';
 export { type Rebalance, rebalanceExperts } from './placement/rebalance';
 export type { ExpertPlacement, PlacementSizes } from './placement/sizes';
 export {
+  type BalancedSizes,
   type BalancePolicy,
   Balancer,
   type BalancerState,

@@ -11,7 +11,11 @@ import type { Routing } from './router';
  * @param routing - the routing
  * @returns [T·K, cols]
  */
-export function permute<T extends Value>(tape: Tape, x: T, routing: Routing): T {
+export function permute<T extends Value>(
+  tape: Tape,
+  x: T,
+  routing: Pick<Routing, 'slotOfRow' | 'rowOfSlot' | 'indices'>,
+): T {
   const { kernels } = tape;
   const { slotOfRow, rowOfSlot, indices } = routing;
   const [tokens, cols] = matrixShape(x);

@@ -2,6 +2,7 @@
 // (§2.1.2). The bias is state and no parameter: nothing but these updates changes it.
 import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
+import { type SequenceBalance, sequenceBalanceLoss } from './balance';
 import { checkLength, checkWhole, refuse } from './checks';
 
 /**
@@ -45,6 +46,18 @@ export function balancePolicy(changes: Partial<BalancePolicy> = {}): BalancePoli
  */
 export function valueAt(schedule: Schedule, done: number): number {
   return typeof schedule === 'number' ? schedule : schedule(done);
+}
+
+/** What the auxiliary loss of a {@link Balancer} is taken of. */
+export interface BalancedSizes {
+  /** Sequences of this micro-batch. */
+  sequences: number;
+  /** Tokens of each. */
+  sequenceLength: number;
+  /** Experts a token is sent to. */
+  expertsPerToken: number;
+  /** Sequences of the whole batch, all micro-batches and ranks (default: those of this micro-batch). */
+  batchSequences?: number;
 }
 
 /** What a {@link Balancer} must keep to go on later. */
@@ -113,6 +126,44 @@ export class Balancer {
     reduce?.(counts);
     updateBias(bias, counts, valueAt(policy.speed, done), { ...policy, average, kernels });
     counts.fill(0);
+  }
+
+  /**
+   * The policy's auxiliary loss of a micro-batch, and its gradient: α · Σᵢ fᵢPᵢ over each sequence, or over the batch as a
+   * whole. Losses and gradients of all micro-batches and ranks add up to those of the batch.
+   * @param scores - [sequences · sequenceLength, experts], as `routeTokens` returns them
+   * @param sizes - see {@link BalancedSizes}
+   * @param options - `done`: share of the training done, for schedules (default 0); `counts`: over a batch of several
+   *   micro-batches, how often each expert is among a token's best scores in all of them (`sequenceBalanceLoss` says why it
+   *   must be known first); and where the result goes
+   * @returns loss, gradient and the choice of scores alone
+   * @throws ERR_BALEEN_ROUTER_SIZES where sizes and lengths do not agree, or counts are missing
+   */
+  loss(
+    scores: Float32Array,
+    sizes: BalancedSizes,
+    options: { done?: number; counts?: Int32Array; out?: SequenceBalance } = {},
+  ): SequenceBalance {
+    const { policy, kernels } = this;
+    const { sequences, sequenceLength, expertsPerToken, batchSequences = sequences } = sizes;
+    checkWhole({ sequences, sequenceLength, batchSequences }, 1);
+    const { done = 0, counts, out } = options;
+    const whole = policy.lossOver === 'batch';
+    if (whole && batchSequences > sequences && !counts)
+      refuse(
+        'counts',
+        `a loss over a batch of ${batchSequences} sequences cannot be taken of ${sequences} alone`,
+        'count all micro-batches first, and give options.counts',
+      );
+    const factor = valueAt(policy.factor, done) / batchSequences;
+    const over = whole
+      ? { sequences: 1, sequenceLength: sequences * sequenceLength, factor: factor * sequences }
+      : { sequences, sequenceLength, factor };
+    return sequenceBalanceLoss(
+      scores,
+      { ...over, experts: this.bias.length, expertsPerToken },
+      { kernels, ...(whole && counts && { counts }), ...(out && { out }) },
+    );
   }
 
   /** @returns what to save; counts of a step under way are not part of it */

@@ -44,6 +44,11 @@ export interface BalanceLoss {
   sequences: number;
   /** [1], added to. */
   loss: Tensor;
+  /**
+   * How often each expert is among the best scores of a token in the whole batch, of which this micro-batch is a part [E]
+   * I32 (default: each sequence has its own).
+   */
+  counts?: Tensor;
 }
 
 /** How a bias is updated. */
@@ -61,6 +66,8 @@ export interface BiasUpdateOptions {
 
 /** A routing of T tokens to K experts each. */
 export interface Routing {
+  /** Affinities without bias [T, E]. */
+  scores: Tensor;
   /** Chosen experts [T, K] I32, best first. */
   indices: Tensor;
   /** Gate weights [T, K]. */
@@ -133,35 +140,18 @@ export class Router extends Module {
     kernels.route(counts, offsets, slotOfRow, rowOfSlot, indices, { tokens, k, experts });
     if (tape.recording) kernels.add(this.load, this.load, counts);
 
-    // The balance loss looks at the choice that scores alone would make, sequence by sequence.
-    const balanced = balance && {
-      ...balance,
-      unbiased: tape.empty([tokens, k], 'i32'),
-      sizes: {
-        sequences: balance.sequences,
-        sequenceLength: tokens / balance.sequences,
-        experts,
-        k,
-        factor: balance.factor,
-      },
-    };
-    if (balanced) {
-      kernels.topK(balanced.unbiased, scores, null, { ...choice, groups: 1, groupsKept: 1 });
-      kernels.balanceLoss(balanced.loss, null, scores, balanced.unbiased, balanced.sizes);
-    }
+    const lossTo = balance && this.balanceTo(tape, scores, balance);
+    if (lossTo) lossTo.add(balance.loss, null);
     tape.record({
       name: 'router',
       inputs: [x],
       outputs: [weights],
-      saved: [x, scores, indices, ...(balanced ? [balanced.unbiased] : [])],
+      saved: [x, scores, indices, ...(lossTo?.unbiased ? [lossTo.unbiased] : [])],
       backward: ([grad]) => {
         if (!grad) return [];
         const dscores = tape.zeros([tokens, experts]);
         kernels.gateWeightsBackward(dscores, grad, scores, indices, gate);
-        if (balanced) {
-          const spent = tape.zeros([1]);
-          kernels.balanceLoss(spent, dscores, scores, balanced.unbiased, balanced.sizes);
-        }
+        lossTo?.add(tape.zeros([1]), dscores);
         const dlogits = tape.empty([tokens, experts]);
         backThroughGate(kernels, kind, dlogits, dscores, scores, { rows: tokens, cols: experts });
         const dx = tape.empty([tokens, hidden]);
@@ -178,7 +168,28 @@ export class Router extends Module {
         return [dx];
       },
     });
-    return { indices, weights, offsets, slotOfRow, rowOfSlot };
+    return { scores, indices, weights, offsets, slotOfRow, rowOfSlot };
+  }
+
+  /** The balance loss of scores. It looks at the choice that they alone would make: that of these tokens, or a batch's. */
+  private balanceTo(
+    tape: Tape,
+    scores: Tensor,
+    { sequences, factor, counts }: BalanceLoss,
+  ): { unbiased: Tensor | null; add: (loss: Tensor, dscores: Tensor | null) => void } {
+    const { kernels } = tape;
+    const { experts, expertsPerToken: k } = this.spec;
+    const [tokens] = matrixShape(scores);
+    const unbiased = counts ? null : tape.empty([tokens, k], 'i32');
+    if (unbiased)
+      kernels.topK(unbiased, scores, null, { tokens, experts, k, groups: 1, groupsKept: 1 });
+    const sizes = { sequences, sequenceLength: tokens / sequences, experts, k, factor };
+    return {
+      unbiased,
+      add: (loss, dscores) => {
+        kernels.balanceLoss(loss, dscores, scores, unbiased, counts ?? null, sizes);
+      },
+    };
   }
 
   /**

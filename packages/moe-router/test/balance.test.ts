@@ -98,6 +98,34 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(sequenceBalanceLoss(one, sizes, { kernels }).loss[0]).toBeCloseTo(4, 6);
   });
 
+  test('with a batch’s counts, losses of its parts add up to that of the whole, and so do the gradients', () => {
+    const [experts, expertsPerToken] = [6, 2];
+    const own = { experts, expertsPerToken };
+    const { scores } = routeTokens(values(12 * 6, 5, 2), { ...own, tokens: 12 }, { kernels });
+    const whole = sequenceBalanceLoss(
+      scores,
+      { ...own, sequences: 1, sequenceLength: 12, factor: 1 },
+      { kernels },
+    );
+    const counts = new Int32Array(experts);
+    for (const e of whole.indices) counts[e] += 1;
+    // Ranks and micro-batches of other sizes: each weighs by its tokens.
+    const parts = [
+      [0, 3],
+      [3, 12],
+    ].map(([from, to]) =>
+      sequenceBalanceLoss(
+        scores.subarray(from * experts, to * experts),
+        { ...own, sequences: 1, sequenceLength: to - from, factor: (to - from) / 12 },
+        { kernels, counts },
+      ),
+    );
+    expect(parts[0].loss[0] + parts[1].loss[0]).toBeCloseTo(whole.loss[0], 6);
+    const joined = parts.flatMap(({ dscores }) => [...dscores]);
+    expect(largestDifference(joined, whole.dscores)).toBeLessThan(1e-7);
+    expect(parts.flatMap(({ indices }) => [...indices])).toEqual([...whole.indices]);
+  });
+
   test('the same bits as in the router, whatever its bias and groups', () => {
     const sizes = { sequences: 2, sequenceLength: 3, experts: 6, expertsPerToken: 2, factor: 0.3 };
     const router = new Router(new Pools(kernels), {
@@ -123,6 +151,17 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const { scores } = routeTokens(logits, { ...sizes, tokens: 6 }, { kernels });
     const own = sequenceBalanceLoss(scores, sizes, { kernels });
     expect(firstDifference(own.loss, loss.readSync())).toBe(-1);
+
+    const counts = Int32Array.of(5, 1, 0, 2, 9, 3);
+    loss.readSync().fill(0);
+    tape.scoped(() => {
+      const balance = { ...sizes, loss, counts: tensorFrom(region, [6], counts) };
+      router.forward(tape, tensorFrom(region, [6, 6], logits), balance);
+      return [];
+    });
+    const batch = sequenceBalanceLoss(scores, sizes, { kernels, counts });
+    expect(firstDifference(batch.loss, loss.readSync())).toBe(-1);
+    expect(batch.loss[0]).not.toBe(own.loss[0]);
   });
 });
 
@@ -144,6 +183,11 @@ describe('refused:', () => {
     ['scores', { sequences: 3 }],
   ])('%s', (path, change) => {
     expect(() => sequenceBalanceLoss(scores, { ...sizes, ...change })).toThrow(refusal(path));
+  });
+
+  test('counts', () => {
+    const counts = new Int32Array(3);
+    expect(() => sequenceBalanceLoss(scores, sizes, { counts })).toThrow(refusal('counts'));
   });
 
   test('arrays to write into', () => {

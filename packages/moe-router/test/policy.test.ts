@@ -3,7 +3,7 @@ import { loadKernels, referenceKernels } from '@baleen/kernels';
 import { Pools, writeTensor } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
-import { implementationsOf, randomFrom } from '../../../test/support';
+import { implementationsOf, randomFrom, values } from '../../../test/support';
 import {
   Balancer,
   type BiasRule,
@@ -11,6 +11,7 @@ import {
   maxViolation,
   Router,
   routeTokens,
+  sequenceBalanceLoss,
   updateBias,
   valueAt,
 } from '../src/index';
@@ -129,6 +130,42 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const idle = new Balancer(2, balancePolicy({ rule: 'ema', speed: 1 }), { kernels });
     idle.update();
     expect(idle.state()).toEqual({ bias: [0, 0], average: [1, 1] });
+  });
+});
+
+describe('the auxiliary loss', () => {
+  const sizes = { tokens: 12, experts: 4, expertsPerToken: 2 };
+  const { scores } = routeTokens(values(48, 3, 2), sizes);
+  const micro = { sequences: 3, sequenceLength: 4, expertsPerToken: 2 };
+
+  test('is each sequence’s, α shared among those of the batch', () => {
+    const balancer = new Balancer(4, balancePolicy({ factor: (done) => (done < 0.5 ? 0.3 : 0) }));
+    const own = balancer.loss(scores, { ...micro, batchSequences: 6 });
+    expect(own).toEqual(sequenceBalanceLoss(scores, { ...micro, experts: 4, factor: 0.3 / 6 }));
+    const out = balancer.loss(scores, micro, { done: 0.7, out: own });
+    expect(out).toBe(own);
+    expect(out.loss[0]).toBe(0);
+    expect(out.dscores.every((value) => value === 0)).toBe(true);
+  });
+
+  test('is the batch’s, whose micro-batches need the counts of all', () => {
+    const balancer = new Balancer(4, balancePolicy({ lossOver: 'batch', factor: 0.3 }));
+    const one = { ...micro, sequences: 1, sequenceLength: 12, experts: 4, factor: 0.3 };
+    const whole = balancer.loss(scores, micro);
+    expect(whole).toEqual(sequenceBalanceLoss(scores, one));
+    const counts = new Int32Array(4);
+    for (const e of whole.indices) counts[e] += 1;
+    const parts = [0, 1, 2].map((part) =>
+      balancer.loss(
+        scores.subarray(part * 16, (part + 1) * 16),
+        { ...micro, sequences: 1, batchSequences: 3 },
+        { counts },
+      ),
+    );
+    expect(parts.reduce((sum, { loss }) => sum + loss[0], 0)).toBeCloseTo(whole.loss[0], 6);
+    expect(() => balancer.loss(scores, { ...micro, batchSequences: 6 })).toThrow(
+      expect.objectContaining({ code: 'ERR_BALEEN_ROUTER_SIZES', path: 'counts' }) as Error,
+    );
   });
 });
 

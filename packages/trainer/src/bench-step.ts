@@ -126,7 +126,7 @@ async function measure(
   after: () => void,
   noteOf: (step: number) => { steps: Span[]; phases: Span[] } | null = () => null,
 ): Promise<number[]> {
-  const { batch, optimizer, schedule } = config;
+  const { batch, optimizer, schedule, balance } = config;
   const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
     fp8: config.fp8,
   });
@@ -135,6 +135,7 @@ async function measure(
     batch,
     optimizer,
     balanceFactor: schedule.balanceFactor,
+    balance,
   });
   const tokens = randomTokens(batch.sequences * batch.sequence, model.config.vocabSize);
   const plan = {

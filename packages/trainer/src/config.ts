@@ -53,7 +53,7 @@ export interface BalanceConfig {
   rule: BiasRule;
   /** Share of the moving average of loads that stays a step, for the rule `ema`. */
   decay: number;
-  /** What the balance loss balances. */
+  /** What the balance loss balances; a batch of several micro-batches takes a forward pass more (see docs). */
   lossOver: 'sequence' | 'batch';
 }
 
@@ -349,7 +349,9 @@ const balance = z.strictObject({
   decay: decay('share of that average which stays a step'),
   lossOver: z
     .enum(['sequence', 'batch'])
-    .describe('the balance loss is taken over each sequence, or each micro-batch'),
+    .describe(
+      'the balance loss is taken over each sequence, or the batch: several micro-batches then take one more pass forward',
+    ),
 });
 
 /** The schema of {@link TrainConfig}; every key says what it is. */

@@ -81,10 +81,10 @@ export function stepOfShapes(
 ): { model: Decoder; step: TrainingStep } {
   checkTrainConfig(config);
   const kernels = nullKernels(onCall && { onCall });
-  const { batch, optimizer, precision, fp8, schedule } = config;
+  const { batch, optimizer, precision, fp8, schedule, balance } = config;
   const model = new Decoder(kernels, modelConfigOf(config), precision, { fp8 });
   const { balanceFactor } = schedule;
-  return { model, step: new TrainingStep(model, { batch, optimizer, balanceFactor }) };
+  return { model, step: new TrainingStep(model, { batch, optimizer, balanceFactor, balance }) };
 }
 
 /** Builds the run on the null backend and sends a step's worth of work through it. */
@@ -97,11 +97,14 @@ function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; cost
   };
   const { batch, optimizer } = config;
   const { model, step } = stepOfShapes(config, (cost) => calls.push(cost));
+  const oneMicroBatch = (): KernelCost[] => {
+    step.countMicroBatch(0, batch.sequences);
+    step.microBatch(0, batch.sequences);
+    return taken();
+  };
   // The first micro-batch also makes the weights' other forms: once a step, as the update does.
-  step.microBatch(0, batch.sequences);
-  const first = taken();
-  step.microBatch(0, batch.sequences);
-  const microBatch = taken();
+  const first = oneMicroBatch();
+  const microBatch = oneMicroBatch();
   const forms = difference(first, microBatch);
   step.optimizer.update(step.optimizer.norm, { ...optimizer, learningRate: 1 });
   for (const router of model.routers) router.updateBias(0);

@@ -3,26 +3,26 @@
 //
 // Nothing is read back between the first micro-batch and the update: losses are summed, checked and used by kernels. The
 // host looks once, at the end. All memory is taken when the step is made, or from a region that every micro-batch uses
-// again. So a micro-batch's kernel calls are the same every time, addresses included: where the kernels can record, each
-// phase runs its program once, and from then on only the calls are made again.
+// again.
 //
 // Legend: S sequences of the step, B of a micro-batch, L tokens of a sequence, D depths of multi-token prediction;
 // R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch.
 import type { Recording } from '@baleen/kernels';
 import type { Decoder } from '@baleen/model';
-import { maxViolation } from '@baleen/moe-router';
+import { maxViolation, type Router } from '@baleen/moe-router';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import {
   AdamW,
   type ComputePhase,
   emptyTensor,
   Region,
-  Run,
   type Tensor,
   writeTensor,
 } from '@baleen/tensor';
 
+import { batchCounts, countingPhases } from './batch-counts';
 import type { TrainConfig } from './config';
+import { type Piece, passPieces } from './pass';
 import type { StepPlan } from './schedule';
 
 /** Tokens of a step, as the packer cuts them: each array [S × L]. */
@@ -57,7 +57,7 @@ export interface StepReport {
 export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
   /** α of the balance loss. */
   balanceFactor: number;
-  /** How loads are balanced (default: V3's way). */
+  /** How loads are balanced (default: V3's way). A loss over the batch is over all its micro-batches. */
   balance?: TrainConfig['balance'];
 };
 
@@ -65,7 +65,9 @@ export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
 interface Chain {
   sequences: number;
   phases: ComputePhase[];
-  recordings: { first: Recording[] | null; others: Recording[] | null };
+  /** What counts for the balance loss before these, where it is taken over several micro-batches. */
+  counting: ComputePhase[] | null;
+  recordings: Map<string, Recording[]>;
 }
 
 /** Trains a model step by step. */
@@ -88,6 +90,8 @@ export class TrainingStep {
   private readonly counted: number[];
   /** What the running micro-batch reads: ids [B, L], targets [R], rowScale [R]. */
   private readonly micro: { ids: Tensor; targets: Tensor; rowScale: Tensor };
+  /** What a balance loss over a batch of several micro-batches counts, by router. */
+  private readonly counts: ReadonlyMap<Router, Tensor> | null;
   private chain: Chain | null = null;
 
   /**
@@ -115,6 +119,8 @@ export class TrainingStep {
       targets: emptyTensor(this.fixed, [this.rows], 'i32'),
       rowScale: emptyTensor(this.fixed, [this.rows]),
     };
+    const overBatch = settings.balance?.lossOver === 'batch' && settings.balanceFactor > 0;
+    this.counts = overBatch && sequences > microBatch ? batchCounts(model, this.fixed) : null;
     this.sums = emptyTensor(this.fixed, [lists + 1]);
     this.partial = emptyTensor(this.fixed, [lists]);
     this.total = emptyTensor(this.fixed, [1]);
@@ -213,12 +219,22 @@ export class TrainingStep {
   *pieces(plan: StepPlan): Generator<string, void, void> {
     const { model, settings } = this;
     const { kernels } = model;
-    const { microBatch } = settings.batch;
+    const microBatches = plan.sequences / settings.batch.microBatch;
     kernels.fill(this.sums, 0);
-    for (let m = 0; m < plan.sequences / microBatch; m += 1)
-      yield* this.microBatchPieces(m, plan.sequences);
+    for (let m = 0; m < microBatches; m += 1) yield* this.countPieces(m, plan.sequences);
+    for (let m = 0; m < microBatches; m += 1) yield* this.microBatchPieces(m, plan.sequences);
     kernels.sum(this.total, this.sums);
     this.optimizer.update(this.total, { ...settings.optimizer, learningRate: plan.learningRate });
+  }
+
+  /**
+   * Counts one micro-batch for a balance loss over the batch. All are counted before the first goes forward and backward.
+   * Does nothing where the loss is another, or the batch has one micro-batch.
+   * @param index - which
+   * @param sequences - S
+   */
+  countMicroBatch(index: number, sequences: number): void {
+    drain(this.countPieces(index, sequences));
   }
 
   /**
@@ -230,65 +246,63 @@ export class TrainingStep {
     drain(this.microBatchPieces(index, sequences));
   }
 
+  private *countPieces(index: number, sequences: number): Generator<string, void, void> {
+    const { counting } = this.chainFor(sequences);
+    if (!counting) return;
+    const { kernels } = this.model;
+    if (index === 0) for (const counts of this.counts?.values() ?? []) kernels.fill(counts, 0);
+    const pieces = counting.map(
+      (phase, p): Piece => [
+        `${phase.name} counting`,
+        (run) => run.forward(phase, p === 0 ? this.micro : undefined),
+      ],
+    );
+    yield* this.pass('counting', index, sequences, pieces);
+  }
+
   private *microBatchPieces(index: number, sequences: number): Generator<string, void, void> {
-    const { model, micro, rows } = this;
+    const { phases } = this.chainFor(sequences);
+    const forward = phases.map(
+      (phase, p): Piece => [
+        `${phase.name} forward`,
+        (run) => {
+          const output = run.forward(phase, p === 0 ? this.micro : undefined);
+          // The last phase's: held until the way back begins.
+          if ('losses' in output) this.addLosses(output.losses as Tensor);
+        },
+      ],
+    );
+    const backward = [...phases]
+      .reverse()
+      .map(
+        ({ name }, p): Piece => [
+          `${name} backward`,
+          (run) => run.backwardInput(p === 0 ? { losses: this.one } : undefined),
+        ],
+      );
+    yield* this.pass('training', index, sequences, [...forward, ...backward]);
+  }
+
+  /** A micro-batch's pass of either kind. */
+  private *pass(
+    kind: 'counting' | 'training',
+    index: number,
+    sequences: number,
+    pieces: readonly Piece[],
+  ): Generator<string, void, void> {
+    const { model, micro, rows, region } = this;
     const { kernels } = model;
     const { microBatch } = this.settings.batch;
     kernels.copy(micro.ids, this.ids.rows(index * microBatch, microBatch));
     kernels.copy(micro.targets, this.targets.rows(index * rows, rows));
     kernels.copy(micro.rowScale, this.rowScale.rows(index * rows, rows));
-    const chain = this.chainFor(sequences);
+    const { recordings } = this.chainFor(sequences);
     // The first micro-batch also makes the forms of the new weights.
-    const which = index === 0 ? 'first' : 'others';
-    const recorded = chain.recordings[which];
-    const names = [
-      ...chain.phases.map(({ name }) => `${name} forward`),
-      ...chain.phases.map(({ name }) => `${name} backward`).reverse(),
-    ];
-    if (recorded) {
-      this.region.occupant = 'a micro-batch made from its recording';
-      try {
-        for (const [p, piece] of recorded.entries()) {
-          piece.replay();
-          yield names[p];
-        }
-      } finally {
-        this.region.occupant = null;
-      }
-      return;
-    }
+    const which = `${kind}, ${index === 0 ? 'first' : 'others'}`;
     // Whoever may have made these forms already, an evaluation say: a recording must make them itself.
-    if (kernels.record && index === 0)
+    if (kernels.record && index === 0 && !recordings.has(which))
       for (const [, parameter] of model.parameters()) parameter.version += 1;
-    const recordings: Recording[] = [];
-    const piece = (body: () => void): void => {
-      if (kernels.record) recordings.push(kernels.record(body));
-      else body();
-    };
-    const run = new Run(this.region);
-    let finished = false;
-    try {
-      for (const [p, phase] of chain.phases.entries()) {
-        piece(() => {
-          const output = run.forward(phase, p === 0 ? micro : undefined);
-          // The last phase's: held until the way back begins.
-          if ('losses' in output) this.addLosses(output.losses as Tensor);
-        });
-        yield names[p];
-      }
-      for (const p of chain.phases.keys()) {
-        piece(() => {
-          run.backwardInput(p === 0 ? { losses: this.one } : undefined);
-        });
-        yield names[chain.phases.length + p];
-      }
-      run.finish();
-      finished = true;
-    } finally {
-      // A phase failed, or the caller left in the middle.
-      if (!finished) run.abandon();
-    }
-    if (kernels.record) chain.recordings[which] = recordings;
+    yield* passPieces(pieces, { region, grad: kind === 'training', recordings, kind: which });
   }
 
   /** Adds a micro-batch's losses, depth by depth, to the step's sums. */
@@ -310,8 +324,18 @@ export class TrainingStep {
       const balanceFactor = this.settings.balanceFactor / sequences;
       const balanceLoss = this.sums.rows(this.partial.size, 1);
       const balanceOver = this.settings.balance?.lossOver ?? 'sequence';
-      const phases = this.model.lossPhases({ balanceFactor, balanceOver, balanceLoss });
-      this.chain = { sequences, phases, recordings: { first: null, others: null } };
+      const counts = sequences > this.settings.batch.microBatch ? this.counts : null;
+      this.chain = {
+        sequences,
+        phases: this.model.lossPhases({
+          balanceFactor,
+          balanceOver,
+          balanceLoss,
+          ...(counts && { balanceCounts: counts }),
+        }),
+        counting: counts && countingPhases(this.model, counts),
+        recordings: new Map(),
+      };
     }
     return this.chain;
   }

@@ -13,7 +13,7 @@ const folder = temporaryFolder();
 const [sequence, sequences, vocabulary] = [16, 4, 40];
 
 /** A small model in FP8 with its step, and what fills the step with tokens. */
-function smallStep(kernels: Kernels) {
+function smallStep(kernels: Kernels, lossOver: 'sequence' | 'batch' = 'sequence') {
   const config = smallRun(folder);
   const model = new Decoder(
     kernels,
@@ -25,6 +25,7 @@ function smallStep(kernels: Kernels) {
     batch: { ...config.batch, microBatch: 2 },
     optimizer: config.optimizer,
     balanceFactor: 0.01,
+    balance: { ...config.balance, lossOver },
   });
   const load = (seed = 0, used = 2): void => {
     const stream = Int32Array.from(
@@ -47,8 +48,9 @@ function smallStep(kernels: Kernels) {
 /** Six steps in FP8, other tokens each time, an evaluation in between and a batch that grows. */
 async function train(
   kernels: Kernels,
+  lossOver: 'sequence' | 'batch',
 ): Promise<{ reports: StepReport[]; weights: Float32Array[] }> {
-  const { model, step, load } = smallStep(kernels);
+  const { model, step, load } = smallStep(kernels, lossOver);
   const reports: StepReport[] = [];
   for (let index = 0; index < 6; index += 1) {
     const used = index < 3 ? 2 : sequences;
@@ -100,13 +102,17 @@ describe.skipIf(native === null)('steps from recordings', () => {
     }
   });
 
-  test('equal those that run the program every time', async () => {
-    const recorded = await train(native as Kernels);
-    const programmed = await train(
-      Object.create(native, { record: { value: undefined } }) as Kernels,
-    );
-    expect(recorded.reports).toEqual(programmed.reports);
-    expect(recorded.weights).toEqual(programmed.weights);
-    expect(recorded.reports.every(({ finite }) => finite)).toBe(true);
-  });
+  test.each(['sequence', 'batch'] as const)(
+    'equal those that run the program every time, with the balance loss over the %s',
+    async (lossOver) => {
+      const recorded = await train(native as Kernels, lossOver);
+      const programmed = await train(
+        Object.create(native, { record: { value: undefined } }) as Kernels,
+        lossOver,
+      );
+      expect(recorded.reports).toEqual(programmed.reports);
+      expect(recorded.weights).toEqual(programmed.weights);
+      expect(recorded.reports.every(({ finite }) => finite)).toBe(true);
+    },
+  );
 });

@@ -21,6 +21,7 @@ function stepOf(
   kernels: Kernels = referenceKernels(),
   depth = 2,
   balance: Partial<TrainConfig['balance']> = {},
+  balanceFactor = 0.01,
 ) {
   const config = configured();
   const sizes = { ...modelConfigOf(config, 40), mtp: { depth } };
@@ -29,7 +30,7 @@ function stepOf(
   const step = new TrainingStep(model, {
     batch: { ...config.batch, microBatch },
     optimizer: config.optimizer,
-    balanceFactor: 0.01,
+    balanceFactor,
     balance: { ...config.balance, ...balance },
   });
   return { model, step };
@@ -47,9 +48,13 @@ function batch(): StepBatch {
   };
 }
 
-function gradients(microBatch: number): { grads: Float32Array[]; names: string[] } {
-  const { model, step } = stepOf(microBatch);
+function gradients(
+  microBatch: number,
+  lossOver: 'sequence' | 'batch',
+): { grads: Float32Array[]; names: string[] } {
+  const { model, step } = stepOf(microBatch, referenceKernels(), 2, { lossOver }, 1);
   step.load(batch(), 0.3);
+  for (let m = 0; m < sequences / microBatch; m += 1) step.countMicroBatch(m, sequences);
   for (let m = 0; m < sequences / microBatch; m += 1) step.microBatch(m, sequences);
   const named = [...model.parameters()];
   return {
@@ -61,46 +66,78 @@ function gradients(microBatch: number): { grads: Float32Array[]; names: string[]
 const plan = { sequences, learningRate: 1e-3, biasSpeed: 0.125, mtpWeight: 0.3 };
 
 describe('a batch cut into 1, 2 and 4 micro-batches', () => {
-  test('has the same gradients: losses of every depth weigh by the whole batch’s counted positions', () => {
-    const whole = gradients(4);
-    for (const microBatch of [1, 2]) {
-      const parts = gradients(microBatch);
-      whole.grads.forEach((grad, p) => {
-        const norm = Math.hypot(...grad);
-        const apart = Math.hypot(...grad.map((value, i) => value - parts.grads[p][i]));
-        expect(apart / norm, whole.names[p]).toBeLessThan(1e-5);
-      });
-    }
-  });
+  // α of 1, so that gradients of the balance loss are not lost among the others.
+  test.each(['sequence', 'batch'] as const)(
+    'has the same gradients, with the balance loss over the %s: losses of every depth weigh by the whole batch’s counted positions',
+    (lossOver) => {
+      const whole = gradients(4, lossOver);
+      for (const microBatch of [1, 2]) {
+        const parts = gradients(microBatch, lossOver);
+        whole.grads.forEach((grad, p) => {
+          const norm = Math.hypot(...grad);
+          const apart = Math.hypot(...grad.map((value, i) => value - parts.grads[p][i]));
+          expect(apart / norm, whole.names[p]).toBeLessThan(1e-5);
+        });
+      }
+    },
+  );
 
-  test('has the same losses, balance loss and expert counts, and moves the router biases alike', async () => {
-    const reports = [];
-    for (const microBatch of [1, 2, 4]) {
-      const { model, step } = stepOf(microBatch);
+  test.each(['sequence', 'batch'] as const)(
+    'has the same losses, balance loss over the %s and expert counts, and moves the router biases alike',
+    async (lossOver) => {
+      const reports = [];
+      for (const microBatch of [1, 2, 4]) {
+        const { model, step } = stepOf(microBatch, referenceKernels(), 2, { lossOver });
+        step.load(batch(), plan.mtpWeight);
+        step.run(plan);
+        const report = await step.finish(plan.biasSpeed);
+        const biases = [...model.states()].map(([, { data }]) => [...data.readSync()]);
+        reports.push({ report, biases });
+      }
+      const [first, ...others] = reports;
+      expect(first.report.finite).toBe(true);
+      expect(first.report.balanceLoss).toBeGreaterThan(0);
+      expect(first.biases).toHaveLength(3);
+      for (const biases of first.biases) {
+        expect(
+          biases.some((bias) => bias === 0.125) && biases.some((bias) => bias === -0.125),
+        ).toBe(true);
+        expect(biases.every((bias) => [0, 0.125, -0.125].includes(bias))).toBe(true);
+      }
+      for (const { report, biases } of others) {
+        expect(biases).toEqual(first.biases);
+        expect(report.maxViolation).toBe(first.report.maxViolation);
+        for (const key of ['loss', 'balanceLoss', 'gradNorm'] as const)
+          expect(report[key] / first.report[key]).toBeCloseTo(1, 5);
+        report.mtpLoss.forEach((loss, k) => {
+          expect(loss / first.report.mtpLoss[k]).toBeCloseTo(1, 5);
+        });
+      }
+    },
+  );
+
+  test('counts all of them before the first goes forward, anew every step, and only where the loss wants it', async () => {
+    const piecesOf = (step: TrainingStep): string[] => [
+      ...step.pieces({ ...plan, learningRate: 0 }),
+    ];
+    const counts = (name: string): boolean => name.endsWith(' counting');
+    const { step } = stepOf(2, referenceKernels(), 2, { lossOver: 'batch' });
+    const losses = [];
+    for (let index = 0; index < 2; index += 1) {
       step.load(batch(), plan.mtpWeight);
-      step.run(plan);
-      const report = await step.finish(plan.biasSpeed);
-      const biases = [...model.states()].map(([, { data }]) => [...data.readSync()]);
-      reports.push({ report, biases });
+      const names = piecesOf(step);
+      expect(names.filter((name) => name.includes('dispatch counting'))).toHaveLength(6);
+      expect(names.findLastIndex(counts)).toBeLessThan(names.findIndex((name) => !counts(name)));
+      losses.push((await step.finish(0)).balanceLoss);
     }
-    const [first, ...others] = reports;
-    expect(first.report.finite).toBe(true);
-    expect(first.report.balanceLoss).toBeGreaterThan(0);
-    expect(first.biases).toHaveLength(3);
-    for (const biases of first.biases) {
-      expect(biases.some((bias) => bias === 0.125) && biases.some((bias) => bias === -0.125)).toBe(
-        true,
-      );
-      expect(biases.every((bias) => [0, 0.125, -0.125].includes(bias))).toBe(true);
-    }
-    for (const { report, biases } of others) {
-      expect(biases).toEqual(first.biases);
-      expect(report.maxViolation).toBe(first.report.maxViolation);
-      for (const key of ['loss', 'balanceLoss', 'gradNorm'] as const)
-        expect(report[key] / first.report[key]).toBeCloseTo(1, 5);
-      report.mtpLoss.forEach((loss, k) => {
-        expect(loss / first.report.mtpLoss[k]).toBeCloseTo(1, 5);
-      });
+    expect(losses[1]).toBe(losses[0]);
+    for (const [microBatch, lossOver] of [
+      [4, 'batch'],
+      [2, 'sequence'],
+    ] as const) {
+      const other = stepOf(microBatch, referenceKernels(), 2, { lossOver }).step;
+      other.load(batch(), plan.mtpWeight);
+      expect(piecesOf(other).some(counts)).toBe(false);
     }
   });
 });
@@ -196,6 +233,7 @@ describe('memory', () => {
       steps: 12,
       batch: { sequence, sequences: 4, microBatch: 1, rampFrom: 1, rampShare: 0.5 },
       evaluation: { every: 2, tokens: 64, stride: 0.5 },
+      balance: { rule: 'sign', decay: 0, lossOver: 'batch' },
     });
     const after: number[] = [];
     const { train } = await import('../src/index');
@@ -211,6 +249,7 @@ describe('memory', () => {
         precision,
         steps: 3,
         evaluation: { every: 1, tokens: 0, stride: 0 },
+        balance: { rule: 'sign', decay: 0, lossOver: 'batch' },
       });
       const { result } = await runAll(config);
       const { bytes, params } = estimate(config, { peaks: null });

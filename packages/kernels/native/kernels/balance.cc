@@ -1,4 +1,5 @@
-// The sequence-wise balance loss (§2.1.2, eq. 17–20): factor · Σᵢ fᵢPᵢ a sequence, and its gradient.
+// The balance loss (§2.1.2, eq. 17–20): factor · Σᵢ fᵢPᵢ a sequence, and its gradient. fᵢ is the sequence's own, or that of a
+// whole batch, of which this call sees a part.
 //
 // Sequences are cut into pieces of a fixed number of tokens, so that one long sequence keeps all threads busy and the
 // sums do not depend on how many there are.
@@ -14,10 +15,13 @@ static constexpr float leastSum = 1e-20f;
 
 struct Balance {
   const float* scores;
-  const int32_t* indices;
+  /** The choice of scores alone; null where `counts` says how often each expert is chosen in the whole batch. */
+  const int32_t *indices, *counts;
   float* dscores;
   long sequences, length, experts, k;
   double factor;
+  /** Of fᵢ, for each time that i was chosen. */
+  double each;
   /** Pieces of a sequence. */
   long pieces;
   /** What each piece finds: Σ sᵢ / Σⱼ sⱼ [experts] and how often i was chosen [experts]. */
@@ -47,22 +51,22 @@ static void gather(const Balance& b, long piece) {
     forRange(0, b.experts, [&](auto at, long e) {
       at.store(shares + e, fma(at.load(scores + e), inverse, at.load(shares + e)));
     });
-    for (long j = 0; j < b.k; j += 1) times[b.indices[t * b.k + j]] += 1;
+    if (b.indices != nullptr)
+      for (long j = 0; j < b.k; j += 1) times[b.indices[t * b.k + j]] += 1;
   }
 }
 
 /** Σᵢ fᵢPᵢ of a sequence, from its pieces in order; keeps fᵢ. */
 static double sequenceLoss(const Balance& b, long sequence) {
-  const double each = static_cast<double>(b.experts) / static_cast<double>(b.k * b.length);
   double sum = 0;
   for (long e = 0; e < b.experts; e += 1) {
-    double share = 0, times = 0;
+    double share = 0, times = b.counts != nullptr ? b.counts[e] : 0;
     for (long piece = sequence * b.pieces; piece < (sequence + 1) * b.pieces; piece += 1) {
       share += static_cast<double>(b.shares[piece * b.experts + e]);
       times += static_cast<double>(b.times[piece * b.experts + e]);
     }
-    sum += times * each * share / static_cast<double>(b.length);
-    b.f[sequence * b.experts + e] = static_cast<float>(times * each);
+    sum += times * b.each * share / static_cast<double>(b.length);
+    b.f[sequence * b.experts + e] = static_cast<float>(times * b.each);
   }
   return sum;
 }
@@ -90,9 +94,11 @@ void balanceLoss(Args args) {
   const View dscores = args.view();
   const View scores = args.view();
   const View indices = args.view();
+  const View counts = args.view();
   Balance b;
   b.scores = scores.f32();
   b.indices = indices.i32();
+  b.counts = counts.i32();
   b.dscores = dscores.f32();
   b.sequences = args.integer();
   b.length = args.integer();
@@ -100,6 +106,12 @@ void balanceLoss(Args args) {
   b.k = args.integer();
   b.factor = args.number();
   if (b.sequences <= 0 || b.length <= 0 || b.experts <= 0) return;
+  double counted = static_cast<double>(b.k * b.length);
+  if (b.counts != nullptr) {
+    counted = 0;
+    for (long e = 0; e < b.experts; e += 1) counted += b.counts[e];
+  }
+  b.each = counted > 0 ? static_cast<double>(b.experts) / counted : 0;
   b.pieces = ceilDiv(b.length, pieceTokens);
   const long pieces = b.sequences * b.pieces;
   const long numbers = (2 * pieces + b.sequences) * b.experts;

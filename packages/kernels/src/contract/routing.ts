@@ -121,15 +121,17 @@ export interface RoutingKernels {
     sizes: GateSizes,
   ): void;
   /**
-   * Sequence-wise balance loss (§2.1.2, eq. 17–20): loss[0] += factor · Σ_sequences Σᵢ fᵢPᵢ, and with `dscores` [T, E]
-   * its gradient is added there. fᵢ = E / (K · length) · (how often i is in `indices`, the top-K of unbiased scores),
-   * Pᵢ = mean over the sequence of sᵢ / Σⱼ sⱼ.
+   * Balance loss (§2.1.2, eq. 17–20): loss[0] += factor · Σ_sequences Σᵢ fᵢPᵢ, and with `dscores` [T, E] its gradient is
+   * added there, f being a constant to it. fᵢ = E / (K · length) · (how often i is in `indices`, the top-K of unbiased
+   * scores), Pᵢ = mean over the sequence of sᵢ / Σⱼ sⱼ. With `counts` [E] I32 in place of the indices, fᵢ = E · counts[i] /
+   * Σ counts in every sequence: those of a whole batch, of which this call sees a part.
    */
   balanceLoss(
     loss: View,
     dscores: View | null,
     scores: View,
-    indices: View,
+    indices: View | null,
+    counts: View | null,
     sizes: BalanceLossSizes,
   ): void;
   /**

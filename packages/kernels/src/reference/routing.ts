@@ -141,11 +141,15 @@ export function balanceLoss(
   loss: View,
   dscores: View | null,
   scores: View,
-  indices: View,
+  indices: View | null,
+  counts: View | null,
   sizes: BalanceLossSizes,
 ): void {
   const { sequences, sequenceLength, experts, k, factor } = sizes;
-  const [total, values, chosen] = [f32(loss), f32(scores), i32(indices)];
+  const [total, values] = [f32(loss), f32(scores)];
+  const chosen = indices ? i32(indices) : null;
+  const whole = counts ? i32(counts) : null;
+  const counted = whole ? whole.reduce((sum, count) => sum + count, 0) : k * sequenceLength;
   const out = dscores ? f32(dscores) : null;
   const f = new Float64Array(experts);
   const p = new Float64Array(experts);
@@ -153,7 +157,8 @@ export function balanceLoss(
   let added = 0;
   for (let s = 0; s < sequences; s += 1) {
     const first = s * sequenceLength;
-    f.fill(0);
+    f.set(whole ?? []);
+    if (chosen) f.fill(0);
     p.fill(0);
     for (let t = 0; t < sequenceLength; t += 1) {
       let sum = tiny;
@@ -161,12 +166,12 @@ export function balanceLoss(
       sums[t] = sum;
       for (let e = 0; e < experts; e += 1)
         p[e] = p[e] + values[(first + t) * experts + e] / sum / sequenceLength;
-      for (let j = 0; j < k; j += 1) {
-        const e = chosen[(first + t) * k + j];
-        f[e] = f[e] + experts / (k * sequenceLength);
-      }
+      if (chosen) for (let j = 0; j < k; j += 1) f[chosen[(first + t) * k + j]] += 1;
     }
-    for (let e = 0; e < experts; e += 1) added += f[e] * p[e];
+    for (let e = 0; e < experts; e += 1) {
+      f[e] = counted === 0 ? 0 : (f[e] * experts) / counted;
+      added += f[e] * p[e];
+    }
     if (!out) continue;
     // ∂P_i/∂s_i,t = (1 − s_i,t / S) / (S · length), and −s_i,t / (S² · length) for the others.
     for (let t = 0; t < sequenceLength; t += 1) {

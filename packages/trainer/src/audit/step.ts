@@ -64,6 +64,7 @@ export async function auditStep(
   const { sequence, microBatch } = session.config.batch;
   step.load(packer.next(settings.sequences, sequence), settings.mtpWeight);
   const count = settings.sequences / microBatch;
+  for (let m = 0; m < count; m += 1) step.countMicroBatch(m, settings.sequences);
   watching = true;
   for (let m = 0; m < count; m += 1) {
     observer.beginMicroBatch();
