@@ -1,6 +1,7 @@
 // Multi-head latent attention as a module (§2.1.1): keys and values come from one small latent a token, which is all that
 // generation caches.
 import {
+  concatRows,
   type Linear,
   type LinearFactory,
   Module,
@@ -14,7 +15,7 @@ import {
   type Value,
 } from '@baleen/tensor';
 
-import type { LatentCache } from './cache';
+import type { CachedRows } from './cache';
 import { latentAttention } from './core';
 import type { HeadSizes } from './heads';
 import type { Rotary } from './rotary';
@@ -125,25 +126,31 @@ export class LatentAttention extends Module {
   }
 
   /**
-   * Attention of new tokens over everything cached, without gradients. One sequence.
+   * Attention of new tokens over everything cached, without gradients. Each sequence has its own tokens and cache, and
+   * what it gets does not depend on those beside it.
    * @param tape - a tape that does not record
-   * @param x - [new tokens, hidden], normed and prepared
-   * @param cache - gets the new tokens' latents
+   * @param x - [new tokens of all sequences, hidden], normed and prepared
+   * @param sequences - whose tokens these are, in order; their caches get the new latents
    * @returns [new tokens, hidden]
    */
-  decode(tape: Tape, x: Value, cache: LatentCache): Tensor {
-    const count = x.shape[0] ?? 0;
+  decode(tape: Tape, x: Value, sequences: readonly CachedRows[]): Tensor {
     const { first, latent, kRope } = this.project(tape, x);
-    cache.append(rmsNorm(tape, latent, this.kvNorm, this.spec.normEps), kRope);
-    const { latents, ropeKeys, length } = cache;
+    const normed = rmsNorm(tape, latent, this.kvNorm, this.spec.normEps);
     const q = this.queryUp ? this.queries(tape, first) : first;
-    const out = latentAttention(tape, q, this.expand(tape, latents), ropeKeys, this.rotary, {
-      ...this.coreSizes(),
-      batch: 1,
-      queries: count,
-      keys: length,
+    let start = 0;
+    const outs = sequences.map(({ cache, count }) => {
+      cache.append(normed.rows(start, count), kRope.rows(start, count));
+      const own = q.rows(start, count);
+      start += count;
+      const { latents, ropeKeys, length } = cache;
+      return latentAttention(tape, own, this.expand(tape, latents), ropeKeys, this.rotary, {
+        ...this.coreSizes(),
+        batch: 1,
+        queries: count,
+        keys: length,
+      });
     });
-    return this.output.forward(tape, out).output;
+    return this.output.forward(tape, concatRows(tape, outs)).output;
   }
 
   /** Down-projections: the query's latent (or the query), the latent of keys and values, the shared rotary key. */

@@ -52,9 +52,18 @@ export class LatentCache {
     this.length += count;
   }
 
-  /** Forgets all tokens. */
-  clear(): void {
-    this.length = 0;
+  /**
+   * Forgets tokens.
+   * @param length - how many stay, from the first
+   */
+  truncate(length: number): void {
+    if (!(Number.isInteger(length) && length >= 0 && length <= this.length))
+      throw Object.assign(new Error(`a cache of ${this.length} tokens cannot keep ${length}`), {
+        code: 'ERR_BALEEN_MLA_CACHE',
+        path: 'length',
+        hint: 'name a whole number from 0 to the tokens cached',
+      });
+    this.length = length;
   }
 
   /** Gives its memory back. */
@@ -62,4 +71,12 @@ export class LatentCache {
     this.latentRows.block.release();
     this.ropeRows.block.release();
   }
+}
+
+/** Rows of a pass that belong to one sequence. */
+export interface CachedRows {
+  /** What its rows look back at, and are added to. */
+  cache: LatentCache;
+  /** How many rows it has. */
+  count: number;
 }

@@ -1,6 +1,6 @@
 // The package's door.
 export { LatentAttention, type MlaSpec } from './attention';
-export { LatentCache } from './cache';
+export { type CachedRows, LatentCache } from './cache';
 export { latentAttention } from './core';
 export {
   type Attended,

@@ -2,6 +2,7 @@
 import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
 import {
   checkGradients,
+  concatRows,
   initialize,
   type LinearFactory,
   Pools,
@@ -177,27 +178,56 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       expect(region.liveBytes).toBe(0);
     });
 
-    test('through the cache, at once, in pieces or token by token: the same bits', () => {
+    test('through the cache, at once, in pieces or token by token, alone or side by side: the same bits', () => {
       const { layer, x, region } = setup(kernels, variant);
       const whole = forward(layer, region, x, batch);
       const width = widths.hidden;
-      for (const pieces of [[6], [1, 1, 1, 1, 1, 1], [3, 1, 2]])
-        for (let b = 0; b < batch; b += 1) {
-          const cache = new LatentCache(region, length, widths.kvRank, widths.ropeDim);
-          const tape = new Tape(region, { grad: false });
-          let start = b * length;
-          for (const count of pieces) {
+      const sequences = Array.from({ length: batch }, (_, b) => b);
+      const tape = new Tape(region, { grad: false });
+      const cut = (list: Float32Array, b: number, start: number, count: number): Float32Array =>
+        list.slice((b * length + start) * width, (b * length + start + count) * width);
+      const makeCache = (): LatentCache =>
+        new LatentCache(region, length, widths.kvRank, widths.ropeDim);
+      for (const pieces of [[6], [1, 1, 1, 1, 1, 1], [3, 1, 2]]) {
+        const caches = sequences.map(makeCache);
+        let start = 0;
+        for (const count of pieces) {
+          for (const b of sequences)
             tape.scoped(() => {
-              const y = layer.decode(tape, x.rows(start, count), cache).readSync();
-              const expected = whole.slice(start * width, (start + count) * width);
-              expect(firstDifference(y, expected)).toBe(-1);
+              const rows = x.rows(b * length + start, count);
+              const y = layer.decode(tape, rows, [{ cache: caches[b], count }]).readSync();
+              expect(firstDifference(y, cut(whole, b, start, count))).toBe(-1);
               return [];
             });
-            start += count;
-          }
+          start += count;
+        }
+        for (const cache of caches) {
           expect(cache.length).toBe(length);
           cache.release();
         }
+      }
+      // Side by side, each as far as it is, and once more after some tokens were forgotten.
+      const caches = sequences.map(makeCache);
+      const step = (counts: number[]): void => {
+        tape.scoped(() => {
+          const starts = caches.map((cache) => cache.length);
+          const rows = counts.map((count, b) => x.rows(b * length + starts[b], count));
+          const y = layer.decode(
+            tape,
+            concatRows(tape, rows),
+            counts.map((count, b) => ({ cache: caches[b], count })),
+          );
+          const got = y.readSync() as Float32Array;
+          const expected = counts.flatMap((count, b) => [...cut(whole, b, starts[b], count)]);
+          expect(firstDifference(got, Float32Array.from(expected))).toBe(-1);
+          return [];
+        });
+      };
+      step(sequences.map((b) => 1 + b));
+      step(sequences.map((b) => 4 - b));
+      for (const cache of caches) cache.truncate(2);
+      step(sequences.map((b) => 3 - b));
+      for (const cache of caches) cache.release();
       expect(region.liveBytes).toBe(0);
     });
   });
@@ -245,14 +275,18 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const cache = new LatentCache(region, 4, widths.kvRank, widths.ropeDim);
     const off = new Tape(region, { grad: false });
     off.scoped(() => {
-      layer.decode(off, long.rows(0, 3), cache);
-      expect(() => layer.decode(off, long.rows(3, 2), cache)).toThrow(
+      layer.decode(off, long.rows(0, 3), [{ cache, count: 3 }]);
+      expect(() => layer.decode(off, long.rows(3, 2), [{ cache, count: 2 }])).toThrow(
         expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE' }),
       );
       return [];
     });
     expect(cache.length).toBe(3);
-    cache.clear();
+    for (const bad of [4, -1, 1.5])
+      expect(() => { cache.truncate(bad); }).toThrow(
+        expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE', path: 'length' }),
+      );
+    cache.truncate(0);
     expect(cache.latents.shape).toEqual([0, widths.kvRank]);
   });
 });

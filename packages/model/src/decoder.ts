@@ -24,7 +24,7 @@ import {
 } from '@baleen/tensor';
 
 import { checkConfig, type ModelConfig } from './config';
-import { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
+import { DecoderLayer, type LayerLinears, type LayerOptions, type SequenceRows } from './layer';
 
 /** What the inputs of the linear layers' products are. */
 export type Precision = 'fp8' | 'bf16' | 'fp32';
@@ -63,7 +63,7 @@ function everywhere(factory: LinearFactory): LayerLinears {
 
 function layerOptionsOf(
   options: ForwardOptions,
-  caches: LayerOptions['caches'] = null,
+  sequences: LayerOptions['sequences'] = null,
 ): LayerOptions {
   return {
     balanceFactor: options.balanceFactor ?? 0,
@@ -71,7 +71,7 @@ function layerOptionsOf(
     balanceCounts: options.balanceCounts ?? null,
     balanceLoss: options.balanceLoss ?? null,
     withScores: options.withScores ?? false,
-    caches,
+    sequences,
   };
 }
 
@@ -179,16 +179,44 @@ export class Decoder extends Module {
 
   /**
    * The chain from token ids to the normed hidden state `h`, for logits.
-   * @param caches - one a layer, when generating
+   * @param sequences - whose rows the ids are when generating; their caches grow. Each row gets what it would get alone
    * @returns the phases
    */
-  hiddenPhases(caches: ReadonlyMap<LatentAttention, LatentCache> | null = null): ComputePhase[] {
-    const options = layerOptionsOf({}, caches);
+  hiddenPhases(sequences: readonly SequenceRows[] | null = null): ComputePhase[] {
+    const options = layerOptionsOf({}, sequences);
     return [
       this.embedPhase(false),
       ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, options)),
       this.normPhase(),
     ];
+  }
+
+  /**
+   * One depth of multi-token prediction when generating: from hidden states of positions, and `ids` [1, rows], the tokens
+   * k later, to `h` for the next depth and the normed `out{k}`, whose logits predict the tokens k + 1 later.
+   * @param depth - one of {@link mtp}
+   * @param sequences - whose rows these are, with their hidden states [count, hidden] as the depth before left them, for
+   *   the first depth `h` of {@link hiddenPhases}; their caches grow
+   * @returns the phases
+   */
+  draftPhases(
+    depth: MtpDepth<DecoderLayer>,
+    sequences: readonly (SequenceRows & { hidden: Tensor })[],
+  ): ComputePhase[] {
+    const join: ComputePhase = {
+      kind: 'compute',
+      name: `mtp.${depth.depth}.join`,
+      forward: (tape, input) => {
+        const embedded = embedding(tape, this.table, input.ids as Tensor);
+        const hidden = concatRows(
+          tape,
+          sequences.map((sequence) => sequence.hidden),
+        );
+        const joined = depth.joinRows(tape, hidden, embedded);
+        return { h: joined.reshape([1, ...joined.shape]) };
+      },
+    };
+    return [join, ...this.depthPhases(depth, layerOptionsOf({}, sequences))];
   }
 
   /**
@@ -211,12 +239,14 @@ export class Decoder extends Module {
    * Empty caches for one sequence, one a layer.
    * @param region - where they live
    * @param capacity - most tokens
+   * @param depths - how many depths of multi-token prediction get one as well (default 0)
    * @returns caches by attention
    */
-  caches(region: Region, capacity: number): Map<LatentAttention, LatentCache> {
+  caches(region: Region, capacity: number, depths = 0): Map<LatentAttention, LatentCache> {
     const { kvRank, ropeDim } = this.config.attention;
+    const blocks = this.mtp.slice(0, depths).map(({ block }) => block);
     return new Map(
-      this.layers.map((layer) => [
+      [...this.layers, ...blocks].map((layer) => [
         layer.latentAttention,
         new LatentCache(region, capacity, kvRank, ropeDim),
       ]),
@@ -254,16 +284,21 @@ export class Decoder extends Module {
   }
 
   private mtpPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): ComputePhase[] {
-    const name = `mtp.${depth.depth}`;
     const join: ComputePhase = {
       kind: 'compute',
-      name: `${name}.join`,
+      name: `mtp.${depth.depth}.join`,
       forward: (tape, input) => {
         const batch = (input.ids as Tensor).shape[0] ?? 1;
         const h = depth.join(tape, input.h as Tensor, input.embedded as Tensor, batch);
         return { ...input, h };
       },
     };
+    return [join, ...this.depthPhases(depth, options)];
+  }
+
+  /** A depth's block, and the norm before the shared head. */
+  private depthPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): ComputePhase[] {
+    const name = `mtp.${depth.depth}`;
     const norm: ComputePhase = {
       kind: 'compute',
       name: `${name}.norm`,
@@ -272,7 +307,7 @@ export class Decoder extends Module {
         [`out${depth.depth}`]: depth.normed(tape, input.h as Tensor),
       }),
     };
-    return [join, ...depth.block.phases(name, options), norm];
+    return [...depth.block.phases(name, options), norm];
   }
 
   private headPhase(): ComputePhase {

@@ -27,7 +27,7 @@ export {
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
-export { generate, type SamplingOptions } from './generate';
+export { type GenerateOptions, generate } from './generate';
 export {
   configFromHuggingFace,
   configToHuggingFace,
@@ -41,7 +41,7 @@ export {
   isMtpTensor,
   isSharedCopy,
 } from './hugging-face-names';
-export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
+export { DecoderLayer, type LayerLinears, type LayerOptions, type SequenceRows } from './layer';
 export {
   headerLength,
   makeHeader,
@@ -50,3 +50,4 @@ export {
   type SafetensorsType,
   type TensorEntry,
 } from './safetensors';
+export { type SamplingOptions } from './sequence';

@@ -1,7 +1,13 @@
 // A decoder layer as phases (§3.2.1): attention, then either a dense feed-forward, or dispatch, experts and combine.
 //
 // Phases hand each other a bundle: `h` [batch, length, hidden] is the stream, and what a phase does not know passes on.
-import { LatentAttention, type LatentCache, type Rotary, softmaxScale } from '@baleen/mla';
+import {
+  type CachedRows,
+  LatentAttention,
+  type LatentCache,
+  type Rotary,
+  softmaxScale,
+} from '@baleen/mla';
 import { permute, Router, unpermuteAdd } from '@baleen/moe-router';
 import {
   add,
@@ -36,8 +42,16 @@ export interface LayerOptions {
   balanceLoss: Tensor | null;
   /** Dispatch hands on its router's `scores`. */
   withScores: boolean;
-  /** Caches by layer when generating: attention then looks back at them. */
-  caches: ReadonlyMap<LatentAttention, LatentCache> | null;
+  /** Whose rows these are when generating: attention then looks back at their caches. */
+  sequences: readonly SequenceRows[] | null;
+}
+
+/** Rows of a pass that belong to one sequence, while generating. */
+export interface SequenceRows {
+  /** Its caches, one a layer. */
+  caches: ReadonlyMap<LatentAttention, LatentCache>;
+  /** How many rows it has. */
+  count: number;
 }
 
 /** Makes a layer's linears, a factory a kind. */
@@ -48,6 +62,22 @@ export interface LayerLinears {
   feedForward: LinearFactory;
   /** Routed and shared experts. */
   experts: LinearFactory;
+}
+
+/** The same with the caches of one layer. */
+function cachedRows(sequences: readonly SequenceRows[], attention: LatentAttention): CachedRows[] {
+  return sequences.map(({ caches, count }) => {
+    const cache = caches.get(attention);
+    if (!cache)
+      throw Object.assign(
+        new Error('a sequence has no cache for one of the layers it runs through'),
+        {
+          code: 'ERR_BALEEN_MODEL_CACHE',
+          hint: 'make its caches with `caches()` of the same model',
+        },
+      );
+    return { cache, count };
+  });
 }
 
 type Gated = Linear<'gate' | 'up'>;
@@ -292,8 +322,10 @@ export class DecoderLayer extends Module {
     const [x] = recompute(tape, [h], () => [
       inner.prepareNormed(tape, flat, norm, this.config.normEps),
     ]);
-    const cache = options.caches?.get(inner);
-    const u = cache ? inner.decode(tape, x, cache) : inner.forward(tape, x, h.shape[0] ?? 1);
+    const { sequences } = options;
+    const u = sequences
+      ? inner.decode(tape, x, cachedRows(sequences, inner))
+      : inner.forward(tape, x, h.shape[0] ?? 1);
     return { ...input, h: add(tape, h, u) };
   }
 

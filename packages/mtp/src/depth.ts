@@ -68,7 +68,6 @@ export class MtpDepth<Block extends Module = Module> extends Module {
    */
   join(tape: Tape, hidden: Tensor, embedded: Tensor, batch: number): Tensor {
     const { depth } = this;
-    const { normEps } = this.spec;
     const rows = (x: Tensor): Tensor => x.reshape([x.size / this.spec.hidden, this.spec.hidden]);
     const length = embedded.size / this.spec.hidden / batch;
     const count = length - depth;
@@ -81,13 +80,24 @@ export class MtpDepth<Block extends Module = Module> extends Module {
       );
     const later = sliceSequences(tape, rows(embedded), batch, depth, count);
     const earlier = sliceSequences(tape, rows(hidden), batch, 0, count);
+    return this.joinRows(tape, earlier, later).reshape([batch, count, this.spec.hidden]);
+  }
+
+  /**
+   * The same where each row's tokens are told: of any positions, of any sequences.
+   * @param tape - the tape
+   * @param hidden - [rows, hidden], hidden states of positions i
+   * @param embedded - [rows, hidden], embeddings of tokens i + k
+   * @returns [rows, hidden]
+   */
+  joinRows(tape: Tape, hidden: Tensor, embedded: Tensor): Tensor {
+    const { normEps } = this.spec;
     // The embedding comes first, as in the published weights (the paper's eq. 21 writes it second).
     const joined = concatColumns(tape, [
-      rmsNorm(tape, later, this.embeddingNorm, normEps),
-      rmsNorm(tape, earlier, this.hiddenNorm, normEps),
+      rmsNorm(tape, embedded, this.embeddingNorm, normEps),
+      rmsNorm(tape, hidden, this.hiddenNorm, normEps),
     ]);
-    const { projection } = this.projection.forward(tape, joined);
-    return projection.reshape([batch, count, this.spec.hidden]);
+    return this.projection.forward(tape, joined).projection;
   }
 
   /**

@@ -1,0 +1,209 @@
+// A text in the making: its tokens, how many of them the caches hold, and what drafting goes on from.
+//
+// Legend: n tokens cached, so that token n, the last one known, is the first the main model has not seen; K drafts behind
+// it; D depths that draft.
+import type { LatentAttention, LatentCache } from '@baleen/mla';
+import {
+  type Acceptance,
+  accept,
+  countDrafts,
+  type DraftCounts,
+  draw,
+  probabilities,
+  type SamplingShape,
+} from '@baleen/mtp';
+import { concatRows, mulberry32, type Region, type Tape, type Tensor } from '@baleen/tensor';
+
+import type { Decoder } from './decoder';
+
+/** How tokens are chosen. */
+export interface SamplingOptions extends SamplingShape {
+  /** Most tokens to make. */
+  maxTokens: number;
+  /** Seeds the choice: the same seed gives the same text. */
+  seed?: number;
+  /** Tokens that end the text. */
+  stop?: readonly number[];
+  /**
+   * Tokens to draft at a time through multi-token prediction (default 0: none), which saves passes of the main model. At
+   * temperature 0 the text is the same, else another one of the same distribution. More drafts than the model has depths
+   * are made by applying the last depth to what it gave itself.
+   */
+  drafts?: number;
+  /** Gets what became of the drafts added. */
+  counts?: DraftCounts;
+}
+
+/** Hidden states of the main model that drafting still needs. */
+interface Window {
+  /** Position of the first. */
+  start: number;
+  /** [rows, hidden], held. */
+  rows: Tensor;
+}
+
+/** One sequence while it is generated. */
+export class Sequence {
+  /** All tokens known: the prompt, and what was made. */
+  readonly tokens: number[];
+  /** What comes after them, as drafted: the next pass finds out. */
+  drafts: number[] = [];
+  /** Why there is nothing more to make, or null. */
+  ended: 'stop' | 'length' | null = null;
+  /** Its caches by attention, those of the main model and of the depths that draft. */
+  readonly caches: ReadonlyMap<LatentAttention, LatentCache>;
+  /** How many depths draft. */
+  readonly depths: number;
+  private cached = 0;
+  private readonly limit: number;
+  private readonly random: () => number;
+  private readonly outcome: Acceptance = { accepted: 0, token: 0 };
+  /** Positions that the depths' caches hold and that are what they should be. */
+  private drafted = 0;
+  private window: Window | null = null;
+  /** What drafts were drawn from [drafts × vocab]. */
+  private readonly draftProbabilities: Float32Array;
+
+  /**
+   * @param model - the decoder
+   * @param region - where caches live
+   * @param prompt - token ids, at least one
+   * @param options - see {@link SamplingOptions}
+   */
+  constructor(
+    private readonly model: Decoder,
+    region: Region,
+    prompt: Int32Array,
+    private readonly options: SamplingOptions,
+  ) {
+    const { maxTokens, drafts = 0, seed = 0 } = options;
+    const { maxSequence } = model.config;
+    checkPrompt(prompt, maxSequence);
+    if (drafts > 0 && model.mtp.length === 0)
+      throw Object.assign(new Error(`${drafts} drafts of a model without multi-token prediction`), {
+        code: 'ERR_BALEEN_USAGE_DRAFTS',
+        path: 'drafts',
+        hint: 'generate without drafts, or train with model.mtp.depth 1 or more',
+      });
+    this.tokens = [...prompt];
+    // The last token is not read any more: a prompt as long as can be still gets one.
+    const most = Math.max(maxSequence, prompt.length + 1);
+    this.limit = Math.min(most, prompt.length + maxTokens);
+    this.depths = Math.min(drafts, model.mtp.length);
+    this.caches = model.caches(region, Math.max(1, this.limit - 1), this.depths);
+    this.draftProbabilities = new Float32Array(drafts * model.config.vocabSize);
+    this.random = mulberry32(seed);
+    if (this.room <= 0) this.ended = 'length';
+  }
+
+  /** Tokens that may still be made. */
+  private get room(): number {
+    return this.limit - this.tokens.length;
+  }
+
+  /** How many tokens to draft before the next pass: as many as can stay. */
+  get wanted(): number {
+    return this.ended ? 0 : Math.max(0, Math.min(this.options.drafts ?? 0, this.room - 1));
+  }
+
+  /** What the main model has not seen: known tokens, then drafts. */
+  pending(): number[] {
+    return [...this.tokens.slice(this.cached), ...this.drafts];
+  }
+
+  /**
+   * Takes what the main model says of the pending tokens.
+   * @param tape - a tape that does not record
+   * @param logits - after the last known token, and after each draft [(K + 1) × vocab]; written over
+   * @param hidden - normed hidden states of the pending tokens [pending, hidden]
+   * @returns the tokens made, at least one, without a stop token
+   */
+  settle(tape: Tape, logits: Float32Array, hidden: Tensor): number[] {
+    const { model, options, drafts, outcome, cached: before } = this;
+    const { stop = [], counts } = options;
+    const { vocabSize: vocab } = model.config;
+    const count = drafts.length;
+    const p = probabilities(logits, { rows: count + 1, vocab }, { ...options, out: logits });
+    const input = {
+      drafts: Int32Array.from(drafts),
+      draftProbabilities: this.draftProbabilities.subarray(0, count * vocab),
+      targetProbabilities: p,
+      random: this.random,
+    };
+    const { accepted, token } = accept(input, { drafts: count, vocab }, { out: outcome });
+    if (counts) countDrafts(counts, count, accepted);
+    const known = this.tokens.length;
+    this.cached = known + accepted;
+    for (const { latentAttention } of model.layers)
+      this.caches.get(latentAttention)?.truncate(this.cached);
+    // Depth k read token i + k at position i, and drafts were read from position n − D on.
+    if (count > 0) this.drafted = Math.max(0, Math.min(known - 1, known + accepted - this.depths));
+    let made = [...drafts.slice(0, accepted), token];
+    this.drafts = [];
+    const end = made.findIndex((one) => stop.includes(one));
+    if (end >= 0) {
+      made = made.slice(0, end);
+      this.ended = 'stop';
+    }
+    this.tokens.push(...made);
+    if (this.room <= 0) this.ended ??= 'length';
+    if (this.wanted > 0) this.keep(tape, hidden.rows(0, this.cached - before), before);
+    return made;
+  }
+
+  /** Keeps hidden states for drafting: those of the last pass, and earlier ones that drafting will read again. */
+  private keep(tape: Tape, rows: Tensor, start: number): void {
+    const { window, drafted } = this;
+    const earlier = window ? window.rows.rows(drafted - window.start, start - drafted) : null;
+    const all = earlier && earlier.size > 0 ? concatRows(tape, [earlier, rows]) : rows;
+    all.block.retain();
+    window?.rows.block.release();
+    this.window = { start: this.cached - (all.shape[0] ?? 0), rows: all };
+  }
+
+  /**
+   * Makes ready to draft: the depths' caches forget what they had read of drafts that did not stay.
+   * @returns hidden states of the positions after those they hold, up to the last one cached [rows, hidden]; null where
+   * nothing is to be drafted, as before the first pass
+   */
+  beginDrafts(): Tensor | null {
+    const { window, drafted, model, caches, wanted } = this;
+    if (!window || wanted === 0) return null;
+    for (const { block } of model.mtp) caches.get(block.latentAttention)?.truncate(drafted);
+    const skipped = drafted - window.start;
+    return window.rows.rows(skipped, (window.rows.shape[0] ?? 0) - skipped);
+  }
+
+  /**
+   * Draws the next draft.
+   * @param logits - what a depth says of it [vocab]
+   */
+  draft(logits: Float32Array): void {
+    const vocab = logits.length;
+    const start = this.drafts.length * vocab;
+    const out = this.draftProbabilities.subarray(start, start + vocab);
+    this.drafts.push(
+      draw(probabilities(logits, { vocab }, { ...this.options, out }), this.random()),
+    );
+  }
+
+  /** Gives its memory back. */
+  release(): void {
+    for (const cache of this.caches.values()) cache.release();
+    this.window?.rows.block.release();
+    this.window = null;
+  }
+}
+
+/** Refuses prompts that cannot be continued. */
+function checkPrompt({ length }: Int32Array, maxSequence: number): void {
+  const refuse = (message: string, hint: string): never => {
+    throw Object.assign(new Error(message), { code: 'ERR_BALEEN_USAGE_PROMPT', hint });
+  };
+  if (length === 0) refuse('the prompt holds no tokens', 'give at least one token');
+  if (length > maxSequence)
+    refuse(
+      `the prompt's ${length} tokens exceed config.maxSequence (${maxSequence})`,
+      'shorten the prompt',
+    );
+}
