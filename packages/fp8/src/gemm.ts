@@ -1,14 +1,20 @@
 // The three products of a linear layer on quantised matrices (§3.3.1): forward, gradient of the input, gradient of the
-// weight, of one layer or of experts. V3's own recipe runs on the kernels; other formats, blocks and ways of accumulating
-// in plain TypeScript (product.ts).
-import { type Kernels, loadKernels, type ScaledView, viewOf } from '@baleen/kernels';
+// weight, of one layer or of experts. E4M3 in V3's blocks runs on the kernels; other formats and blocks in plain TypeScript
+// (product.ts).
+import {
+  type Kernels,
+  loadKernels,
+  type ScaledView,
+  type Summation,
+  summationFault,
+  summationSizes,
+  viewOf,
+} from '@baleen/kernels';
 
-import type { TensorCore } from './hopper';
 import {
   checkLength,
   checkMatrix,
   checkOffsets,
-  checkOneOf,
   groupOf,
   isE4M3,
   type QuantizedMatrix,
@@ -17,17 +23,10 @@ import {
   rowsOf,
   scaledView,
 } from './matrix';
-import { type Axis, product, type Summation } from './product';
+import { type Axis, product } from './product';
 
 /** How products are summed, and where the result goes. */
-export interface ProductOptions {
-  /**
-   * Products along k after which the partial sum is promoted: scaled and added to the FP32 sum (default 128, V3's N_C;
-   * Infinity: never). Partial sums also end where a scale does, since each is scaled as a whole.
-   */
-  promotion?: number;
-  /** Add partial sums up as a tensor core does, such as {@link hopper}; without it in FP32, each addition rounded. */
-  tensorCore?: TensorCore;
+export interface ProductOptions extends Summation {
   /** Add to what `out` holds. */
   accumulate?: boolean;
   /** Kernels to use (default: `loadKernels()`). */
@@ -114,22 +113,17 @@ export function weightGradient(
   const [m, n, k] = [dy.cols, x.cols, x.rows];
   const groups = offsets ? offsets.length - 1 : 1;
   const out = outFor(options, offsets ? { groups, out: m, in: n } : { out: m, in: n });
-  const views = kernelViews(a, b, options);
+  const views = kernelViews(a, b);
   if (views && offsets) {
-    const sizes = { groups, rows: k, m, n, accumulate };
+    const sizes = { groups, rows: k, m, n, accumulate, ...summationSizes(options) };
     kernelsOf(options).groupedGemmWeight(viewOf(out), ...views, viewOf(offsets), sizes);
   } else if (views) {
-    kernelsOf(options).gemm(viewOf(out), ...views, { m, n, k, transA: true, accumulate });
+    const sizes = { m, n, k, transA: true, accumulate, ...summationSizes(options) };
+    kernelsOf(options).gemm(viewOf(out), ...views, sizes);
   } else {
     for (let g = 0; g < groups; g += 1) {
       const part = out.subarray(g * m * n, (g + 1) * m * n);
-      product(
-        part,
-        [groupOf(dy, g), 'rows'],
-        [groupOf(x, g), 'rows'],
-        summationOf(options),
-        accumulate,
-      );
+      product(part, [groupOf(dy, g), 'rows'], [groupOf(x, g), 'rows'], options, accumulate);
     }
   }
   return out;
@@ -153,33 +147,27 @@ function rowProduct(a: Operand, b: Operand, options: GroupedOptions): Float32Arr
       'say where the rows of each begin',
     );
   const out = outFor(options, { rows, cols: n });
-  const views = kernelViews(a, b, options);
-  const transB = along === 'cols';
+  const views = kernelViews(a, b);
+  const sizes = { n, k, transB: along === 'cols', accumulate, ...summationSizes(options) };
   if (views && offsets) {
-    const sizes = { groups, rows, n, k, transB, accumulate };
-    kernelsOf(options).groupedGemm(viewOf(out), ...views, viewOf(offsets), sizes);
+    const grouped = { ...sizes, groups, rows };
+    kernelsOf(options).groupedGemm(viewOf(out), ...views, viewOf(offsets), grouped);
   } else if (views) {
-    kernelsOf(options).gemm(viewOf(out), ...views, { m: rows, n, k, transB, accumulate });
+    kernelsOf(options).gemm(viewOf(out), ...views, { ...sizes, m: rows });
   } else {
     for (let g = 0; g < groups; g += 1) {
       const [first, last] = offsets ? [offsets[g], offsets[g + 1]] : [0, rows];
       const part = out.subarray(first * n, last * n);
       const own = offsets ? rowsOf(x, first, last) : x;
-      product(part, [own, 'cols'], [groupOf(w, g), along], summationOf(options), accumulate);
+      product(part, [own, 'cols'], [groupOf(w, g), along], options, accumulate);
     }
   }
   return out;
 }
 
-/** Both sides as kernels take them, where kernels sum so: E4M3, blocks of 128 along k, and promotion where they end. */
-function kernelViews(
-  [a, alongA]: Operand,
-  [b, alongB]: Operand,
-  options: ProductOptions,
-): [ScaledView, ScaledView] | null {
-  const { promotion, tensorCore } = summationOf(options);
-  const whole = promotion === Infinity || promotion % 128 === 0;
-  if (tensorCore || !whole || !isE4M3(a) || !isE4M3(b)) return null;
+/** Both sides as kernels take them, where they do: E4M3 in blocks of 128 along k, and 1 or 128 across. */
+function kernelViews([a, alongA]: Operand, [b, alongB]: Operand): [ScaledView, ScaledView] | null {
+  if (!isE4M3(a) || !isE4M3(b)) return null;
   const fits = (x: QuantizedMatrix, along: Axis): boolean =>
     x.block === '128x128' || x.block === (along === 'cols' ? '1x128' : '128x1');
   return fits(a, alongA) && fits(b, alongB) ? [scaledView(a), scaledView(b)] : null;
@@ -187,10 +175,6 @@ function kernelViews(
 
 function kernelsOf(options: ProductOptions): Kernels {
   return options.kernels ?? loadKernels();
-}
-
-function summationOf({ promotion = 128, tensorCore }: ProductOptions): Summation {
-  return { promotion, ...(tensorCore && { tensorCore }) };
 }
 
 function outFor(options: ProductOptions, shape: Record<string, number>): Float32Array {
@@ -203,7 +187,7 @@ function outFor(options: ProductOptions, shape: Record<string, number>): Float32
 function checkOperands(
   [a, alongA, nameA]: Operand,
   [b, alongB, nameB]: Operand,
-  { promotion = 128, tensorCore }: ProductOptions,
+  options: ProductOptions,
 ): void {
   checkMatrix(nameA, a);
   checkMatrix(nameB, b);
@@ -215,12 +199,8 @@ function checkOperands(
       `${nameA} has ${a[alongA]} ${alongA} and ${nameB} ${b[alongB]} ${alongB}; they must agree`,
       'the product sums over both',
     );
-  if (promotion !== Infinity && !(Number.isInteger(promotion) && promotion >= 1))
-    refuseOption('promotion', promotion, 'name a number of products, or Infinity for none');
-  const bits = tensorCore?.fractionBits ?? 13;
-  if (!(Number.isInteger(bits) && bits >= 1 && bits <= 45))
-    refuseOption('tensorCore.fractionBits', bits, 'keep 1 to 45 bits; Hopper keeps 13');
-  if (tensorCore) checkOneOf('tensorCore.accumulator', tensorCore.accumulator, ['aligned', 'fp32']);
+  const fault = summationFault(options);
+  if (fault) refuseOption(fault.path, fault.value, fault.hint);
 }
 
 function checkGroups([x, , name]: Operand, offsets: Int32Array, groups: number): void {

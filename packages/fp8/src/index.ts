@@ -14,11 +14,14 @@ export {
   type FormatName,
   formats,
   formatTable,
+  hopper,
   type NumberFormat,
   type NumberFormats,
   pack12,
   packed12Length,
   type ScaleOptions,
+  type Summation,
+  type TensorCore,
   unpack12,
 } from '@baleen/kernels';
 
@@ -31,7 +34,6 @@ export {
   type ProductOptions,
   weightGradient,
 } from './gemm';
-export { hopper, type TensorCore } from './hopper';
 export { fp8Linears, quantizeActivations, recipeLinears } from './linear';
 export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
 export {

@@ -8,6 +8,7 @@ import {
   dequantize,
   type ElementFormat,
   formatTable,
+  hopper,
   inputGradient,
   multiply,
   type ProductOptions,
@@ -71,7 +72,7 @@ const matrix = (
 ): QuantizedMatrix =>
   quantize(values((sizes.stack ?? 1) * sizes.rows * sizes.cols, seed), sizes, { block, format });
 
-/** Ways to sum: on the kernels, and in plain TypeScript. */
+/** Ways to sum. */
 const ways: [string, ProductOptions, [block: number, promotion: number]][] = [
   ['promotion every 128', {}, [128, 128]],
   ['promotion never, which scales cut at 128', { promotion: Infinity }, [128, Infinity]],
@@ -204,12 +205,39 @@ test('experts take rows scaled by row or tensor as well', () => {
   }
 });
 
-test('V3’s recipe runs on the kernels given, anything else does not need them', () => {
+test('V3’s blocks run on the kernels given, anything else does not need them', () => {
   const idle = nullKernels(); // compute nothing
   const x = matrix(1, { rows: 2, cols: 8 }, '1x128');
-  expect(() => multiply(x, x, { kernels: idle })).not.toThrow();
-  expect([...multiply(x, x, { kernels: idle })]).toEqual([0, 0, 0, 0]);
-  expect(multiply(x, x, { kernels: idle, promotion: 4 })[0]).toBeGreaterThan(0);
+  for (const summation of [{}, { promotion: 4 }, { tensorCore: hopper }]) {
+    expect([...multiply(x, x, { kernels: idle, ...summation })]).toEqual([0, 0, 0, 0]);
+    for (const other of [{ ...x, block: 'row' }, quantize(values(16, 1), x, { format: 'e5m6' })])
+      expect(
+        multiply(other as QuantizedMatrix, other as QuantizedMatrix, {
+          kernels: idle,
+          ...summation,
+        })[0],
+      ).toBeGreaterThan(0);
+  }
+});
+
+test('kernels sum as the same codes in other blocks are summed, in plain TypeScript', () => {
+  // One tile a row is a row's scale.
+  const x = quantize(values(5 * 128, 1), { rows: 5, cols: 128 });
+  const w = quantize(values(9 * 128, 2), { rows: 9, cols: 128 });
+  const [rowX, rowW] = [x, w].map((each): QuantizedMatrix => ({ ...each, block: 'row' }));
+  for (const tensorCore of [
+    hopper,
+    { fractionBits: 5, accumulator: 'fp32' },
+    { fractionBits: 30, accumulator: 'aligned' },
+  ] as const)
+    for (const promotion of [128, 40]) {
+      const options = { tensorCore, promotion };
+      const expected = multiply(rowX, rowW, options);
+      if (tensorCore.fractionBits === 5)
+        expect(expected).not.toEqual(multiply(rowX, rowW, { promotion }));
+      for (const [, kernels] of implementations)
+        expect(firstDifference(multiply(x, w, { ...options, kernels }), expected)).toBe(-1);
+    }
 });
 
 test('what does not agree is refused', () => {

@@ -80,5 +80,12 @@ constexpr long side = 1;
 inline void transposeSquare(const float* in, long, float* out, long) { *out = *in; }
 #endif
 
+/** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
+inline void transposeWords(const float* in, long stride, long width, float* out, long rows) {
+  for (long j = 0; j < width; j += side)
+    for (long i = 0; i < rows; i += side)
+      transposeSquare(in + i * stride + j, stride, out + j * rows + i, rows);
+}
+
 }  // namespace BALEEN_ISA
 }  // namespace baleen

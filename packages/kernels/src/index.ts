@@ -49,6 +49,12 @@ export { type KernelCall, observeKernels } from './observe';
 export { pack12, packed12Length, unpack12 } from './packed12';
 export { type KernelProfile, profileKernels } from './profile';
 export { referenceKernels } from './reference';
+export {
+  type Matrix as DecodedMatrix,
+  multiply as multiplyDecoded,
+  transpose as transposeDecoded,
+} from './reference/product';
+export { exponentsOf } from './reference/tensor-core';
 export { groupedScaleRows } from './signature';
 export { type KernelName, kernelNames } from './signatures';
 export { alignedRows } from './signatures-routing';
@@ -77,3 +83,12 @@ export {
   type ViewArray,
   viewOf,
 } from './storage';
+export {
+  hopper,
+  type Summation,
+  type SummationFault,
+  type SummationSizes,
+  summationFault,
+  summationSizes,
+  type TensorCore,
+} from './summation';

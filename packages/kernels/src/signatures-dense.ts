@@ -18,7 +18,8 @@ import {
   view,
   wholeBytes,
 } from './signature';
-import { isFp8, type View } from './storage';
+import { isFp8, isScaled, type View } from './storage';
+import { type SummationSizes, summationFault, summationOf } from './summation';
 
 type DenseName =
   | 'fill'
@@ -37,11 +38,25 @@ type DenseName =
   | 'rmsNormQuantize'
   | 'swigluQuantize';
 
+/** How FP8 products are summed (`SummationSizes`). */
+const summationKeys: readonly (keyof SummationSizes)[] = [
+  'promotion',
+  'fractionBits',
+  'alignedSum',
+];
 /** Formats of FP8 may differ: gradients in E5M2 meet weights in E4M3. */
-const productFault: Signature['fault'] = (_, [, a, b]) =>
-  dtypeOf(a) !== dtypeOf(b) &&
-  !(isFp8(dtypeOf(a)) && isFp8(dtypeOf(b))) &&
-  `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike, or FP8`;
+const productFault: Signature['fault'] = (sizes, [, a, b]) => {
+  if (dtypeOf(a) !== dtypeOf(b) && !(isFp8(dtypeOf(a)) && isFp8(dtypeOf(b))))
+    return `a is ${dtypeOf(a)} and b is ${dtypeOf(b)}: both must be alike, or FP8`;
+  const given = summationKeys.find((key) => sizes[key] !== undefined);
+  if (!given) return false;
+  if (a && !isScaled(a))
+    return `${given} is for products of scaled operands, a is ${dtypeOf(a)} without scales`;
+  if (sizes.alignedSum && !sizes.fractionBits)
+    return 'alignedSum is for a tensor core: say how many fractionBits it keeps';
+  const fault = summationFault(summationOf(sizes));
+  return fault !== null && `${fault.path} is ${String(fault.value)}: ${fault.hint}`;
+};
 
 /** Matrices that `quantize` and `requantize` take, on top of each other. */
 const stackOf = (s: Sizes): number => (s.stack === undefined ? 1 : n(s.stack));
@@ -127,7 +142,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
   gemm: {
     args: 'voo',
     traffic: 'wrr',
-    keys: ['m', 'n', 'k', 'transA', 'transB', 'accumulate'],
+    keys: ['m', 'n', 'k', 'transA', 'transB', 'accumulate', ...summationKeys],
     needs: (s, [c, a, b]) => [
       view('c', c, n(s.m) * n(s.n)),
       operand(
@@ -151,7 +166,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
   groupedGemm: {
     args: 'voov',
     traffic: 'wrrr',
-    keys: ['groups', 'rows', 'n', 'k', 'transB', 'accumulate'],
+    keys: ['groups', 'rows', 'n', 'k', 'transB', 'accumulate', ...summationKeys],
     needs: (s, [c, a, b, offsets]) => [
       view('c', c, n(s.rows) * n(s.n)),
       operand('a', a, { rows: n(s.rows), cols: n(s.k), along: 'cols', groups: n(s.groups) }),
@@ -169,7 +184,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
   groupedGemmWeight: {
     args: 'voov',
     traffic: 'wrrr',
-    keys: ['groups', 'rows', 'm', 'n', 'accumulate'],
+    keys: ['groups', 'rows', 'm', 'n', 'accumulate', ...summationKeys],
     needs: (s, [c, a, b, offsets]) => [
       view('c', c, n(s.groups) * n(s.m) * n(s.n)),
       operand('a', a, { rows: n(s.rows), cols: n(s.m), along: 'rows', groups: n(s.groups) }),

@@ -4,6 +4,7 @@ import { type Kernels, type View, type ViewArray, viewOf } from '@baleen/kernels
 
 import type { Case } from './cases';
 import { fusedCases } from './cases-fused';
+import { largeSummationCases } from './cases-summation';
 import { type Arena, scaledArrays } from './compare';
 
 const normal =
@@ -375,4 +376,5 @@ export const largeCases: readonly Case[] = [
   ...fp8Cases(),
   ...fusedCases([[301, 520]]),
   ...routingCases(),
+  ...largeSummationCases,
 ];

@@ -9,6 +9,7 @@ import { layerCases } from './cases-layers';
 import { memoryCases } from './cases-memory';
 import { productCases } from './cases-product';
 import { routingCases } from './cases-routing';
+import { summationCases } from './cases-summation';
 import type { Arena } from './compare';
 
 /** A kernel call that can be repeated on any implementation: the same arena seed gives the same operands. */
@@ -25,6 +26,7 @@ export interface Case {
 export const cases: readonly Case[] = [
   ...memoryCases(),
   ...productCases(),
+  ...summationCases,
   ...fp8Cases(),
   ...e5m2Cases(),
   ...e5m6Cases(),

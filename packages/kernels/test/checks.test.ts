@@ -180,6 +180,36 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /must have blocks of 128×1 or 128×128/,
   ],
   [
+    'promotion of plain values',
+    (x) => {
+      x.gemm(f(1), f(2), f(2), { m: 1, n: 1, k: 2, promotion: 64 });
+    },
+    /gemm: promotion is for products of scaled operands, a is f32 without scales/,
+  ],
+  [
+    'promotion never begun',
+    (x) => {
+      x.gemm(f(1), s(1, 2, 1, 128), s(2, 1, 128, 1), { m: 1, n: 1, k: 2, promotion: 0 });
+    },
+    /gemm: promotion is 0: name a number of products, or Infinity for none/,
+  ],
+  [
+    'the accumulator of no tensor core',
+    (x) => {
+      const sizes = { m: 1, n: 1, k: 2, alignedSum: true };
+      x.gemm(f(1), s(1, 2, 1, 128), s(2, 1, 128, 1), sizes);
+    },
+    /gemm: alignedSum is for a tensor core: say how many fractionBits it keeps/,
+  ],
+  [
+    'more bits than a sum can hold',
+    (x) => {
+      const sizes = { groups: 1, rows: 1, n: 1, k: 2, fractionBits: 46 };
+      x.groupedGemm(f(1), s(1, 2, 1, 128), s(2, 1, 128, 1), i(2), sizes);
+    },
+    /groupedGemm: tensorCore.fractionBits is 46: keep 1 to 45 bits; Hopper keeps 13/,
+  ],
+  [
     'one way twice',
     (x) => {
       x.quantizeBoth(s(3, 2, 1, 128), s(3, 2, 1, 128), f(6), { rows: 3, cols: 2 });

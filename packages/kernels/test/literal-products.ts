@@ -9,9 +9,11 @@ import {
   type QuantizeKernels,
   type QuantizeSizes,
   type ScaledView,
+  type SummationSizes,
 } from '@baleen/kernels';
 
 import * as literal from './literal';
+import { summedElement } from './literal-summation';
 import { grid, read, toE4m3, toE5m2, toE5m6, write, writePacked } from './literal-views';
 
 /** Scale of element (r, c) of a matrix with `cols` columns. */
@@ -34,6 +36,8 @@ function reader(x: Operand, cols: number, first = 0, scaleRow = 0) {
     at: (r: number, c: number): number => values[(first + r) * cols + c],
     scale: (r: number, c: number): number =>
       isScaled(x) ? scaleAt(x, scales, cols, scaleRow * x.blockRows + r, c) : 1,
+    /** Exponent of the smallest normal value. */
+    low: isScaled(x) && x.codes.dtype === 'e5m2' ? -14 : -6,
   };
 }
 
@@ -47,20 +51,27 @@ function product(
   transA: boolean,
   transB: boolean,
   accumulate: boolean,
+  summation: SummationSizes,
 ): number[] {
   return grid(m, n, (i, j) => {
     const left = (kk: number): number => (transA ? a.at(kk, i) : a.at(i, kk));
     const right = (kk: number): number => (transB ? b.at(j, kk) : b.at(kk, j));
-    const scale = (block: number): number => {
-      const kk = block * 128;
-      return Math.fround(
+    const scale = (kk: number): number =>
+      Math.fround(
         (transA ? a.scale(kk, i) : a.scale(i, kk)) * (transB ? b.scale(j, kk) : b.scale(kk, j)),
       );
-    };
     const sum =
       kind === 'plain'
         ? literal.element(k, left, right)
-        : literal.exactElement(k, left, right, kind === 'scaled' ? scale : null);
+        : kind === 'bf16'
+          ? literal.exactElement(k, left, right)
+          : summedElement(
+              k,
+              (kk) => ({ value: left(kk), low: a.low }),
+              (kk) => ({ value: right(kk), low: b.low }),
+              scale,
+              summation,
+            );
     return accumulate ? old[i * n + j] + sum : sum;
   });
 }
@@ -131,11 +142,17 @@ function decoded(x: ScaledView, rows: number, cols: number): number[] {
 /** Products and quantisation. */
 export const literalProducts: MatrixKernels &
   Omit<QuantizeKernels, 'rmsNormQuantize' | 'swigluQuantize'> = {
-  gemm: (c, a, b, { m, n, k, transA = false, transB = false, accumulate = false }) => {
+  gemm: (c, a, b, { m, n, k, transA = false, transB = false, accumulate = false, ...rest }) => {
     const [left, right] = [reader(a, transA ? m : k), reader(b, transB ? k : n)];
-    write(c, product(read(c), kindOf(a), [m, n, k], left, right, transA, transB, accumulate));
+    write(c, product(read(c), kindOf(a), [m, n, k], left, right, transA, transB, accumulate, rest));
   },
-  groupedGemm: (c, a, b, offsets, { groups, n, k, transB = false, accumulate = false }) => {
+  groupedGemm: (
+    c,
+    a,
+    b,
+    offsets,
+    { groups, n, k, transB = false, accumulate = false, ...rest },
+  ) => {
     const [starts, out] = [read(offsets), read(c)];
     const bRows = transB ? n : k;
     let aScaleRow = 0;
@@ -147,12 +164,12 @@ export const literalProducts: MatrixKernels &
       const right = reader(b, transB ? k : n, g * bRows, scaleRow);
       const old = out.slice(starts[g] * n);
       const shape = [rows, n, k] as const;
-      const own = product(old, kindOf(a), shape, left, right, false, transB, accumulate);
+      const own = product(old, kindOf(a), shape, left, right, false, transB, accumulate, rest);
       out.splice(starts[g] * n, own.length, ...own);
     }
     write(c, out);
   },
-  groupedGemmWeight: (c, a, b, offsets, { groups, m, n, accumulate = false }) => {
+  groupedGemmWeight: (c, a, b, offsets, { groups, m, n, accumulate = false, ...rest }) => {
     const [starts, old] = [read(offsets), read(c)];
     let scaleRow = 0;
     const out: number[] = [];
@@ -160,7 +177,9 @@ export const literalProducts: MatrixKernels &
       const rows = starts[g + 1] - starts[g];
       const [left, right] = [reader(a, m, starts[g], scaleRow), reader(b, n, starts[g], scaleRow)];
       const own = old.slice(g * m * n);
-      out.push(...product(own, kindOf(a), [m, n, rows], left, right, true, false, accumulate));
+      out.push(
+        ...product(own, kindOf(a), [m, n, rows], left, right, true, false, accumulate, rest),
+      );
       scaleRow += Math.ceil(rows / 128);
     }
     write(c, out);

@@ -32,12 +32,11 @@ export const e5m2Magnitudes: readonly number[] = magnitudesOf(-14, 15, 4);
 /** Magnitudes of E5M6 codes 0 … 0x7bf; those above are infinity and NaN. */
 export const e5m6Magnitudes: readonly number[] = magnitudesOf(-14, 15, 64);
 
-/** One element of `gemm` on BF16 or FP8: promotion of partial sums every 128, each step rounded to FP32. */
+/** One element of `gemm` on BF16: promotion of partial sums every 128, each step rounded to FP32. */
 export function exactElement(
   k: number,
   a: (kk: number) => number,
   b: (kk: number) => number,
-  scale: ((block: number) => number) | null,
 ): number {
   const fl = Math.fround;
   let sum = 0;
@@ -45,7 +44,7 @@ export function exactElement(
     let acc = 0;
     for (let kk = block * 128; kk < Math.min(k, block * 128 + 128); kk += 1)
       acc = fl(acc + fl(a(kk) * b(kk)));
-    sum = fl(sum + (scale ? fl(acc * scale(block)) : acc));
+    sum = fl(sum + acc);
   }
   return sum;
 }

@@ -3,7 +3,13 @@
 //
 // Legend: m, n, k of a product [m, k] · [k, n]; R rows (tokens), B sequences, L tokens of a sequence, H heads, Dq width of
 // queries and keys, Dv of values, E experts.
-import type { Kernels, Operand } from '@baleen/kernels';
+import {
+  hopper,
+  type Kernels,
+  type Operand,
+  type Summation,
+  summationSizes,
+} from '@baleen/kernels';
 import { type ScaledTensor, type Tensor, writeTensor } from '@baleen/tensor';
 
 import { block, Operands } from './bench-operands';
@@ -50,6 +56,8 @@ export function kernelCases(scale = 1): KernelCase[] {
     square('gemm-fp32', 1024),
     square('gemm-bf16', 1024),
     square('gemm-fp8', 1024),
+    square('gemm-fp8', 1024, ['-promotion-32', { promotion: 32 }]),
+    square('gemm-fp8', 1024, ['-hopper', { tensorCore: hopper }]),
     ...linears.flatMap(([inWidth, outWidth]) => linear(inWidth, outWidth)),
     ...grouped(16, 8192, 256, 128),
     ...attention(8, 256, 8, 64, 32),
@@ -58,10 +66,14 @@ export function kernelCases(scale = 1): KernelCase[] {
   ];
 }
 
-/** c = a · bᵀ, all of size n: [m, n, k]. */
-function square(kernel: 'gemm-fp32' | 'gemm-bf16' | 'gemm-fp8', n: number): KernelCase {
+/** c = a · bᵀ, all of size n, summed in V3's way or one that adds to the name: [m, n, k]. */
+function square(
+  kernel: 'gemm-fp32' | 'gemm-bf16' | 'gemm-fp8',
+  n: number,
+  [way, summation]: readonly [string, Summation] = ['', {}],
+): KernelCase {
   return {
-    kernel,
+    kernel: kernel + way,
     shape: [n, n, n],
     of: kernel === 'gemm-fp32' ? 'fp32' : 'bf16Dot',
     work: 2 * n ** 3,
@@ -76,7 +88,7 @@ function square(kernel: 'gemm-fp32' | 'gemm-bf16' | 'gemm-fp8', n: number): Kern
             : make.f32(n, n);
       const [a, b, c] = [operand(1), operand(block), make.f32(n, n)];
       return () => {
-        kernels.gemm(c, a, b, { m: n, n, k: n, transB: true });
+        kernels.gemm(c, a, b, { m: n, n, k: n, transB: true, ...summationSizes(summation) });
       };
     },
   };

@@ -44,10 +44,12 @@ inline vi shiftLeft(vi a) { return _mm256_slli_epi32(a, N); }
 template <int N>
 inline vi shiftRight(vi a) { return _mm256_srli_epi32(a, N); }
 inline vi roundToInt(vf x) { return _mm256_cvtps_epi32(x); }
+inline vi truncateToInt(vf x) { return _mm256_cvttps_epi32(x); }
 inline vf toFloat(vi x) { return _mm256_cvtepi32_ps(x); }
 inline vi selectGreater(vi x, vi y, vi a, vi b) {
   return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi32(x, y));
 }
+inline vi higherBytes(vi a, vi b) { return _mm256_max_epu8(a, b); }
 inline vi load16(const uint16_t* p) {
   return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }

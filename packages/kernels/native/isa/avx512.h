@@ -41,10 +41,12 @@ inline vi shiftLeft(vi a) { return _mm512_slli_epi32(a, N); }
 template <int N>
 inline vi shiftRight(vi a) { return _mm512_srli_epi32(a, N); }
 inline vi roundToInt(vf x) { return _mm512_cvtps_epi32(x); }
+inline vi truncateToInt(vf x) { return _mm512_cvttps_epi32(x); }
 inline vf toFloat(vi x) { return _mm512_cvtepi32_ps(x); }
 inline vi selectGreater(vi x, vi y, vi a, vi b) {
   return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(x, y), b, a);
 }
+inline vi higherBytes(vi a, vi b) { return _mm512_max_epu8(a, b); }
 inline vi load16(const uint16_t* p) {
   return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }

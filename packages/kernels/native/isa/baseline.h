@@ -84,9 +84,18 @@ inline vi roundToInt(vf x) {
   for (int i = 0; i < 4; i += 1) y[i] = static_cast<int32_t>(lrintf(x[i]));
   return y;
 }
+/** The integer next towards zero, for numbers that have one. */
+inline vi truncateToInt(vf x) { return __builtin_convertvector(x, vi); }
 inline vf toFloat(vi x) { return __builtin_convertvector(x, vf); }
 /** a where x > y (both integers), else b. */
 inline vi selectGreater(vi x, vi y, vi a, vi b) { return x > y ? a : b; }
+/** The higher of each pair of bytes, 4 · W of them without a sign. */
+inline vi higherBytes(vi a, vi b) {
+  typedef uint8_t vb __attribute__((vector_size(16)));
+  const vb x = reinterpret_cast<vb>(a);
+  const vb y = reinterpret_cast<vb>(b);
+  return reinterpret_cast<vi>(x > y ? x : y);
+}
 /** W 16-bit integers widened, and the low 16 bits of W integers. */
 inline vi load16(const uint16_t* p) { return vi{p[0], p[1], p[2], p[3]}; }
 inline void store16(uint16_t* p, vi x) {

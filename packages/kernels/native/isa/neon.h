@@ -57,8 +57,12 @@ inline vi shiftRight(vi a) {
   return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a), N));
 }
 inline vi roundToInt(vf x) { return vcvtnq_s32_f32(x); }
+inline vi truncateToInt(vf x) { return vcvtq_s32_f32(x); }
 inline vf toFloat(vi x) { return vcvtq_f32_s32(x); }
 inline vi selectGreater(vi x, vi y, vi a, vi b) { return vbslq_s32(vcgtq_s32(x, y), a, b); }
+inline vi higherBytes(vi a, vi b) {
+  return vreinterpretq_s32_u8(vmaxq_u8(vreinterpretq_u8_s32(a), vreinterpretq_u8_s32(b)));
+}
 inline vi load16(const uint16_t* p) { return vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p))); }
 inline void store16(uint16_t* p, vi x) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_s32(x))); }
 inline vi load8(const uint8_t* p) {

@@ -26,6 +26,20 @@ Source fromRow(Source s, long row, long scaleRow) {
   return s;
 }
 
+/** Runs products as the rest of the arguments says: in V3's way, or summed another. */
+void run(const Problem* problems, long count, Args& args) {
+  const double promotion = args.number();
+  const int fractionBits = static_cast<int>(args.integer());
+  const bool aligned = args.flag();
+  // Left out: every `depth`. Beyond the length of any sum: never.
+  const long interval = promotion == 0 ? depth : static_cast<long>(promotion < 0x1p50 ? promotion : 0x1p50);
+  if (fractionBits == 0 && interval % depth == 0) {
+    multiply(problems, count);
+  } else {
+    multiplySummed(problems, count, {interval, fractionBits, aligned});
+  }
+}
+
 Problem* problemsFor(long groups) {
   return static_cast<Problem*>(scratch(Scratch::first, static_cast<size_t>(groups) * sizeof(Problem)));
 }
@@ -44,7 +58,7 @@ void gemm(Args args) {
   const bool accumulate = args.flag();
   const Problem problem = {m, n, k, sourceOf(a, transA ? m : k, transA), sourceOf(b, transB ? k : n, !transB),
                            {c.f32(), n, accumulate}};
-  multiply(&problem, 1);
+  run(&problem, 1, args);
 }
 
 void groupedGemm(Args args) {
@@ -75,7 +89,7 @@ void groupedGemm(Args args) {
                    {c.f32() + first * n, n, accumulate}};
     aScaleRow += ceilDiv(rows, left.blockRows);
   }
-  multiply(problems, groups);
+  run(problems, groups, args);
 }
 
 void groupedGemmWeight(Args args) {
@@ -103,7 +117,7 @@ void groupedGemmWeight(Args args) {
                    {c.f32() + g * m * n, n, accumulate}};
     scaleRow += ceilDiv(rows, depth);
   }
-  multiply(problems, groups);
+  run(problems, groups, args);
 }
 
 }  // namespace BALEEN_ISA

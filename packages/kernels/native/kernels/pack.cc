@@ -27,13 +27,6 @@ inline vf loadAny(const void* data, DType dtype, long at, long n) {
   return fromFp8(load8Partial(static_cast<const uint8_t*>(data) + at, n), dtype);
 }
 
-/** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
-void transposeWords(const float* in, long stride, long width, float* out, long rows) {
-  for (long j = 0; j < width; j += side)
-    for (long i = 0; i < rows; i += side)
-      transposeSquare(in + i * stride + j, stride, out + j * rows + i, rows);
-}
-
 /** One row of a block by itself: `length` values of k as words (FP32, or pairs), zeros up to a multiple of 32. */
 void rowWords(float* out, const Source& s, long row, long k0, long length) {
 #if defined(BALEEN_AVX512BF16)
@@ -148,6 +141,12 @@ void packB(const PanelsOut& panels, const Source& s, long first, long count, lon
     }
   }
   packAllScales<rowsB>(panels, s, first, count, k0, k);
+}
+
+void decodePiece(float* out, long stride, long width, const Source& s, const StoredPiece& piece) {
+  long at = piece.row * s.stride + piece.col;
+  for (long i = 0; i < piece.rows; i += 1, out += stride, at += s.stride)
+    for (long j = 0; j < width; j += W) store(out + j, loadAny(s.data, s.dtype, at + j, piece.cols - j));
 }
 
 }  // namespace BALEEN_ISA

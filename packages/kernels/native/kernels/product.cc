@@ -80,20 +80,6 @@ TileBlock choose(long rows, long cols, bool usePairs, bool byRow) {
   return cols <= W ? chooseRows<1>(rows, usePairs, byRow) : chooseRows<2>(rows, usePairs, byRow);
 }
 
-/** Writes or adds finished sums to a row of the output. */
-void writeRow(float* out, const float* sums, long count, bool accumulate) {
-  for (long j = 0; j < count; j += W) {
-    const long n = minOf(W, count - j);
-    if (n == W) {
-      const vf x = load(sums + j);
-      store(out + j, accumulate ? add(load(out + j), x) : x);
-    } else {
-      const vf x = loadPartial(sums + j, n);
-      storePartial(out + j, accumulate ? add(loadPartial(out + j, n), x) : x, n);
-    }
-  }
-}
-
 /** Asks for the lines a tile will be written to, while its sums are made. */
 void prefetchTile(const float* c, long stride, long rows, long cols) {
   for (long i = 0; i < rows; i += 1, c += stride) {

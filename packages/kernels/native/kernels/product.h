@@ -75,12 +75,36 @@ void packA(const PanelsOut& panels, const Source& source, long first, long count
 /** The same for b. */
 void packB(const PanelsOut& panels, const Source& source, long first, long count, long k0, long k);
 
-/** Where a product of packed panels goes. */
+/** Rows [row, row + rows) and columns [col, col + cols) of a matrix as it is stored. */
+struct StoredPiece {
+  long row;
+  long rows;
+  long col;
+  long cols;
+};
+/** Its values as FP32, rows `stride` apart; zeros behind the columns up to `width`, a multiple of W. */
+void decodePiece(float* out, long stride, long width, const Source& source, const StoredPiece& piece);
+
+/** Where a product goes. */
 struct Output {
   float* c;
   long stride;
   bool accumulate;
 };
+
+/** Writes or adds finished sums to a row of the output. */
+inline void writeRow(float* out, const float* sums, long count, bool accumulate) {
+  for (long j = 0; j < count; j += W) {
+    const long n = minOf(W, count - j);
+    if (n == W) {
+      const vf x = load(sums + j);
+      store(out + j, accumulate ? add(load(out + j), x) : x);
+    } else {
+      const vf x = loadPartial(sums + j, n);
+      storePartial(out + j, accumulate ? add(loadPartial(out + j, n), x) : x, n);
+    }
+  }
+}
 
 /** Packed panels to multiply. */
 struct PanelProduct {
@@ -117,6 +141,18 @@ struct Problem {
 
 /** Runs products on all threads. */
 void multiply(const Problem* problems, long count);
+
+/** How products of FP8 are summed where it is not V3's way (src/summation.ts). */
+struct Summation {
+  /** Products between promotions. */
+  long promotion;
+  /** What a tensor core keeps of them; 0: none, FP32. */
+  int fractionBits;
+  bool aligned;
+};
+
+/** Runs products that are summed so, on all threads: kernels/summation.cc. */
+void multiplySummed(const Problem* problems, long count, const Summation& summation);
 
 }  // namespace BALEEN_ISA
 }  // namespace baleen

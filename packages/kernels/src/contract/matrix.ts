@@ -1,9 +1,10 @@
 // Matrix products: one matrix, or one an expert, in FP32, BF16 and scaled FP8.
 // What holds for all kernels stands in kernels.ts.
 import type { Operand, View } from '../storage';
+import type { SummationSizes } from '../summation';
 
 /** Sizes of `gemm`: c [m, n] = op(a) [m, k] · op(b) [k, n]. */
-export interface GemmSizes {
+export interface GemmSizes extends SummationSizes {
   /** Rows of c. */
   m: number;
   /** Columns of c. */
@@ -19,7 +20,7 @@ export interface GemmSizes {
 }
 
 /** Sizes of `groupedGemm`. */
-export interface GroupedGemmSizes {
+export interface GroupedGemmSizes extends SummationSizes {
   /** Number of groups (experts). */
   groups: number;
   /** Rows of a and c over all groups; `offsets[groups]` equals it. */
@@ -35,7 +36,7 @@ export interface GroupedGemmSizes {
 }
 
 /** Sizes of `groupedGemmWeight`. */
-export interface GroupedGemmWeightSizes {
+export interface GroupedGemmWeightSizes extends SummationSizes {
   /** Number of groups (experts). */
   groups: number;
   /** Rows of a and b over all groups. */
@@ -58,6 +59,10 @@ export interface MatrixKernels {
    * in ascending order from sum = 0, with s = fl(scaleA · scaleB) for FP8 and no multiplication for BF16. With
    * `accumulate`, c = fl(c + sum). Subnormal accumulators may be flushed.
    * FP8 scale blocks span 128 along k in both operands, and 1 or 128 across.
+   *
+   * FP8 products may be summed another way (`SummationSizes`): partial sums end every `promotion` products as well as
+   * where a scale does, counted from k = 0; and instead of one by one a tensor core adds them up, 32 at a time from the
+   * start of each partial sum (reference/tensor-core.ts). That result is exact as well.
    */
   gemm(c: View, a: Operand, b: Operand, sizes: GemmSizes): void;
   /**

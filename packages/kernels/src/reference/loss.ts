@@ -71,7 +71,7 @@ export function linearCrossEntropy(
       losses[first + r] = crossEntropy(z, target, rowScale[first + r], x.dtype === 'bf16');
     }
     if (!gradient) continue;
-    const dlogits: Matrix = { rows: count, cols: vocab, values: logits, scales: null };
+    const dlogits: Matrix = { ...input, cols: vocab, values: logits };
     multiply(f32(gradient.dx).subarray(first * hidden), dlogits, table, false);
     multiply(dweight, transpose(dlogits), input, true);
   }

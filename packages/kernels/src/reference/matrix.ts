@@ -2,14 +2,18 @@
 // c [m, n] = a [m, k] · b [k, n] (product.ts).
 import type { GemmSizes, GroupedGemmSizes, GroupedGemmWeightSizes } from '../kernels';
 import { f32, i32, isScaled, type Operand, type View } from '../storage';
-import { decode, multiply, promotion, transpose } from './product';
+import { summationOf } from '../summation';
+import { decode, multiply, transpose } from './product';
 
 /** See `Kernels.gemm`. */
 export function gemm(c: View, a: Operand, b: Operand, sizes: GemmSizes): void {
   const { m, n, k, transA = false, transB = false, accumulate = false } = sizes;
-  const left = transA ? transpose(decode(a, 0, k, m)) : decode(a, 0, m, k);
-  const right = transB ? transpose(decode(b, 0, n, k)) : decode(b, 0, k, n);
-  multiply(f32(c), left, right, accumulate);
+  const summation = summationOf(sizes);
+  const decoded = (x: Operand, rows: number, cols: number) =>
+    decode(x, 0, rows, cols, 0, summation);
+  const left = transA ? transpose(decoded(a, k, m)) : decoded(a, m, k);
+  const right = transB ? transpose(decoded(b, n, k)) : decoded(b, k, n);
+  multiply(f32(c), left, right, accumulate, summation);
 }
 
 /** See `Kernels.groupedGemm`. */
@@ -25,14 +29,15 @@ export function groupedGemm(
   const [bRows, bCols] = transB ? [n, k] : [k, n];
   const bScaleRows = isScaled(b) ? Math.ceil(bRows / b.blockRows) : 0;
   const aBlockRows = isScaled(a) ? a.blockRows : 1;
+  const summation = summationOf(sizes);
   let aScaleRow = 0;
   for (let g = 0; g < groups; g += 1) {
     const [first, last] = [starts[g], starts[g + 1]];
     if (first === last) continue;
-    const left = decode(a, first, last - first, k, aScaleRow);
-    const own = decode(b, g * bRows, bRows, bCols, g * bScaleRows);
+    const left = decode(a, first, last - first, k, aScaleRow, summation);
+    const own = decode(b, g * bRows, bRows, bCols, g * bScaleRows, summation);
     const right = transB ? transpose(own) : own;
-    multiply(out.subarray(first * n, last * n), left, right, accumulate);
+    multiply(out.subarray(first * n, last * n), left, right, accumulate, summation);
     aScaleRow += Math.ceil((last - first) / aBlockRows);
   }
 }
@@ -47,13 +52,15 @@ export function groupedGemmWeight(
 ): void {
   const { groups, m, n, accumulate = false } = sizes;
   const [out, starts] = [f32(c), i32(offsets)];
+  const blockRows = isScaled(a) ? a.blockRows : 1;
+  const summation = summationOf(sizes);
   let scaleRow = 0;
   for (let g = 0; g < groups; g += 1) {
     const first = starts[g];
     const rows = starts[g + 1] - first;
-    const left = transpose(decode(a, first, rows, m, scaleRow));
-    const right = decode(b, first, rows, n, scaleRow);
-    multiply(out.subarray(g * m * n, (g + 1) * m * n), left, right, accumulate);
-    scaleRow += Math.ceil(rows / promotion);
+    const left = transpose(decode(a, first, rows, m, scaleRow, summation));
+    const right = decode(b, first, rows, n, scaleRow, summation);
+    multiply(out.subarray(g * m * n, (g + 1) * m * n), left, right, accumulate, summation);
+    scaleRow += Math.ceil(rows / blockRows);
   }
 }

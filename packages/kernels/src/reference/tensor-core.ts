@@ -6,26 +6,8 @@
 // the product of their significands lies in [1, 4). A subnormal factor has the exponent of the smallest normal value and
 // a significand below 1. Products that are zero take no part. This is how measurements on H100 describe `wgmma`
 // (Xie et al., MMA-Sim, arXiv 2511.10909: products and accumulator cut at 13 fraction bits, the sum as well).
-import { type FormatName, formats } from '@baleen/kernels';
-
-/** How a tensor core accumulates. */
-export interface TensorCore {
-  /**
-   * Bits kept of each summand below the weight 2^e of the largest exponent e: everything under 2^(e − fractionBits) is
-   * cut off. The "14 bits" of the paper count the bit of weight 2^e as well, and are 13 here. From 1 to 45.
-   */
-  fractionBits: number;
-  /**
-   * What becomes of the sum of an instruction. `aligned`: the accumulator is one more summand of the next instruction, so
-   * that it takes part in the largest exponent and is cut like the products; the sum keeps `fractionBits` below its own
-   * leading bit (§3.5.2: accumulation into registers has that precision). `fp32`: only the products are aligned and cut;
-   * their sum is added to an FP32 accumulator, rounded to nearest.
-   */
-  accumulator: 'aligned' | 'fp32';
-}
-
-/** Hopper's FP8 instructions. */
-export const hopper: TensorCore = { fractionBits: 13, accumulator: 'aligned' };
+import { type FormatName, formats } from '../formats';
+import type { TensorCore } from '../summation';
 
 /** Products of one instruction. */
 const instruction = 32;
@@ -33,8 +15,8 @@ const instruction = 32;
 /** Exponent of zeros, and what lies below every product of other numbers and above every product with a zero. */
 const [zero, none] = [-(2 ** 14), -(2 ** 13)];
 
-/** 2^e by e + 1022. */
-const powers: Float64Array = Float64Array.from({ length: 2046 }, (_, i) => 2 ** (i - 1022));
+/** 2^e by e + 1023; the first is subnormal, and an infinite sum is scaled by it. */
+const powers: Float64Array = Float64Array.from({ length: 2047 }, (_, i) => 2 ** (i - 1023));
 
 const double = new Float64Array(1);
 const words = new Uint32Array(double.buffer);
@@ -65,7 +47,7 @@ export function exponentsOf(codes: Uint8Array | Uint16Array, format: FormatName)
   return out;
 }
 
-/** A row of factors: values and their exponents. */
+/** Factors: values and their exponents. */
 export interface Factors {
   /** Values. */
   values: Float32Array;
@@ -108,11 +90,11 @@ export function tensorCoreSum(
       for (let i = first; i < last; i += 1) sum += x[aAt + i] * y[bAt + i];
       continue;
     }
-    const up = powers[1022 + fractionBits - top];
+    const up = powers[1023 + fractionBits - top];
     // In multiples of 2^(top − fractionBits): whole numbers, which a double adds exactly.
     let total = aligned ? Math.trunc(sum * up) : 0;
     for (let i = first; i < last; i += 1) total += Math.trunc(x[aAt + i] * y[bAt + i] * up);
-    total *= powers[1022 + top - fractionBits];
+    total *= powers[1023 + top - fractionBits];
     sum = aligned ? cut(total, fractionBits) : Math.fround(sum + Math.fround(total));
   }
   return sum;
@@ -123,6 +105,6 @@ function cut(x: number, fractionBits: number): number {
   if (x === 0) return 0;
   const exponent = exponentOf(x);
   return (
-    Math.trunc(x * powers[1022 + fractionBits - exponent]) * powers[1022 + exponent - fractionBits]
+    Math.trunc(x * powers[1023 + fractionBits - exponent]) * powers[1023 + exponent - fractionBits]
   );
 }
