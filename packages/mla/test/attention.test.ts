@@ -283,9 +283,9 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     });
     expect(cache.length).toBe(3);
     for (const bad of [4, -1, 1.5])
-      expect(() => { cache.truncate(bad); }).toThrow(
-        expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE', path: 'length' }),
-      );
+      expect(() => {
+        cache.truncate(bad);
+      }).toThrow(expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE', path: 'length' }));
     cache.truncate(0);
     expect(cache.latents.shape).toEqual([0, widths.kvRank]);
   });

@@ -24,6 +24,7 @@ import {
   isQuantizedWeight,
   isSharedCopy,
   scaledWeight,
+  sharedCopies,
 } from './hugging-face-names';
 import type { TensorEntry } from './safetensors';
 
@@ -192,6 +193,13 @@ export type WeightsFormat =
     };
 
 /**
+ * What of multi-token prediction is written: `own`, what the depths have of their own (default: a run's checkpoints);
+ * `published`, copies of embedding and head in each depth as well, as DeepSeek publishes them and other readers expect; or
+ * `none` of it.
+ */
+export type WrittenDepths = 'own' | 'published' | 'none';
+
+/**
  * How the FP8 weights of a format are scaled.
  * @param format - how weights are written
  * @returns for `configToHuggingFace` and `loadWeights`; null where nothing is quantised
@@ -219,15 +227,26 @@ export function quantizationOf(format: WeightsFormat): WeightQuantization | null
  * the FP32 masters when they are written.
  * @param model - the decoder
  * @param format - of the weights (default F32)
+ * @param depths - see {@link WrittenDepths}
  * @returns one entry a tensor
  */
 export function weightsToWrite(
   model: Decoder,
   format: WeightsFormat = { dtype: 'F32' },
+  depths: WrittenDepths = 'own',
 ): TensorToWrite[] {
   const quantization = quantizationOf(format);
   const dtype = format.dtype === 'F8_E4M3' ? 'BF16' : format.dtype;
-  return [...checkpointPieces(model)].flatMap(({ name, data, isState }) => {
+  const { config } = model;
+  const written: Pick<CheckpointPiece, 'name' | 'data' | 'isState'>[] = [
+    ...checkpointPieces(model),
+  ];
+  if (depths === 'published')
+    for (const [name, { data }] of model.parameters())
+      for (const copy of sharedCopies(name, config))
+        written.push({ name: copy, data, isState: false });
+  return written.flatMap(({ name, data, isState }) => {
+    if (depths === 'none' && isMtpTensor(name, config.layers)) return [];
     if (quantization && isQuantizedWeight(name))
       return quantizedToWrite(name, data, quantization, model.kernels);
     const type = isState ? 'F32' : dtype;

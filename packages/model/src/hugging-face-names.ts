@@ -71,16 +71,35 @@ function nameless(name: string): Error {
   });
 }
 
+/** Copies of shared parameters in each depth of multi-token prediction, by the parameter's name in the model. */
+const copyNames: Readonly<Partial<Record<string, string>>> = {
+  'embedding.weight': 'embed_tokens.weight',
+  'head.weight': 'shared_head.head.weight',
+};
+
 /**
- * Whether a checkpoint may hold a tensor that the model does not: published checkpoints repeat embedding and head in
- * every depth of multi-token prediction.
+ * Names of a parameter's copies: published checkpoints repeat embedding and head in every depth of multi-token prediction.
+ * @param name - as the model's modules name it
+ * @param config - the model
+ * @returns one name a depth for embedding and head, none for any other
+ */
+export function sharedCopies(name: string, { layers, mtp }: ModelConfig): string[] {
+  const copy = copyNames[name];
+  if (copy === undefined) return [];
+  return Array.from({ length: mtp.depth }, (_, k) => `model.layers.${layers + k}.${copy}`);
+}
+
+/**
+ * Whether a checkpoint may hold a tensor that the model does not: the copies of shared parameters, also in depths beyond
+ * the model's own.
  * @param name - the tensor's name
  * @param config - the model
  * @returns true for those copies
  */
 export function isSharedCopy(name: string, config: ModelConfig): boolean {
-  const match = /^model\.layers\.(\d+)\.(embed_tokens|shared_head\.head)\.weight$/.exec(name);
-  return match !== null && Number(match[1]) >= config.layers;
+  const match = /^model\.layers\.(\d+)\.(.+)$/.exec(name);
+  if (!match || Number(match[1]) < config.layers) return false;
+  return Object.values(copyNames).includes(match[2]);
 }
 
 /**

@@ -16,6 +16,7 @@ export {
   checkpointPieces,
   loadWeights,
   type WeightsFormat,
+  type WrittenDepths,
   weightsToWrite,
 } from './checkpoint';
 export {

@@ -213,6 +213,11 @@ export function writeShards(
 export type ExportOptions = WeightsFormat & {
   /** A file holds at most this many bytes, or one tensor (default 2³²). */
   maxShardBytes?: number;
+  /**
+   * Write the depths of multi-token prediction, as further layers with copies of embedding and head (default); false leaves
+   * them out, for those who do not draft.
+   */
+  mtp?: boolean;
 };
 
 /**
@@ -220,7 +225,7 @@ export type ExportOptions = WeightsFormat & {
  * folder is complete or absent. It has no tokenizer; put the tokenizer.json of the run beside the weights.
  * @param folder - where; nothing or an empty folder
  * @param model - the decoder
- * @param options - F32, BF16, or F8_E4M3 in DeepSeek-V3's layout; the size of a file
+ * @param options - F32, BF16, or F8_E4M3 in DeepSeek-V3's layout; the size of a file; multi-token prediction or not
  * @throws `ERR_BALEEN_CHECKPOINT_EXISTS` where the folder holds something, `ERR_BALEEN_IO_DISK_FULL`
  */
 export function exportCheckpoint(folder: string, model: Decoder, options: ExportOptions): void {
@@ -232,12 +237,15 @@ export function exportCheckpoint(folder: string, model: Decoder, options: Export
       hint: 'export to a new folder: weights of two exports must not mix',
     });
   const dtype = options.dtype === 'F32' ? 'float32' : 'bfloat16';
-  const config = configToHuggingFace(model.config, dtype, quantizationOf(options));
+  const { mtp = true } = options;
+  const written = mtp ? model.config : { ...model.config, mtp: { depth: 0 } };
+  const config = configToHuggingFace(written, dtype, quantizationOf(options));
   const temporary = `${path}.tmp-${process.pid}`;
   mkdirSync(temporary, { recursive: true });
   try {
     model.kernels.flush();
-    writeShards(temporary, weightsToWrite(model, options), options.maxShardBytes ?? 2 ** 32);
+    const weights = weightsToWrite(model, options, mtp ? 'published' : 'none');
+    writeShards(temporary, weights, options.maxShardBytes ?? 2 ** 32);
     writeText(join(temporary, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
     if (existsSync(path)) rmdirSync(path);
     renameSync(temporary, path);

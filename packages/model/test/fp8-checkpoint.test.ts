@@ -13,6 +13,7 @@ import {
   configFromHuggingFace,
   configToHuggingFace,
   Decoder,
+  isSharedCopy,
   loadWeights,
   quantizationFromHuggingFace,
   type TensorSource,
@@ -101,7 +102,10 @@ describe('an export', () => {
         });
       }
     }
-    expect(tensors.size).toBe([...checkpointPieces(model)].length + scales);
+    // The depth repeats embedding and head.
+    const copies = [...tensors.keys()].filter((name) => isSharedCopy(name, model.config));
+    expect(copies).toHaveLength(2 * model.config.mtp.depth);
+    expect(tensors.size).toBe([...checkpointPieces(model)].length + scales + copies.length);
     expect(readdirSync(folder).sort()).toEqual([
       'config.json',
       'model-00001-of-00001.safetensors',
@@ -115,11 +119,29 @@ describe('an export', () => {
   test('of DeepSeek-V3 would have the published 91,991 tensors in 688,574,839,360 bytes', () => {
     const published = configFromHuggingFace(publishedConfig);
     const v3 = new Decoder(nullKernels(), published, 'fp8');
-    const entries = weightsToWrite(v3, { dtype: 'F8_E4M3' });
     // The release repeats embedding and head in its MTP layer.
-    expect(entries.length + 2).toBe(91_991);
+    const entries = weightsToWrite(v3, { dtype: 'F8_E4M3' }, 'published');
+    expect(entries).toHaveLength(91_991);
     const bytes = entries.reduce((sum, { dtype, shape }) => sum + tensorBytes(dtype, shape), 0);
-    expect(bytes + 2 * 129280 * 7168 * 2).toBe(688_574_839_360);
+    expect(bytes).toBe(688_574_839_360);
+    const of61 = entries.flatMap(
+      ({ name }) => /^model\.layers\.61\.(?!self_attn|mlp)(.*)/.exec(name)?.[1] ?? [],
+    );
+    expect(of61.sort()).toEqual([
+      'eh_proj.weight',
+      'embed_tokens.weight',
+      'enorm.weight',
+      'hnorm.weight',
+      'input_layernorm.weight',
+      'post_attention_layernorm.weight',
+      'shared_head.head.weight',
+      'shared_head.norm.weight',
+    ]);
+    const main = weightsToWrite(v3, { dtype: 'F8_E4M3' }, 'none');
+    expect(main.filter(({ name }) => name.startsWith('model.layers.61.'))).toEqual([]);
+    expect(main.length).toBe(
+      entries.filter(({ name }) => !name.startsWith('model.layers.61.')).length,
+    );
     const sizes = new Map(entries.map(({ name, shape }) => [name, shape]));
     // The last row of blocks is ragged: 576 = 4.5 · 128.
     const ragged = 'model.layers.0.self_attn.kv_a_proj_with_mqa.weight';
@@ -135,9 +157,9 @@ describe('an export', () => {
       const folder = join(scratch, dtype);
       exportCheckpoint(folder, model, { dtype });
       const { tensors } = openWeights(folder);
-      expect([...tensors.keys()].sort()).toEqual(
-        [...checkpointPieces(model)].map(({ name }) => name).sort(),
-      );
+      expect(
+        [...tensors.keys()].filter((name) => !isSharedCopy(name, model.config)).sort(),
+      ).toEqual([...checkpointPieces(model)].map(({ name }) => name).sort());
       expect(tensors.get('model.layers.0.mlp.down_proj.weight')).toMatchObject({ dtype });
       expect(readConfig(folder)).toEqual(configToHuggingFace(model.config, named));
       const copy = emptyModel(kernels);
