@@ -4,7 +4,7 @@ import { benchStep, type ChromeTrace } from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { addConfigFlags } from './flags';
-import { block, duration, table, whole } from './format';
+import { block, duration, percent, table, whole } from './format';
 import type { Formatter, Voice } from './io';
 import { kernelLines } from './kernel-report';
 import { checkPlace, writeResult } from './output-file';
@@ -134,11 +134,7 @@ function breakdown(
   const everything = Math.max(step, sum);
   const most = Math.max(...rows.map(([, value]) => value));
   const lines = table(
-    rows.map(([kernel, value]) => [
-      kernel,
-      duration(value),
-      `${((100 * value) / everything).toFixed(1)} %`,
-    ]),
+    rows.map(([kernel, value]) => [kernel, duration(value), percent(value / everything)]),
     [1, 2],
   );
   const width = Math.max(...lines.map((line) => line.length));

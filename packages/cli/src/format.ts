@@ -115,6 +115,15 @@ export function balance(maxViolation: number): string {
 }
 
 /**
+ * A share in percent.
+ * @param share - from 0 to 1
+ * @returns such as `61.2 %`
+ */
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+/**
  * A horizontal bar of eighth blocks.
  * @param share - filled share, 0 to 1
  * @param width - columns at 1

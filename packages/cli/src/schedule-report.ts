@@ -7,7 +7,7 @@ import {
   type Timeline,
 } from '@baleen/dualpipe';
 
-import { table } from './format';
+import { percent, table } from './format';
 import type { Colors, Formatter } from './io';
 
 /** Letters of the sketch. */
@@ -126,7 +126,7 @@ export function comparisonLines(rows: readonly SimulationSummary[], colors: Colo
       ...rows.map((row) => [
         row.method,
         short(row.total),
-        `${(100 * row.bubbleShare).toFixed(1)} %`,
+        percent(row.bubbleShare),
         range(row.idle),
         formulaText(row.closedForm),
         short(Math.max(...row.peakInFlight) * (row.ranks / row.stages)),

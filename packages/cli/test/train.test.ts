@@ -366,11 +366,17 @@ describe('eval', () => {
     const metrics = readFileSync('runs/quick-1/metrics.jsonl', 'utf8').trimEnd().split('\n');
     const end = JSON.parse(metrics.at(-1) ?? '') as { result: { valBitsPerByte: number } };
     const { value } = await json('eval', 'runs/quick-1');
-    const measured = value as { bitsPerByte: number; step: number };
+    const measured = value as { bitsPerByte: number; step: number; mtp: { loss: number }[] };
     expect(measured.bitsPerByte).toBe(end.result.valBitsPerByte);
     expect(measured.step).toBe(4);
     const { stdout } = await cli('eval', 'runs/quick-1');
     expect(stdout).toContain('this model');
+    expect(measured.mtp).toHaveLength(1);
+    expect(stdout).toMatch(
+      new RegExp(
+        `depth 1 +${measured.mtp[0].loss.toFixed(4)} nats a token, .* % of them the likeliest, .* % the main`,
+      ),
+    );
   });
 
   test('--data measures other text, all of it', async () => {

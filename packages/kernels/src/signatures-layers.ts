@@ -192,7 +192,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
   linearCrossEntropy: {
     args: 'vvvv',
     traffic: 'wrrr',
-    keys: ['rows', 'hidden', 'vocab', '@rowScale', '@dx', '@dweight'],
+    keys: ['rows', 'hidden', 'vocab', '@likeliest', '@rowScale', '@dx', '@dweight'],
     needs: (s, [loss, x, weight, targets]) => {
       const needs = [
         view('loss', loss, n(s.rows)),
@@ -200,6 +200,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
         view('weight', weight, n(s.vocab) * n(s.hidden), [dtypeOf(x)]),
         integers('targets', targets, n(s.rows)),
       ];
+      if (s.likeliest) needs.push(integers('likeliest', s.likeliest as View, n(s.rows)));
       if (s.dx)
         needs.push(
           view('gradient.rowScale', s.rowScale as View, n(s.rows)),
@@ -214,7 +215,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
     }),
     bytes: (s, [, x]) => {
       const [rows, weights] = [n(s.rows) * n(s.hidden), n(s.vocab) * n(s.hidden)];
-      const forward = (rows + weights) * elementBytes(x) + 8 * n(s.rows);
+      const forward = (rows + weights) * elementBytes(x) + (s.likeliest ? 12 : 8) * n(s.rows);
       return s.dx ? forward + 4 * rows + 8 * weights + 4 * n(s.rows) : forward;
     },
   },

@@ -310,11 +310,13 @@ function headCases(): Case[] {
             const targets = arena.integers(rows, (i) =>
               i % 5 === 4 ? -1 : arena.random.integer(vocab),
             );
-            const sizes = { rows, hidden, vocab };
             if (!withGradient) {
+              const likeliest = arena.outIntegers(rows);
+              const sizes = { rows, hidden, vocab, likeliest: viewOf(likeliest) };
               kernels.linearCrossEntropy(viewOf(loss), x, weight, viewOf(targets), sizes);
-              return { loss };
+              return { loss, likeliest };
             }
+            const sizes = { rows, hidden, vocab };
             const [dx, dweight] = [arena.out(rows * hidden), arena.out(vocab * hidden)];
             kernels.linearCrossEntropy(viewOf(loss), x, weight, viewOf(targets), sizes, {
               rowScale: viewOf(arena.floats(rows, () => arena.random.uniform(0.1, 1))),

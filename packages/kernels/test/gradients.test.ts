@@ -179,24 +179,25 @@ test.each(shapes)('attention: $queries queries, $keys keys', (shape) => {
   }
 });
 
-test('linearCrossEntropy: loss, scaled dx and added dweight; rows without a target give nothing', () => {
+test('linearCrossEntropy: loss, scaled dx and added dweight; rows without a target give nothing but their likeliest token', () => {
   const random = new Random(6);
   const [rows, hidden, vocab] = [70, 5, 9];
   const [x, weight, scale] = [rows * hidden, vocab * hidden, rows].map((n) => normal(random, n));
   const targets = Array.from({ length: rows }, (_, r) =>
     r % 7 === 3 ? -1 : random.integer(vocab),
   );
+  // Equal logits in a row without a target.
+  x.fill(0, 3 * hidden, 4 * hidden);
+  const logitsOf = (x: readonly number[], w: readonly number[], r: number): number[] =>
+    Array.from({ length: vocab }, (_, v) =>
+      literal.element(
+        hidden,
+        (c) => x[r * hidden + c],
+        (c) => w[v * hidden + c],
+      ),
+    );
   const losses = (x: readonly number[], w: readonly number[]): number[] =>
-    targets.map((target, r) => {
-      const logits = Array.from({ length: vocab }, (_, v) =>
-        literal.element(
-          hidden,
-          (c) => x[r * hidden + c],
-          (c) => w[v * hidden + c],
-        ),
-      );
-      return literal.crossEntropy(logits, target);
-    });
+    targets.map((target, r) => literal.crossEntropy(logitsOf(x, w, r), target));
   const before = normal(random, vocab * hidden);
   for (const low of [false, true]) {
     const operand = (values: readonly number[]): View =>
@@ -227,8 +228,18 @@ test('linearCrossEntropy: loss, scaled dx and added dweight; rows without a targ
     );
 
     const alone = new Float32Array(rows);
-    kernels.linearCrossEntropy(viewOf(alone), operand(x), operand(weight), ids, sizes);
+    const likeliest = new Int32Array(rows).fill(-1);
+    kernels.linearCrossEntropy(viewOf(alone), operand(x), operand(weight), ids, {
+      ...sizes,
+      likeliest: viewOf(likeliest),
+    });
     expect(alone).toEqual(loss);
+    const largest = targets.map((_, r) => {
+      const logits = logitsOf(xs, ws, r);
+      return logits.indexOf(Math.max(...logits));
+    });
+    expect([...likeliest]).toEqual(largest);
+    expect(likeliest[3]).toBe(0);
   }
 });
 

@@ -136,6 +136,9 @@ test('costs of lookups and updates count what is touched', () => {
     { rows: 2, hidden: 8, vocab: 10 },
   ];
   expect(costOf('linearCrossEntropy', args)).toMatchObject({ flops: 320, bytes: 2 * 96 + 16 });
+  expect(costOf('linearCrossEntropy', [...args, { likeliest: view(2, 'i32') }]).bytes).toBe(
+    2 * 96 + 16 + 8,
+  );
   expect(costOf('linearCrossEntropy', [...args, gradient])).toMatchObject({
     flops: 960,
     bytes: 2 * 96 + 16 + 8 + 4 * 16 + 8 * 80,

@@ -44,8 +44,10 @@ export interface ForwardOptions {
   balanceLoss?: Tensor;
   /** Phases that dispatch tokens hand on their router's `scores` [tokens, experts], without bias. */
   withScores?: boolean;
-  /** Leave the depths of multi-token prediction out. */
-  mainOnly?: boolean;
+  /** How many depths of multi-token prediction run (default: all). */
+  depths?: number;
+  /** Also give the token of each position's largest logit: `likeliest` [rows] I32. */
+  likeliest?: boolean;
 }
 
 /** What a model may be built with. */
@@ -160,20 +162,20 @@ export class Decoder extends Module {
    *
    * Input: `ids` [batch, length] I32; `targets` I32 and `rowScale` FP32 of all predicted positions, the main model's
    * batch × length first, then batch × (length − k) of each depth k. A target of −1 does not count; rowScale is each
-   * position's weight in the total loss. Output: `losses` [rows], each position's own loss. The gradient given for it
-   * starts the way back; its values are taken as one, for rowScale says everything.
+   * position's weight in the total loss. Output: `losses` [rows], each position's own loss, and `likeliest` if asked for.
+   * The gradient given for the losses starts the way back; its values are taken as one, for rowScale says everything.
    * @param options - see {@link ForwardOptions}
    * @returns the phases
    */
   lossPhases(options: ForwardOptions = {}): ComputePhase[] {
     const layerOptions = layerOptionsOf(options);
-    const depths = options.mainOnly ? [] : this.mtp;
+    const depths = this.mtp.slice(0, options.depths);
     return [
       this.embedPhase(depths.length > 0),
       ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, layerOptions)),
       this.normPhase(),
       ...depths.flatMap((depth) => this.mtpPhases(depth, layerOptions)),
-      this.headPhase(),
+      this.headPhase(options.likeliest ?? false),
     ];
   }
 
@@ -310,16 +312,16 @@ export class Decoder extends Module {
     return [...depth.block.phases(name, options), norm];
   }
 
-  private headPhase(): ComputePhase {
+  private headPhase(likeliest: boolean): ComputePhase {
     return {
       kind: 'compute',
       name: 'head',
-      forward: (tape, input) => ({ losses: this.losses(tape, input) }),
+      forward: (tape, input) => this.losses(tape, input, likeliest),
     };
   }
 
   /** Main model and depths meet the shared head in one product, so that its gradient is one contribution. */
-  private losses(tape: Tape, input: Bundle): Tensor {
+  private losses(tape: Tape, input: Bundle, withLikeliest: boolean): Bundle {
     const { hiddenSize: hidden, vocabSize: vocab } = this.config;
     const outs = Object.keys(input)
       .filter((name) => /^out\d+$/.test(name))
@@ -332,10 +334,11 @@ export class Decoder extends Module {
     const targets = input.targets as Tensor;
     const losses = tape.empty([rows]);
     const weight = weightView(this.head, this.outer);
-    const sizes = { rows, hidden, vocab };
+    const outputs = withLikeliest ? { losses, likeliest: tape.empty([rows], 'i32') } : { losses };
+    const sizes = { rows, hidden, vocab, ...outputs };
     if (!tape.recording) {
       tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes);
-      return losses;
+      return outputs;
     }
     const dx = tape.empty([rows, hidden]);
     tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes, {
@@ -350,6 +353,6 @@ export class Decoder extends Module {
       saved: [dx],
       backward: () => [dx],
     });
-    return losses;
+    return outputs;
   }
 }

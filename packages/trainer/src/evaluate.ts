@@ -4,14 +4,7 @@
 // numbers are the same for any number of windows at once.
 import type { Decoder } from '@baleen/model';
 import { maxViolation } from '@baleen/moe-router';
-import {
-  type ComputePhase,
-  emptyTensor,
-  Region,
-  Run,
-  type Tensor,
-  tensorFrom,
-} from '@baleen/tensor';
+import { type Bundle, emptyTensor, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 
 import {
   heldOutWindows,
@@ -22,6 +15,7 @@ import {
   type TokenWindow,
   windowBatches,
 } from './data/index';
+import { type DepthScore, DepthScores, listsOf } from './depth-scores';
 import { mean } from './step';
 
 /** A model's score on text. */
@@ -30,6 +24,10 @@ export interface Evaluation {
   loss: number;
   /** Bits a byte of text. */
   bitsPerByte: number;
+  /** Share of tokens that are the main model's likeliest. */
+  accuracy: number;
+  /** Scores of the depths of multi-token prediction, the first one's first. */
+  mtp: DepthScore[];
   /** Tokens predicted. */
   tokens: number;
   /** Bytes they stand for. */
@@ -111,31 +109,30 @@ export async function runWindows(
       code: 'ERR_BALEEN_DATA_EMPTY',
       hint: 'give text with at least one byte',
     });
-  const phases = model.lossPhases({ mainOnly: true });
   const loads = new Loads(model, region);
-  let nats = 0;
-  let tokens = 0;
+  const scores = new DepthScores(model.mtp.length);
   let bytes = 0;
   let done = 0;
   try {
     for (const batch of windowBatches(windows, sequences)) {
       signal?.throwIfAborted();
-      const losses = await runBatch(region, phases, batch, loads);
-      batch.targets.forEach((target, i) => {
-        if (target < 0) return;
-        nats += losses[i];
-        tokens += 1;
-        bytes += tokenizer.bytesOf(target);
-      });
+      // Windows of one token are too short for a depth.
+      const lists = listsOf(batch, Math.min(model.mtp.length, batch.sequence - 1));
+      scores.add(batch, lists, await runBatch(model, region, batch, lists, loads));
+      for (const target of batch.targets) if (target >= 0) bytes += tokenizer.bytesOf(target);
       done += batch.sequences;
       onProgress?.(done / windows.length);
       // Kernels block this thread: let signals and timers through.
       await new Promise(setImmediate);
     }
     const perExpert = await loads.read();
+    const [{ loss, accuracy, tokens }, ...mtp] = scores.read();
+    const mainLoss = loss ?? NaN;
     return {
-      loss: nats / tokens,
-      bitsPerByte: nats / Math.LN2 / bytes,
+      loss: mainLoss,
+      bitsPerByte: (mainLoss * tokens) / Math.LN2 / bytes,
+      accuracy: accuracy ?? NaN,
+      mtp,
       tokens,
       bytes,
       maxViolation: mean(perExpert.map(maxViolation)),
@@ -146,26 +143,31 @@ export async function runWindows(
   }
 }
 
-/** Losses of a batch's positions. */
+/** Losses and likeliest tokens of a batch's positions, those of the main model and of as many depths as there are lists. */
 async function runBatch(
+  model: Decoder,
   region: Region,
-  phases: readonly ComputePhase[],
   batch: TokenBatch,
+  lists: readonly Int32Array[],
   loads: Loads,
-): Promise<Float32Array> {
+): Promise<{ losses: Float32Array; likeliest: Int32Array }> {
   const { sequences, sequence } = batch;
+  const all = Int32Array.from(lists.flatMap((list) => [...list]));
   const ids = tensorFrom(region, [sequences, sequence], batch.ids);
-  const targets = tensorFrom(region, [sequences * sequence], batch.targets);
+  const targets = tensorFrom(region, [all.length], all);
   const run = new Run(region, { grad: false });
   try {
-    let losses = targets;
+    let output: Bundle = { ids, targets };
     loads.restart();
-    phases.forEach((phase, p) => {
-      const output = run.forward(phase, p === 0 ? { ids, targets } : undefined);
+    model.lossPhases({ depths: lists.length - 1, likeliest: true }).forEach((phase, p) => {
+      output = run.forward(phase, p === 0 ? output : undefined);
       if ('offsets' in output) loads.add(output.offsets as Tensor);
-      if ('losses' in output) losses = output.losses as Tensor;
     });
-    return (await losses.read()) as Float32Array;
+    const [losses, likeliest] = [output.losses as Tensor, output.likeliest as Tensor];
+    return {
+      losses: (await losses.read()) as Float32Array,
+      likeliest: (await likeliest.read()) as Int32Array,
+    };
   } finally {
     run.finish();
     ids.block.release();
@@ -195,10 +197,10 @@ class Loads {
     this.next = 0;
   }
 
-  /** Adds a layer's offsets. */
+  /** Adds a layer's offsets. Depths of multi-token prediction come after the layers and are not counted. */
   add(offsets: Tensor): void {
-    const sum = this.sums[this.next++];
-    this.model.kernels.add(sum, sum, offsets);
+    const sum = this.sums[this.next++] as Tensor | undefined;
+    if (sum) this.model.kernels.add(sum, sum, offsets);
   }
 
   /** Counts by layer. */

@@ -1,5 +1,7 @@
 // What a training run says: one event a line in metrics.jsonl, and everything shown is derived from them.
 
+import type { DepthScore } from './depth-scores';
+
 /** Which kernels ran. */
 export interface KernelsUsed {
   /** `native`, `reference` or `null`. */
@@ -96,6 +98,10 @@ export interface EvaluationEvent {
   loss: number;
   /** Bits a byte of text. */
   bitsPerByte: number;
+  /** Share of tokens that are the main model's likeliest. */
+  accuracy: number;
+  /** Scores of the depths of multi-token prediction. */
+  mtp: DepthScore[];
   /** Tokens scored. */
   tokens: number;
   /** How long it took. */

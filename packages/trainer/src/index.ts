@@ -24,6 +24,7 @@ export {
 } from './config';
 export { type ConfigKey, configJsonSchema, configKeys } from './config-keys';
 export * from './data/index';
+export type { DepthScore } from './depth-scores';
 export { type Estimate, estimate, type MemoryEstimate, type Peaks } from './estimate';
 export { type EvaluateOptions, type Evaluation, evaluate, type WindowRunOptions } from './evaluate';
 export type {

@@ -212,12 +212,14 @@ class Trainer {
       if (signal?.aborted) return null;
       throw error;
     }
-    const { loss, bitsPerByte, maxViolation, loads } = this.score;
+    const { loss, bitsPerByte, accuracy, mtp, maxViolation, loads } = this.score;
     return {
       type: 'evaluation',
       step: done,
       loss,
       bitsPerByte,
+      accuracy,
+      mtp,
       tokens: this.score.tokens,
       seconds: (performance.now() - begin) / 1000,
       maxViolation,

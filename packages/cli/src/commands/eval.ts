@@ -3,6 +3,7 @@
 import { describeKernels, setThreads } from '@baleen/kernels';
 import {
   type Baseline,
+  type DepthScore,
   evaluate,
   loadDocuments,
   openRun,
@@ -14,7 +15,7 @@ import {
 import type { Command } from 'commander';
 
 import { usageError } from '../errors';
-import { balance, bytes, duration, whole } from '../format';
+import { balance, bytes, duration, percent, whole } from '../format';
 import type { Voice } from '../io';
 import { kernelLines } from '../kernel-report';
 import { ladder, place } from '../ladder';
@@ -128,6 +129,8 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
       `${result.loss.toFixed(4)} nats a token, over ${whole(result.tokens)} tokens`,
       voice.out,
     ),
+    fact('likeliest', `${percent(result.accuracy)} of tokens are the likeliest`, voice.out),
+    ...result.mtp.map((score, k) => fact(`depth ${k + 1}`, depthText(score), voice.out)),
     fact(
       'experts',
       `the busiest has ${balance(result.maxViolation)} over an even share`,
@@ -156,6 +159,13 @@ async function documentsOf(
     );
   const documents = await loadDocuments(config.data.sources);
   return splitDocuments(documents, config.data.heldOutEvery).heldOut;
+}
+
+/** What a depth of multi-token prediction came to. */
+function depthText({ loss, accuracy, acceptance }: DepthScore): string {
+  if (loss === null || accuracy === null || acceptance === null) return 'no text is long enough';
+  const agreed = `${percent(acceptance)} the main model’s likeliest`;
+  return `${loss.toFixed(4)} nats a token, ${percent(accuracy)} of them the likeliest, ${agreed}`;
 }
 
 /** The n-gram models that the run was compared with, on the same split. */

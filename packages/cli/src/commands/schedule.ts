@@ -10,7 +10,7 @@ import {
 import { type Command, Option } from 'commander';
 
 import { usageError } from '../errors';
-import { whole, wrap } from '../format';
+import { percent, whole, wrap } from '../format';
 import type { Voice } from '../io';
 import { checkPlace, writeResult } from '../output-file';
 import { fact } from '../report';
@@ -213,7 +213,7 @@ function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voi
     ...sketchLines(simulation, width, colors),
     '',
     fact('total', short(total), colors),
-    fact('idle', `${range(idle)}, ${(100 * bubbleShare).toFixed(1)} % on average`, colors),
+    fact('idle', `${range(idle)}, ${percent(bubbleShare)} on average`, colors),
     ...(form
       ? [
           fact('formula', `${short(form.bubble)} = ${form.formula}`, colors),

@@ -11,6 +11,18 @@ namespace {
 /** A chunk's logits take about this much. */
 constexpr long logitBytes = 8 << 20;
 
+/** Where the largest logit of a row is, the first of equals. */
+int32_t likeliestOf(const float* z, long vocab) {
+  vf top = set1(-INFINITY);
+  long v = 0;
+  for (; v + W <= vocab; v += W) top = max(top, load(z + v));
+  float highest = maxOfVector(top);
+  for (; v < vocab; v += 1) highest = z[v] > highest ? z[v] : highest;
+  for (v = 0; v < vocab; v += 1)
+    if (z[v] == highest) return static_cast<int32_t>(v);
+  return 0;
+}
+
 /** The loss of a row and, in `dlogits` (FP32 in place, or BF16), scale · ∂loss/∂z. Rows without a target are zero. */
 float crossEntropyRow(float* z, long vocab, int32_t target, float scale, uint16_t* halves, bool gradient) {
   if (target < 0 || target >= vocab) {
@@ -73,6 +85,7 @@ void linearCrossEntropy(Args args) {
   const long rows = args.integer();
   const long hidden = args.integer();
   const long vocab = args.integer();
+  const View likeliest = args.view();
   const View rowScale = args.view();
   const View dx = args.view();
   const View dweight = args.view();
@@ -98,10 +111,13 @@ void linearCrossEntropy(Args args) {
                              plainSource(weight.data, x.dtype, hidden, false), {logits, vocab, false}};
     multiply(&forward, 1);
     parallelRanges(count, maxOf(1, 8192 / maxOf(1, vocab)), 1, [&](long begin, long end) {
-      for (long r = begin; r < end; r += 1)
+      for (long r = begin; r < end; r += 1) {
+        float* z = logits + r * vocab;
+        if (likeliest) likeliest.i32()[first + r] = likeliestOf(z, vocab);
         loss.f32()[first + r] =
-            crossEntropyRow(logits + r * vocab, vocab, targets[first + r], gradient ? rowScale.f32()[first + r] : 0,
+            crossEntropyRow(z, vocab, targets[first + r], gradient ? rowScale.f32()[first + r] : 0,
                             halves == nullptr ? nullptr : halves + r * vocab, gradient);
+      }
     });
     if (!gradient) continue;
     const void* dlogits = low ? static_cast<const void*>(halves) : static_cast<const void*>(logits);

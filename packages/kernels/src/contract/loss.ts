@@ -10,6 +10,8 @@ export interface CrossEntropySizes {
   hidden: number;
   /** Vocabulary. */
   vocab: number;
+  /** Gets the token of each row's largest logit, the first of equals, with a target or without [rows] I32. */
+  likeliest?: View;
 }
 
 /** Embedding and loss. */

@@ -52,10 +52,11 @@ export function linearCrossEntropy(
   x: View,
   weight: View,
   targets: View,
-  { rows, hidden, vocab }: CrossEntropySizes,
+  { rows, hidden, vocab, likeliest }: CrossEntropySizes,
   gradient?: { rowScale: View; dx: View; dweight: View },
 ): void {
   const [losses, wanted] = [f32(loss), i32(targets)];
+  const best = likeliest ? i32(likeliest) : null;
   const table = decode(weight, 0, vocab, hidden);
   const byHidden = transpose(table);
   const rowScale = gradient ? f32(gradient.rowScale) : new Float32Array(rows);
@@ -68,6 +69,7 @@ export function linearCrossEntropy(
     for (let r = 0; r < count; r += 1) {
       const z = logits.subarray(r * vocab, (r + 1) * vocab);
       const target = wanted[first + r];
+      if (best) best[first + r] = z.reduce((top, logit, v) => (logit > z[top] ? v : top), 0);
       losses[first + r] = crossEntropy(z, target, rowScale[first + r], x.dtype === 'bf16');
     }
     if (!gradient) continue;

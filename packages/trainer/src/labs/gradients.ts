@@ -33,7 +33,7 @@ export function gradientsOf(model: Decoder, batch: TokenBatch): BatchGradients {
     targets: tensorFrom(region, [rows], targets),
     rowScale: tensorFrom(region, [rows], weights),
   };
-  const phases = model.lossPhases({ mainOnly: true });
+  const phases = model.lossPhases({ depths: 0 });
   const run = new Run(region);
   let loss = 0;
   phases.forEach((phase, index) => {
