@@ -8,5 +8,31 @@ export type {
   Operations,
   PieceOptions,
 } from './communicator';
+export { type DispatchLayout, dispatchLayout, type LayoutSizes } from './layout';
 export { self } from './self';
+export {
+  type Bottleneck,
+  type Prediction,
+  type PredictionOptions,
+  predictTime,
+  processorsToFill,
+} from './topology/cost';
+export {
+  type DeviceProcessors,
+  type Machine,
+  type MachineName,
+  machines,
+  type TopologyLink,
+} from './topology/machines';
+export { fittedRates, type KernelRates, publishedRates } from './topology/rates';
+export { type MachineChanges, ranksOf, type Topology, topologyOf } from './topology/topology';
+export {
+  type Copies,
+  combineTraffic,
+  dispatchTraffic,
+  type LinkBytes,
+  type LinkTraffic,
+  type TrafficOptions,
+  tokenBytes,
+} from './topology/traffic';
 export type { Operation, OperationTraffic, Traffic } from './traffic';
