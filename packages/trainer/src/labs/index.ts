@@ -8,6 +8,7 @@ import { fp8Memory } from './fp8-memory';
 import type { Lab } from './lab';
 import { lossFree } from './loss-free';
 import { lossFreeUpdates } from './loss-free-updates';
+import { nodeLimited } from './node-limited';
 import { routerCollapse } from './router-collapse';
 
 /** Every lab, in the order they are listed. */
@@ -21,4 +22,5 @@ export const labs: readonly Lab[] = [
   routerCollapse,
   dualpipeBubble,
   dualpipeOverlap,
+  nodeLimited,
 ];
