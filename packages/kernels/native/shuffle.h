@@ -75,6 +75,44 @@ inline vf swapPairs(vf x) { return vf{x[1], x[0], x[3], x[2]}; }
 inline vf loadTwice(const float* p) { return vf{p[0], p[0], p[1], p[1]}; }
 #endif
 
+/** N words, repeated through a vector. */
+template <int N>
+inline vf repeat(const float* p) {
+  if constexpr (N == 1) {
+    return set1(*p);
+  } else if constexpr (N == W) {
+    return load(p);
+  } else {
+#if defined(BALEEN_AVX512)
+    if constexpr (N == 2) return _mm512_castsi512_ps(_mm512_broadcastq_epi64(_mm_loadl_epi64((const __m128i*)p)));
+    if constexpr (N == 4) return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+    if constexpr (N == 8) return _mm512_broadcast_f32x8(_mm256_loadu_ps(p));
+#elif defined(BALEEN_AVX2)
+    if constexpr (N == 2) return _mm256_castsi256_ps(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i*)p)));
+    if constexpr (N == 4) return _mm256_broadcast_ps((const __m128*)p);
+#elif defined(BALEEN_NEON)
+    return vcombine_f32(vld1_f32(p), vld1_f32(p));
+#else
+    return vf{p[0], p[1], p[0], p[1]};
+#endif
+  }
+}
+
+/** (a₀ + a₁, a₂ + a₃, …, b₀ + b₁, b₂ + b₃, …). */
+inline vf addNeighbours(vf a, vf b) {
+#if defined(BALEEN_AVX512)
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+  return add(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b));
+#elif defined(BALEEN_AVX2)
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_hadd_ps(a, b)), 0xd8));
+#elif defined(BALEEN_NEON)
+  return vpaddq_f32(a, b);
+#else
+  return vf{a[0] + a[1], a[2] + a[3], b[0] + b[1], b[2] + b[3]};
+#endif
+}
+
 #if !defined(BALEEN_AVX512) && !defined(BALEEN_NEON)
 constexpr long side = 1;
 inline void transposeSquare(const float* in, long, float* out, long) { *out = *in; }

@@ -35,6 +35,7 @@ export {
   type NumberFormats,
 } from './formats';
 export type * from './kernels';
+export { type LatentType, latentBytes } from './latents';
 export {
   describeKernels,
   type KernelsReport,

@@ -12,6 +12,7 @@
 // - FP32 memory, FP32 accumulation. Matrix products of BF16 or FP8 operands have one exact definition (see `gemm`)
 //   and are bit-identical everywhere, as are casts, (de)quantisation, permutation and top-k.
 import type { AttentionKernels } from './contract/attention';
+import type { LatentKernels } from './contract/latents';
 import type { LayerKernels } from './contract/layers';
 import type { LossKernels } from './contract/loss';
 import type { MatrixKernels } from './contract/matrix';
@@ -22,6 +23,7 @@ import type { RoutingKernels } from './contract/routing';
 import type { Storage } from './storage';
 
 export type * from './contract/attention';
+export type * from './contract/latents';
 export type * from './contract/layers';
 export type * from './contract/loss';
 export type * from './contract/matrix';
@@ -46,6 +48,7 @@ export interface Kernels
     QuantizeKernels,
     LayerKernels,
     AttentionKernels,
+    LatentKernels,
     LossKernels,
     RoutingKernels,
     OptimizerKernels {

@@ -3,6 +3,7 @@
 import type { Kernels } from './kernels';
 import type { Signature } from './signature';
 import { denseSignatures } from './signatures-dense';
+import { latentSignatures } from './signatures-latents';
 import { layerSignatures } from './signatures-layers';
 import { routingSignatures } from './signatures-routing';
 
@@ -18,6 +19,7 @@ export type KernelName = Exclude<
 export const signatures: Readonly<Record<KernelName, Signature>> = {
   ...denseSignatures,
   ...layerSignatures,
+  ...latentSignatures,
   ...routingSignatures,
 };
 

@@ -5,6 +5,7 @@ import { e5m2Cases } from './cases-e5m2';
 import { e5m6Cases } from './cases-e5m6';
 import { fp8Cases } from './cases-fp8';
 import { fusedCases } from './cases-fused';
+import { latentCases } from './cases-latents';
 import { layerCases } from './cases-layers';
 import { memoryCases } from './cases-memory';
 import { productCases } from './cases-product';
@@ -37,5 +38,6 @@ export const cases: readonly Case[] = [
     [67, 129],
   ]),
   ...layerCases(),
+  ...latentCases(),
   ...routingCases(),
 ];

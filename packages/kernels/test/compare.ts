@@ -103,12 +103,12 @@ export class Arena {
 
   /** Bytes of any value as input. */
   bytes(size: number): Uint8Array {
-    return this.input(
-      this.place(
-        Uint8Array,
-        this.values(size, () => this.random.integer(256)),
-      ),
-    );
+    return this.bytesOf(this.values(size, () => this.random.integer(256)));
+  }
+
+  /** These bytes as input. */
+  bytesOf(values: ArrayLike<number>): Uint8Array {
+    return this.input(this.place(Uint8Array, values));
   }
 
   /** An output that holds something already. */

@@ -179,6 +179,55 @@ test.each(shapes)('attention: $queries queries, $keys keys', (shape) => {
   }
 });
 
+test.each([
+  { batch: 1, queries: 1, keys: 1, heads: 1, rank: 3, rope: 2 },
+  { batch: 2, queries: 5, keys: 5, heads: 2, rank: 3, rope: 0 },
+  { batch: 1, queries: 2, keys: 6, heads: 3, rank: 4, rope: 2 },
+])('latentAttention: $queries queries, $keys keys', (shape) => {
+  const random = new Random(5);
+  const { batch, queries, keys: count, heads, rank, rope } = shape;
+  const [width, sizes] = [rank + rope, { ...shape, scale: 0.7 }];
+  const q = normal(random, batch * queries * heads * width);
+  const keys = normal(random, batch * count * width);
+  const dout = normal(random, batch * queries * heads * rank);
+  // Attention in which every head's keys are the rows, and its values their latents.
+  const value = (q: readonly number[], keys: readonly number[]): number => {
+    const perHead = (size: number): number[] =>
+      Array.from(
+        { length: batch * count * heads },
+        (_, i) => Math.floor(i / heads) * width,
+      ).flatMap((at) => keys.slice(at, at + size));
+    const literalSizes = { ...sizes, queryWidth: width, valueWidth: rank };
+    return dot(literal.attention(literalSizes, q, perHead(width), perHead(rank)).out, dout);
+  };
+  const wanted = {
+    dq: literal.numericGradient(q, (q) => value(q, keys)),
+    dkeys: literal.numericGradient(keys, (keys) => value(q, keys)),
+  };
+  for (const low of [false, true]) {
+    const operand = (x: readonly number[]): View =>
+      low ? viewOf(encodeBf16Array(Float32Array.from(x))) : input(x);
+    const [out, lse] = [
+      new Float32Array(dout.length),
+      new Float32Array(batch * queries * heads),
+    ].map((array) => viewOf(array));
+    const given = [operand(q), operand(keys)] as const;
+    // A page a sequence.
+    const table = Int32Array.from({ length: batch }, (_, b) => b);
+    const lengths = new Int32Array(batch).fill(count);
+    const pool = { sequences: batch, pages: batch, pageSize: count, tableWidth: 1 };
+    const forward = { ...sizes, ...pool };
+    kernels.latentAttention(out, lse, ...given, viewOf(table), viewOf(lengths), forward);
+    const [dq, dkeys] = [q, keys].map((x) => new Float32Array(x.length).fill(9));
+    const outs = [viewOf(dq), viewOf(dkeys)] as const;
+    kernels.latentAttentionBackward(...outs, input(dout), ...given, out, lse, sizes);
+    const tolerance = low ? 0.02 : 1e-5;
+    // One query that sees one key moves nothing: dq is rounding.
+    if (count > 1) expectClose(dq, wanted.dq, tolerance, 'dq');
+    expectClose(dkeys, wanted.dkeys, tolerance, 'dkeys');
+  }
+});
+
 test('linearCrossEntropy: loss, scaled dx and added dweight; rows without a target give nothing but their likeliest token', () => {
   const random = new Random(6);
   const [rows, hidden, vocab] = [70, 5, 9];

@@ -11,6 +11,7 @@ import {
 } from '@baleen/kernels';
 
 import * as literal from './literal';
+import { literalLatents } from './literal-latents';
 import { literalProducts } from './literal-products';
 import { literalRouting } from './literal-routing';
 import { fromBf16, grid, read, toBf16, write } from './literal-views';
@@ -36,6 +37,7 @@ const literalLayers: Pick<Kernels, 'rmsNorm' | 'swiglu'> = {
 export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> = {
   ...literalProducts,
   ...literalRouting,
+  ...literalLatents,
   createStorage: createCpuStorage,
   fill: (out, value) => {
     write(out, new Array<number>(out.size).fill(value));
@@ -173,6 +175,7 @@ export const byGradients: readonly KernelName[] = [
   'sigmoidBackward',
   'softmaxBackward',
   'attentionBackward',
+  'latentAttentionBackward',
   'linearCrossEntropy',
   'gateWeightsBackward',
   'balanceLoss',

@@ -23,7 +23,8 @@ export function toBf16(x: number): number {
   return below < above || (below === above && low % 2 === 0) ? low : low + 1;
 }
 
-function fromE4m3(code: number): number {
+/** The value of an E4M3 code. */
+export function fromE4m3(code: number): number {
   const magnitude = code % 128 === 127 ? NaN : literal.e4m3Magnitudes[code % 128];
   return code >= 128 ? -magnitude : magnitude;
 }

@@ -6,6 +6,7 @@
 // dimension is a word: a pair of BF16 values on the BF16 dot unit (`Pairs`), one FP32 value elsewhere.
 #pragma once
 #include "../elements.h"
+#include "../shuffle.h"
 
 namespace baleen {
 namespace BALEEN_ISA {
@@ -100,15 +101,22 @@ struct TileRows {
   long step;
 };
 
+/** Nothing besides a tile's products. */
+struct NothingElse {
+  void operator()() const {}
+};
+
 /**
- * stripRows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words
- * a step. Steps are added in ascending order, so a sum does not depend on what else the tile holds.
+ * Rows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words
+ * a step. Steps are added in ascending order, so a sum does not depend on what else the tile holds. A step takes `Parts`
+ * neighbouring words of a row, repeated through the vector: every lane its own. `each()` is done beside it.
  */
-template <int N, bool Pairs, class Begin, class End>
-inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end) {
-  vf acc[stripRows][N];
-#pragma GCC unroll 8
-  for (int r = 0; r < stripRows; r += 1)
+template <int N, bool Pairs, int Rows = stripRows, int Parts = 1, class Begin, class End, class Each = NothingElse>
+inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end,
+                                                Each&& each = {}) {
+  vf acc[Rows][N];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r += 1)
 #pragma GCC unroll 2
     for (int n = 0; n < N; n += 1) acc[r][n] = begin(r, n);
   const float* at = a.at;
@@ -116,9 +124,10 @@ inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long
     vf columns[N];
 #pragma GCC unroll 2
     for (int n = 0; n < N; n += 1) columns[n] = load(b + n * W);
-#pragma GCC unroll 8
-    for (int r = 0; r < stripRows; r += 1) {
-      const vf x = set1(at[r * a.row]);
+    each();
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; r += 1) {
+      const vf x = repeat<Parts>(at + r * a.row);
 #pragma GCC unroll 2
       for (int n = 0; n < N; n += 1) {
 #if defined(BALEEN_AVX512BF16)
@@ -133,8 +142,8 @@ inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long
     at += a.step;
     b += panelCols;
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < stripRows; r += 1)
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r += 1)
 #pragma GCC unroll 2
     for (int n = 0; n < N; n += 1) end(r, n, acc[r][n]);
 }

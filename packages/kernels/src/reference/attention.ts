@@ -5,21 +5,29 @@ import { decodeBf16, decodeBf16Array, encodeBf16 } from '../codec';
 import type { AttentionSizes } from '../kernels';
 import { bf16, f32, type View } from '../storage';
 
-function values(view: View): Float32Array {
+/** A view's numbers, FP32 or BF16. */
+export function values(view: View): Float32Array {
   return view.dtype === 'bf16' ? decodeBf16Array(bf16(view)) : f32(view);
 }
 
-const toBf16 = (x: number): number => decodeBf16(encodeBf16(x));
+/** x rounded to BF16. */
+export const toBf16 = (x: number): number => decodeBf16(encodeBf16(x));
 
 /** Σ_d a[aAt + d] · b[bAt + d], d ascending. */
-function dot(a: Float32Array, aAt: number, b: Float32Array, bAt: number, width: number): number {
+export function dot(
+  a: Float32Array,
+  aAt: number,
+  b: Float32Array,
+  bAt: number,
+  width: number,
+): number {
   let sum = 0;
   for (let d = 0; d < width; d += 1) sum += a[aAt + d] * b[bAt + d];
   return sum;
 }
 
 /** out[outAt + d] += factor · x[xAt + d]. */
-function addScaled(
+export function addScaled(
   out: Float32Array,
   outAt: number,
   factor: number,

@@ -4,6 +4,7 @@ import { checked } from '../checks';
 import type { Kernels } from '../kernels';
 import { createCpuStorage } from '../storage';
 import { attention, attentionBackward } from './attention';
+import { latentAttention, latentAttentionBackward, readLatents, writeLatents } from './latents';
 import { rmsNorm, rmsNormBackward, rope, swiglu, swigluBackward } from './layers';
 import { embedding, embeddingBackward, linearCrossEntropy } from './loss';
 import { gemm, groupedGemm, groupedGemmWeight } from './matrix';
@@ -52,6 +53,10 @@ export function referenceKernels(): Kernels {
     rope,
     attention,
     attentionBackward,
+    latentAttention,
+    latentAttentionBackward,
+    writeLatents,
+    readLatents,
     embedding,
     embeddingBackward,
     linearCrossEntropy,
