@@ -44,6 +44,7 @@ export {
   requantize,
 } from './quantize';
 export {
+  type CodeFormat,
   type Fp8Changes,
   type Fp8Recipe,
   fp8Recipe,

@@ -1,8 +1,10 @@
 // Linear layers whose three products run in FP8 (§3.3): forward and input gradient on 1×128 tiles of activations and
-// 128×128 blocks of weights, weight gradient on 128×1 tiles of both, all summed in FP32 with promotion every 128.
+// 128×128 blocks of weights, weight gradient on 128×1 tiles of both, all summed in FP32 with promotion every 128, unless the
+// recipe says otherwise.
 //
 // What is kept for the weight gradient is the 1×128 tensor of the forward pass; its 128×1 form is made from the decoded
 // values when the weight gradient runs.
+import { summationSizes } from '@baleen/kernels';
 import {
   emptyTensor,
   type LinearFactory,
@@ -19,7 +21,13 @@ import {
   type WeightProduct,
 } from '@baleen/tensor';
 
-import { type Fp8Changes, type Fp8Recipe, fp8Recipe, type ScaleChoice } from './recipe';
+import {
+  type CodeFormat,
+  type Fp8Changes,
+  type Fp8Recipe,
+  fp8Recipe,
+  type ScaleChoice,
+} from './recipe';
 
 const block = 128;
 
@@ -29,16 +37,21 @@ const block = 128;
  * @returns a factory for any module that takes its linears from one
  */
 export function fp8Linears(changes: Omit<Fp8Changes, 'layers'> = {}): LinearFactory {
-  const { activations, weights, gradients, kept } = fp8Recipe(changes);
+  const { activations, weights, gradients, products, kept } = fp8Recipe(changes);
   const gradient = gradients.block === '128x128' ? blockGradient : quantizedGradient;
+  const codesOf = (choice: { format: CodeFormat; scales: ScaleChoice }, v3: boolean): Codes => ({
+    dtype: choice.format,
+    powerOfTwo: choice.scales === 'v3' ? v3 : choice.scales === 'powerOfTwo',
+  });
+  const { promotion, tensorCore } = products;
   return linearFactory({
     precision: 'fp8',
     kept,
-    prepare: (tape, x, v3) => quantizeActivations(tape, x, chosen(activations.scales, v3)),
-    target: (tape, shape, v3) => emptyRowwise(tape, shape, chosen(activations.scales, v3)),
+    summation: summationSizes({ promotion, ...(tensorCore && { tensorCore }) }),
+    prepare: (tape, x, v3) => quantizeActivations(tape, x, codesOf(activations, v3)),
+    target: (tape, shape, v3) => emptyRowwise(tape, shape, codesOf(activations, v3)),
     weight: (pools, weight, product) => quantizedWeight(pools, weight, product, weights),
-    gradient: (tape, grad, v3, groups) =>
-      gradient(tape, grad, chosen(gradients.scales, v3), groups),
+    gradient: (tape, grad, v3, groups) => gradient(tape, grad, codesOf(gradients, v3), groups),
     columnwise: columnwiseInput,
   });
 }
@@ -62,22 +75,27 @@ export function recipeLinears(
   };
 }
 
-/** Whether scales are powers of two, where V3 has them so or not. */
-function chosen(scales: ScaleChoice, v3: boolean): boolean {
-  return scales === 'v3' ? v3 : scales === 'powerOfTwo';
+/** What a matrix is quantised to. */
+interface Codes {
+  dtype: CodeFormat;
+  powerOfTwo: boolean;
 }
 
 /**
  * Quantises activations in 1×128 tiles; the gradient passes unchanged. FP8 tensors pass as they are.
  * @param tape - the tape
  * @param x - [rows, cols] FP32, or FP8 already
- * @param powerOfTwo - scales are powers of two
+ * @param codes - their format (default e4m3), and whether scales are powers of two (default: FP32)
  * @returns the FP8 tensor
  */
-export function quantizeActivations(tape: Tape, x: Value, powerOfTwo = false): ScaledTensor {
+export function quantizeActivations(
+  tape: Tape,
+  x: Value,
+  { dtype = 'e4m3', powerOfTwo = false }: Partial<Codes> = {},
+): ScaledTensor {
   if ('codes' in x) return x;
   const [rows, cols] = matrixShape(x);
-  const out = emptyRowwise(tape, [rows, cols], powerOfTwo);
+  const out = emptyRowwise(tape, [rows, cols], { dtype, powerOfTwo });
   tape.kernels.quantize(out, x, { rows, cols, powerOfTwo });
   tape.record({
     name: 'quantize',
@@ -109,10 +127,10 @@ function quantizedWeight(
   const scaleRows = Math.ceil(rows / blockRows);
   const scaleCols = Math.ceil(cols / blockCols);
   return weight.derived(
-    `fp8 ${blockRows}x${blockCols} ${choice.scales}`,
+    `${choice.format} ${blockRows}x${blockCols} ${choice.scales}`,
     (pool) =>
       new ScaledTensor(
-        emptyTensor(pool, [experts, rows, cols], 'e4m3'),
+        emptyTensor(pool, [experts, rows, cols], choice.format),
         emptyTensor(pool, [experts, scaleRows, scaleCols]),
         blockRows,
         blockCols,
@@ -128,21 +146,22 @@ function quantizedWeight(
 function emptyRowwise(
   tape: Tape,
   shape: readonly [number, number],
-  powerOfTwo: boolean,
+  { dtype, powerOfTwo }: Codes,
 ): ScaledTensor {
-  return tape.emptyScaled(shape, 1, block, { scaleFormat: formatOf(powerOfTwo) });
+  return tape.emptyScaled(shape, 1, block, { dtype, scaleFormat: formatOf(powerOfTwo) });
 }
 
 /** Room for a matrix in blocks of 128 rows. They never cross an expert's border (§3.3.2): each may add one. */
 function emptyGrouped(
   tape: Tape,
   shape: readonly [number, number],
-  powerOfTwo: boolean,
+  { dtype, powerOfTwo }: Codes,
   groups: RowGroups | undefined,
   blockCols: 1 | 128 = 1,
 ): ScaledTensor {
   const scaleRows = groups && Math.floor(shape[0] / block) + groups.count;
   return tape.emptyScaled(shape, block, blockCols, {
+    dtype,
     scaleFormat: formatOf(powerOfTwo),
     ...(scaleRows === undefined ? {} : { scaleRows }),
   });
@@ -160,13 +179,13 @@ function groupSizes(groups: RowGroups | undefined): { offsets?: Tensor; groups?:
 function quantizedGradient(
   tape: Tape,
   grad: Tensor,
-  powerOfTwo: boolean,
+  codes: Codes,
   groups?: RowGroups,
 ): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
   const [rows, cols] = matrixShape(grad);
-  const columnwise = emptyGrouped(tape, [rows, cols], powerOfTwo, groups);
-  const rowwise = emptyRowwise(tape, [rows, cols], powerOfTwo);
-  const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
+  const columnwise = emptyGrouped(tape, [rows, cols], codes, groups);
+  const rowwise = emptyRowwise(tape, [rows, cols], codes);
+  const sizes = { rows, cols, powerOfTwo: codes.powerOfTwo, ...groupSizes(groups) };
   tape.kernels.quantizeBoth(rowwise, columnwise, grad, sizes);
   return { rowwise, columnwise };
 }
@@ -175,25 +194,28 @@ function quantizedGradient(
 function blockGradient(
   tape: Tape,
   grad: Tensor,
-  powerOfTwo: boolean,
+  codes: Codes,
   groups?: RowGroups,
 ): { rowwise: ScaledTensor; columnwise: ScaledTensor } {
   const [rows, cols] = matrixShape(grad);
-  const form = emptyGrouped(tape, [rows, cols], powerOfTwo, groups, block);
+  const { powerOfTwo } = codes;
+  const form = emptyGrouped(tape, [rows, cols], codes, groups, block);
   tape.kernels.quantize(form, grad, { rows, cols, powerOfTwo, ...groupSizes(groups) });
   return { rowwise: form, columnwise: form };
 }
 
 /**
- * The 128×1 form of the input, from the decoded values of the form kept. Where its scales are powers of two the new ones
+ * The 128×1 form of the input, from the decoded values of the form kept, in its format. Where its scales are powers of two the new ones
  * are as well: values then move along the exponent alone, and only those that fall below the normal ones are rounded again
  * (§3.3.3).
  */
 function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor {
   const [rows, cols] = matrixShape(x);
-  const powerOfTwo = (x as ScaledTensor).scaleFormat === 'powerOfTwo';
-  const columnwise = emptyGrouped(tape, [rows, cols], powerOfTwo, groups);
+  const kept = x as ScaledTensor;
+  const powerOfTwo = kept.scaleFormat === 'powerOfTwo';
+  const dtype = kept.codes.dtype as CodeFormat;
+  const columnwise = emptyGrouped(tape, [rows, cols], { dtype, powerOfTwo }, groups);
   const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
-  tape.kernels.requantize(columnwise, x as ScaledTensor, sizes);
+  tape.kernels.requantize(columnwise, kept, sizes);
   return columnwise;
 }

@@ -277,7 +277,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const isPower = (scaled: ScaledTensor): boolean =>
       [...scaled.scales.readSync()].every((scale) => Number.isInteger(Math.log2(scale)));
     const plain = quantizeActivations(tape, x);
-    const power = quantizeActivations(tape, x, true);
+    const power = quantizeActivations(tape, x, { powerOfTwo: true });
     expect(isPower(plain)).toBe(false);
     expect(isPower(power)).toBe(true);
     expect([plain.scaleFormat, power.scaleFormat]).toEqual(['fp32', 'powerOfTwo']);

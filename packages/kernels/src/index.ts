@@ -92,4 +92,5 @@ export {
   summationFault,
   summationSizes,
   type TensorCore,
+  v3Promotion,
 } from './summation';

@@ -51,7 +51,7 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
   constructor(
     private readonly pools: Pools,
     readonly spec: LinearSpec<Name>,
-    private readonly recipe: LinearRecipe,
+    protected readonly recipe: LinearRecipe,
     leading: readonly number[],
   ) {
     super();
@@ -170,15 +170,16 @@ class LinearLayer<Name extends string> extends WeightedLayer<Name> implements Li
 
   forward(tape: Tape, input: Value): Record<Name, Tensor> {
     const k = this.spec.in;
+    const { summation } = this.recipe;
     return this.pass(tape, input, (kernels, rows) => ({
       forward: (out, x, weight, n) => {
-        kernels.gemm(out, x, weight, { m: rows, n, k, transB: true });
+        kernels.gemm(out, x, weight, { m: rows, n, k, transB: true, ...summation });
       },
       inputGradient: (dx, dy, weight, n, accumulate) => {
-        kernels.gemm(dx, dy, weight, { m: rows, n: k, k: n, accumulate });
+        kernels.gemm(dx, dy, weight, { m: rows, n: k, k: n, accumulate, ...summation });
       },
       weightGradient: (dweight, dy, x, n) => {
-        const sizes = { m: n, n: k, k: rows, transA: true, accumulate: true };
+        const sizes = { m: n, n: k, k: rows, transA: true, accumulate: true, ...summation };
         kernels.gemm(dweight, dy, x, sizes);
       },
     }));
@@ -199,18 +200,21 @@ class GroupedLinearLayer<Name extends string>
 
   forward(tape: Tape, input: Value, offsets: Tensor): Record<Name, Tensor> {
     const { in: k, experts: groups } = this.spec;
+    const { summation } = this.recipe;
     return this.pass(
       tape,
       input,
       (kernels, rows) => ({
         forward: (out, x, weight, n) => {
-          kernels.groupedGemm(out, x, weight, offsets, { groups, rows, n, k, transB: true });
+          const sizes = { groups, rows, n, k, transB: true, ...summation };
+          kernels.groupedGemm(out, x, weight, offsets, sizes);
         },
         inputGradient: (dx, dy, weight, n, accumulate) => {
-          kernels.groupedGemm(dx, dy, weight, offsets, { groups, rows, n: k, k: n, accumulate });
+          const sizes = { groups, rows, n: k, k: n, accumulate, ...summation };
+          kernels.groupedGemm(dx, dy, weight, offsets, sizes);
         },
         weightGradient: (dweight, dy, x, n) => {
-          const sizes = { groups, rows, m: n, n: k, accumulate: true };
+          const sizes = { groups, rows, m: n, n: k, accumulate: true, ...summation };
           kernels.groupedGemmWeight(dweight, dy, x, offsets, sizes);
         },
       }),

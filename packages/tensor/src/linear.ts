@@ -1,5 +1,7 @@
 // Linear layers as a factory: a layer is given the linears it uses, so attention or experts run on FP32, BF16 or FP8
 // alike (`@baleen/fp8` has the FP8 factory). Here is what they are; linear-layer.ts has the layers, plain-linears.ts the plain recipe.
+import type { SummationSizes } from '@baleen/kernels';
+
 import type { KeptForms } from './keep';
 import type { Module, Parameter, Pools } from './parameter';
 import type { Tape } from './tape';
@@ -92,6 +94,8 @@ export type WeightProduct = 'forward' | 'inputGradient';
 
 /** The forms a precision gives the operands of a linear layer's three products. */
 export interface LinearRecipe extends Pick<LinearFactory, 'precision' | 'kept'> {
+  /** How products of FP8 operands are summed (default: as the kernels do). */
+  readonly summation?: SummationSizes;
   /** The input for the forward product, on the tape: its gradient passes unchanged. */
   prepare(tape: Tape, x: Value, powerOfTwo: boolean): Value;
   /**

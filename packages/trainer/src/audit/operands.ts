@@ -13,8 +13,10 @@ import {
   scaleStatistics,
 } from '@baleen/fp8';
 import {
+  type CodeType,
   cpuBuffer,
   f32,
+  formatOf,
   i32,
   isScaled,
   type KernelCall,
@@ -37,7 +39,7 @@ export interface OperandAudit {
   /** Its input, its weight, its output's gradient, or what is kept of a value beside it for backward. */
   operand: OperandKind;
   /** Of the codes. */
-  format: 'e4m3' | 'e5m6';
+  format: CodeType;
   /** What shares a scale. */
   block: string;
   /** Finite values. */
@@ -239,7 +241,7 @@ function measure(out: ScaledView, x: Float32Array, sizes: KernelCall['sizes']): 
   const rows = Number(sizes.rows);
   const cols = Number(sizes.cols);
   const stack = Number(sizes.stack ?? 1);
-  const format = out.codes.dtype === 'e5m6' ? 'e5m6' : 'e4m3';
+  const format = formatOf(out);
   const block = blocks[`${out.blockRows},${out.blockCols}` as keyof typeof blocks];
   const bytes = new Uint8Array(
     cpuBuffer(out.codes),

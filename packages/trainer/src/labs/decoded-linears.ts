@@ -21,7 +21,7 @@ export function decodedLinears(): LinearFactory {
   return linearFactory({
     precision: 'fp8',
     prepare: (tape, x, powerOfTwo) =>
-      dequantizeOnTape(tape, quantizeActivations(tape, x, powerOfTwo)),
+      dequantizeOnTape(tape, quantizeActivations(tape, x, { powerOfTwo })),
     weight: decodedWeight,
     gradient: (_, grad) => ({ rowwise: grad, columnwise: grad }),
     columnwise: (_, x) => x,
