@@ -110,7 +110,7 @@ export function formatOf({ codes }: ScaledView): CodeType {
 export type ViewArray = Float32Array | Uint16Array | Uint8Array | Int32Array;
 
 /** What something calls itself: `instanceof` does not know arrays of another realm. */
-export function nameOf(value: unknown): string {
+function nameOf(value: unknown): string {
   return Object.prototype.toString.call(value).slice('[object '.length, -1);
 }
 
