@@ -1,10 +1,5 @@
 // An audit as people read it: a row a weight or operand, worst first, then what is wrong.
-import {
-  type AuditFinding,
-  leastSignalToNoise,
-  signalToNoiseOf,
-  type WeightAudit,
-} from '@baleen/model';
+import { type AuditFinding, signalToNoiseOf, type WeightAudit } from '@baleen/model';
 
 import type { OperandAudit } from '@baleen/trainer';
 
@@ -199,7 +194,7 @@ export function findingLines(
     return [
       fact(
         'findings',
-        `${green('none')}: nothing is wrong, and no ratio is below ${leastSignalToNoise.toFixed(1)} dB`,
+        `${green('none')}: nothing is wrong, and no ratio is below that of its format's normal values`,
         colors,
       ),
     ];

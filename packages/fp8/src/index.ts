@@ -34,7 +34,7 @@ export {
   type ProductOptions,
   weightGradient,
 } from './gemm';
-export { fp8Linears, quantizeActivations, recipeLinears } from './linear';
+export { type Codes, fp8Linears, quantizeActivations, recipeLinears } from './linear';
 export type { BlockShape, ElementFormat, MatrixSizes, QuantizedMatrix } from './matrix';
 export {
   dequantize,

@@ -76,8 +76,10 @@ export function recipeLinears(
 }
 
 /** What a matrix is quantised to. */
-interface Codes {
+export interface Codes {
+  /** Format of the codes. */
   dtype: CodeFormat;
+  /** Scales are powers of two. */
   powerOfTwo: boolean;
 }
 

@@ -1,6 +1,13 @@
 // What an audit looks for beyond what loading a checkpoint refuses: signs that a single weight cannot give, and losses of
 // precision that a model survives.
-import { type CodeStatistics, type ErrorStatistics, type ScaleStatistics } from '@baleen/fp8';
+import {
+  type CodeFormat,
+  type CodeStatistics,
+  type ErrorStatistics,
+  type FormatName,
+  formats,
+  type ScaleStatistics,
+} from '@baleen/fp8';
 
 import type { WeightQuantization } from './hugging-face';
 
@@ -26,6 +33,8 @@ export interface WeightAudit {
   file: string;
   /** F8_E4M3: codes and scales are the checkpoint's. BF16, F32: they are what the recipe makes of it. */
   dtype: 'F8_E4M3' | 'BF16' | 'F32';
+  /** Format of its codes, the checkpoint's or the recipe's. */
+  format: CodeFormat;
   /** Rows and columns. */
   shape: readonly number[];
   /** What the codes tell. */
@@ -37,10 +46,14 @@ export interface WeightAudit {
 }
 
 /**
- * The least ratio of signal to noise, in decibels, that E4M3 has while values are above its smallest normal one: rounding
- * to 3 mantissa bits moves a value by at most 2⁻⁴ of itself.
+ * The least ratio of signal to noise that a format has while values are above its smallest normal one: rounding to m
+ * mantissa bits moves a value by at most 2⁻⁽ᵐ⁺¹⁾ of itself.
+ * @param format - of the codes
+ * @returns decibels: 24.1 for E4M3
  */
-export const leastSignalToNoise: number = 20 * Math.log10(2 ** 4);
+export function leastSignalToNoise(format: FormatName): number {
+  return 20 * Math.log10(2 ** (formats[format].mantissaBits + 1));
+}
 
 /**
  * The ratio of signal to noise to judge a weight by.
@@ -57,7 +70,7 @@ export function signalToNoiseOf({ codes, errors }: WeightAudit): number {
  * @returns findings
  */
 export function* checkStatistics(weight: WeightAudit): Generator<AuditFinding> {
-  const { name, file, errors, codes } = weight;
+  const { name, file, format, errors, codes } = weight;
   const finding = (what: string, message: string, hint: string): AuditFinding => ({
     code: `ERR_BALEEN_CHECKPOINT_${what}`,
     tensor: name,
@@ -72,11 +85,12 @@ export function* checkStatistics(weight: WeightAudit): Generator<AuditFinding> {
       'the checkpoint is from a run that diverged: use an earlier one',
     );
   const ratio = signalToNoiseOf(weight);
-  if (ratio < leastSignalToNoise)
+  const least = leastSignalToNoise(format);
+  if (ratio < least)
     yield finding(
       'PRECISION',
-      `${name} has ${ratio.toFixed(1)} dB of signal to noise in FP8, below the ${leastSignalToNoise.toFixed(1)} dB of E4M3's normal values: ${percent(codes.zeros, codes.values)} of its codes are zero, ${percent(codes.subnormals, codes.values)} subnormal, the largest value is ${codes.maxAbsolute.toPrecision(3)}`,
-      'scales are larger than the values need: quantise with amax / 448; weights below 1e-4, where V3 stops making scales smaller, are lost to FP8 and belong in BF16',
+      `${name} has ${ratio.toFixed(1)} dB of signal to noise in FP8, below the ${least.toFixed(1)} dB of ${format.toUpperCase()}'s normal values: ${percent(codes.zeros, codes.values)} of its codes are zero, ${percent(codes.subnormals, codes.values)} subnormal, the largest value is ${codes.maxAbsolute.toPrecision(3)}`,
+      `scales are larger than the values need: quantise with amax / ${formats[format].max}; weights below 1e-4, where V3 stops making scales smaller, are lost to FP8 and belong in BF16`,
     );
 }
 

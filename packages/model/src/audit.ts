@@ -194,7 +194,7 @@ function auditWeight(
     const found = findScales(source, name, entry, quantization ?? assumed(source, name));
     const blocks = readBlocks(found);
     return {
-      weight: { name, file, dtype, shape, ...about(blocks), errors: null },
+      weight: { name, file, dtype, format: 'e4m3', shape, ...about(blocks), errors: null },
       check: () => {
         checkBlocks(found, blocks);
       },
@@ -207,6 +207,7 @@ function auditWeight(
     values,
     { rows, cols },
     {
+      format: recipe.format,
       block: recipe.block,
       powerOfTwo: recipe.scales === 'powerOfTwo',
       statistics: errors,
@@ -215,7 +216,7 @@ function auditWeight(
   );
   const type = dtype === 'BF16' ? 'BF16' : 'F32';
   return {
-    weight: { name, file, dtype: type, shape, ...about(q), errors },
+    weight: { name, file, dtype: type, format: recipe.format, shape, ...about(q), errors },
     check: () => undefined,
   };
 }

@@ -4,7 +4,7 @@ import { draw, probabilities } from '@baleen/mtp';
 import { Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
-import { firstDifference, implementationsOf, randomFrom } from '../../../test/support';
+import { firstDifference, implementationsOf } from '../../../test/support';
 import { type Decoder, generate } from '../src/index';
 import { smallConfig, smallModel } from './small';
 

@@ -11,7 +11,7 @@ const checks: SizeChecks = sizeChecks('ERR_BALEEN_MTP_SIZES');
 
 /** Drafted tokens, and what is known of them. */
 export interface DraftedTokens {
-  /** [K]: each continues the one before. */
+  /** K tokens, each continuing the one before. */
   drafts: Int32Array;
   /**
    * q [K × V]: what each draft was drawn from; leave it out where the drafts were not drawn but chosen, as the likeliest

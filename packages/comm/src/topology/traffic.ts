@@ -33,7 +33,12 @@ export interface LinkTraffic {
   /** Over the slow link, between nodes. */
   between: LinkBytes;
   /** Bytes that each rank's processors read and write [R]. */
-  processors: { read: Float64Array; written: Float64Array };
+  processors: {
+    /** Read from memory. */
+    read: Float64Array;
+    /** Written to memory, or over the fast link. */
+    written: Float64Array;
+  };
 }
 
 /** How tokens are sent. */

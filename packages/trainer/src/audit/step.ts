@@ -1,9 +1,8 @@
 // A training step under audit: the next step of a run, forward and backward on the run's own text, with every FP8 operand
 // compared with the values it was made from. Weights are not updated, and nothing is written.
 
-import { formats } from '@baleen/fp8';
 import { type Kernels, loadKernels, observeKernels, setThreads } from '@baleen/kernels';
-import type { AuditFinding } from '@baleen/model';
+import { type AuditFinding, leastSignalToNoise } from '@baleen/model';
 
 import type { TrainConfig } from '../config';
 import { prepare } from '../session';
@@ -81,11 +80,6 @@ export async function auditStep(
   };
 }
 
-/** The least ratio of signal to noise while values are normal: rounding moves them by at most 2^−(mantissa bits + 1). */
-function leastOf({ format }: OperandAudit): number {
-  return 20 * Math.log10(2 ** (formats[format].mantissaBits + 1));
-}
-
 function* findingsOf(audit: OperandAudit): Generator<AuditFinding> {
   const { layer, operand, values, nonFinite, saturated, underflowed, signalToNoise } = audit;
   const name = `${layer} ${operand}`;
@@ -108,10 +102,10 @@ function* findingsOf(audit: OperandAudit): Generator<AuditFinding> {
       `${name}: ${saturated} of ${values} values lie beyond the format's largest`,
       'scales do not come from these values: online scales leave none',
     );
-  if (signalToNoise < leastOf(audit))
+  if (signalToNoise < leastSignalToNoise(audit.format))
     yield finding(
       'PRECISION',
-      `${name}: ${signalToNoise.toFixed(1)} dB of signal to noise, below the ${leastOf(audit).toFixed(1)} dB of ${audit.format}'s normal values; ${underflowed} of ${values} values became zero`,
+      `${name}: ${signalToNoise.toFixed(1)} dB of signal to noise, below the ${leastSignalToNoise(audit.format).toFixed(1)} dB of ${audit.format}'s normal values; ${underflowed} of ${values} values became zero`,
       'values are below 1e-4, where scales stop following them, or far apart within a block: use smaller blocks for this operand, or leave the layer in BF16 (fp8.layers)',
     );
 }
