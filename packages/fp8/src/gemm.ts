@@ -1,5 +1,5 @@
 // The three products of a linear layer on quantised matrices (§3.3.1): forward, gradient of the input, gradient of the
-// weight, of one layer or of experts. E4M3 in V3's blocks runs on the kernels; other formats and blocks in plain TypeScript
+// weight, of one layer or of experts. FP8 in V3's blocks runs on the kernels; other formats and blocks in plain TypeScript
 // (product.ts).
 import {
   type Kernels,
@@ -16,7 +16,7 @@ import {
   checkMatrix,
   checkOffsets,
   groupOf,
-  isE4M3,
+  inFp8,
   type QuantizedMatrix,
   refuse,
   refuseOption,
@@ -165,9 +165,9 @@ function rowProduct(a: Operand, b: Operand, options: GroupedOptions): Float32Arr
   return out;
 }
 
-/** Both sides as kernels take them, where they do: E4M3 in blocks of 128 along k, and 1 or 128 across. */
+/** Both sides as kernels take them, where they do: FP8 in blocks of 128 along k, and 1 or 128 across. */
 function kernelViews([a, alongA]: Operand, [b, alongB]: Operand): [ScaledView, ScaledView] | null {
-  if (!isE4M3(a) || !isE4M3(b)) return null;
+  if (!inFp8(a) || !inFp8(b)) return null;
   const fits = (x: QuantizedMatrix, along: Axis): boolean =>
     x.block === '128x128' || x.block === (along === 'cols' ? '1x128' : '128x1');
   return fits(a, alongA) && fits(b, alongB) ? [scaledView(a), scaledView(b)] : null;

@@ -12,6 +12,7 @@ export {
   encodeE4M3Array,
   encoder,
   type FormatName,
+  type Fp8Type,
   formats,
   formatTable,
   hopper,
@@ -44,7 +45,6 @@ export {
   requantize,
 } from './quantize';
 export {
-  type CodeFormat,
   type Fp8Changes,
   type Fp8Recipe,
   fp8Recipe,

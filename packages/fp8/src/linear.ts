@@ -4,7 +4,7 @@
 //
 // What is kept for the weight gradient is the 1×128 tensor of the forward pass; its 128×1 form is made from the decoded
 // values when the weight gradient runs.
-import { summationSizes } from '@baleen/kernels';
+import { type Fp8Type, summationSizes } from '@baleen/kernels';
 import {
   emptyTensor,
   type LinearFactory,
@@ -21,13 +21,7 @@ import {
   type WeightProduct,
 } from '@baleen/tensor';
 
-import {
-  type CodeFormat,
-  type Fp8Changes,
-  type Fp8Recipe,
-  fp8Recipe,
-  type ScaleChoice,
-} from './recipe';
+import { type Fp8Changes, type Fp8Recipe, fp8Recipe, type ScaleChoice } from './recipe';
 
 const block = 128;
 
@@ -39,7 +33,7 @@ const block = 128;
 export function fp8Linears(changes: Omit<Fp8Changes, 'layers'> = {}): LinearFactory {
   const { activations, weights, gradients, products, kept } = fp8Recipe(changes);
   const gradient = gradients.block === '128x128' ? blockGradient : quantizedGradient;
-  const codesOf = (choice: { format: CodeFormat; scales: ScaleChoice }, v3: boolean): Codes => ({
+  const codesOf = (choice: { format: Fp8Type; scales: ScaleChoice }, v3: boolean): Codes => ({
     dtype: choice.format,
     powerOfTwo: choice.scales === 'v3' ? v3 : choice.scales === 'powerOfTwo',
   });
@@ -78,7 +72,7 @@ export function recipeLinears(
 /** What a matrix is quantised to. */
 export interface Codes {
   /** Format of the codes. */
-  dtype: CodeFormat;
+  dtype: Fp8Type;
   /** Scales are powers of two. */
   powerOfTwo: boolean;
 }
@@ -215,7 +209,7 @@ function columnwiseInput(tape: Tape, x: Value, groups?: RowGroups): ScaledTensor
   const [rows, cols] = matrixShape(x);
   const kept = x as ScaledTensor;
   const powerOfTwo = kept.scaleFormat === 'powerOfTwo';
-  const dtype = kept.codes.dtype as CodeFormat;
+  const dtype = kept.codes.dtype as Fp8Type;
   const columnwise = emptyGrouped(tape, [rows, cols], { dtype, powerOfTwo }, groups);
   const sizes = { rows, cols, powerOfTwo, ...groupSizes(groups) };
   tape.kernels.requantize(columnwise, kept, sizes);

@@ -4,8 +4,10 @@ import {
   type CodesOf,
   emptyCodes,
   type FormatName,
+  type Fp8Type,
   formats,
   groupedScaleRows,
+  isFp8,
   type ScaledView,
   type SizeChecks,
   sizeChecks,
@@ -114,19 +116,20 @@ export function blockSizes(x: MatrixSizes & { block: BlockShape }): BlockSizes {
 }
 
 /** Codes and scales as kernels take them. */
-export function scaledView(x: QuantizedMatrix<'e4m3'>): ScaledView {
+export function scaledView(x: QuantizedMatrix<Fp8Type>): ScaledView {
   const [blockRows, blockCols] = blockOf(x);
-  return { codes: viewOf(x.codes), scales: viewOf(x.scales), blockRows, blockCols };
+  const codes = { ...viewOf(x.codes), dtype: x.format };
+  return { codes, scales: viewOf(x.scales), blockRows, blockCols };
 }
 
-/** Whether codes are what kernels compute with. */
-export function isE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
-  return x.format === 'e4m3';
+/** Whether codes are what kernels compute with: E4M3 or E5M2. */
+export function inFp8(x: QuantizedMatrix): x is QuantizedMatrix<Fp8Type> {
+  return isFp8(x.format);
 }
 
-/** Whether one kernel call takes it: E4M3, and one matrix whose blocks start anew nowhere. */
-export function isPlainE4M3(x: QuantizedMatrix): x is QuantizedMatrix<'e4m3'> {
-  return isE4M3(x) && (x.stack ?? 1) === 1 && !x.offsets;
+/** Whether one kernel call takes it: FP8, and one matrix whose blocks start anew nowhere. */
+export function isPlainFp8(x: QuantizedMatrix): x is QuantizedMatrix<Fp8Type> {
+  return inFp8(x) && (x.stack ?? 1) === 1 && !x.offsets;
 }
 
 /** Scales that a matrix needs. */

@@ -1,8 +1,9 @@
-// Scaling on typed arrays: values to codes with one scale a block, and back. E4M3 runs on the kernels; other formats, and
+// Scaling on typed arrays: values to codes with one scale a block, and back. FP8 runs on the kernels; other formats, and
 // floors of amax other than V3's, on the same arithmetic in plain TypeScript.
 import {
   decodeBlocks,
   encodeBlocks,
+  type Fp8Type,
   type Kernels,
   loadKernels,
   type ScaleOptions,
@@ -18,8 +19,8 @@ import {
   checkMatrix,
   type ElementFormat,
   groupOf,
-  isE4M3,
-  isPlainE4M3,
+  inFp8,
+  isPlainFp8,
   type MatrixSizes,
   matrixFor,
   type QuantizedMatrix,
@@ -84,9 +85,9 @@ export function quantize<F extends ElementFormat = 'e4m3'>(
   return out;
 }
 
-/** Whether kernels quantise so: E4M3, with V3's floor. */
-function onKernels(out: QuantizedMatrix, options: ScaleOptions): out is QuantizedMatrix<'e4m3'> {
-  return isE4M3(out) && options.amaxFloor === undefined;
+/** Whether kernels quantise so: FP8, with V3's floor. */
+function onKernels(out: QuantizedMatrix, options: ScaleOptions): out is QuantizedMatrix<Fp8Type> {
+  return inFp8(out) && options.amaxFloor === undefined;
 }
 
 function kernelsOf(options: { kernels?: Kernels }): Kernels {
@@ -113,7 +114,7 @@ export function dequantize(
   checkMatrix('x', x);
   const out = options.out ?? new Float32Array(stack * rows * cols);
   checkLength('out', out, { stack, rows, cols });
-  if (!isE4M3(x)) {
+  if (!inFp8(x)) {
     decodeBlocks(out, x, blockSizes(x));
     return out;
   }
@@ -170,7 +171,7 @@ export function requantize<F extends ElementFormat = 'e4m3'>(
     dequantize(x, options.kernels ? { kernels: options.kernels } : {});
   checkMatrix('x', x);
   const out = matrixFor(sizes, options);
-  if (!isPlainE4M3(x) || !onKernels(out, options))
+  if (!isPlainFp8(x) || !onKernels(out, options))
     return quantize(decoded(), sizes, { ...options, out });
   const kernelSizes = { rows, cols, powerOfTwo, ...groupsOf(out) };
   kernelsOf(options).requantize(scaledView(out), scaledView(x), kernelSizes);

@@ -1,13 +1,10 @@
 // V3's FP8 recipe as data (§3.3), and every choice in it that can be taken another way: to measure what a choice is worth,
 // change it alone. What is not here has no alternative that trains: activations have tiles of 1×128, for dispatch moves them
 // row by row, and scales along the sums span 128.
-import { summationFault, type TensorCore, v3Promotion } from '@baleen/kernels';
+import { type Fp8Type, summationFault, type TensorCore, v3Promotion } from '@baleen/kernels';
 import type { KeptForms } from '@baleen/tensor';
 
 import { checkOneOf, refuseOption } from './matrix';
-
-/** Formats of the products' codes: V3's E4M3, or E5M2 with two bits for the mantissa and five for the exponent. */
-export type CodeFormat = 'e4m3' | 'e5m2';
 
 /** Where scales are powers of two: where V3 has them (`v3`), nowhere, or everywhere (as UE8M0 scales are). */
 export type ScaleChoice = 'v3' | 'fp32' | 'powerOfTwo';
@@ -29,14 +26,14 @@ export interface Fp8Recipe {
   /** Inputs of linear layers, in tiles of 1×128. */
   activations: {
     /** Format of the codes. V3: E4M3, as everywhere (§3.3.2). */
-    format: CodeFormat;
+    format: Fp8Type;
     /** V3 has powers of two after attention and before the products that open a feed-forward (§3.3.3). */
     scales: ScaleChoice;
   };
   /** Weights. */
   weights: {
     /** Format of the codes. V3: E4M3. */
-    format: CodeFormat;
+    format: Fp8Type;
     /** What shares a scale: V3's 128×128, or tiles along the sums of each product, in two forms (1×128 and 128×1). */
     block: '128x128' | '1x128';
     /** V3's FP32, or powers of two. */
@@ -45,7 +42,7 @@ export interface Fp8Recipe {
   /** Gradients of the layers' outputs. */
   gradients: {
     /** Format of the codes. V3: E4M3; hybrid recipes have E5M2 for gradients. */
-    format: CodeFormat;
+    format: Fp8Type;
     /**
      * What shares a scale: V3's tiles along the sums of each product (1×128 and 128×1), or one form in 128×128 for both,
      * with which a 16B model diverged (Appendix B.2).

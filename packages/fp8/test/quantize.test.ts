@@ -127,7 +127,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(dequantize(q, { kernels })[0]).toBe(512);
   });
 
-  test('E4M3 is decoded by kernels: a matrix, each of a stack, each row group', () => {
+  test('FP8 is decoded by kernels: a matrix, each of a stack, each row group', () => {
     let calls = 0;
     const counting = Object.assign(Object.create(kernels) as Kernels, {
       dequantize: (...given: Parameters<Kernels['dequantize']>) => {
@@ -141,7 +141,8 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       [{ rows: 300, cols: 7 }, {}, 1],
       [{ rows: 100, cols: 7, stack: 3 }, { block: '128x128' }, 3],
       [{ rows: 300, cols: 7, offsets }, { block: '128x1' }, 3],
-      [{ rows: 300, cols: 7 }, { format: 'e5m2' }, 0],
+      [{ rows: 300, cols: 7 }, { format: 'e5m2' }, 1],
+      [{ rows: 300, cols: 7 }, { format: 'e5m6' }, 0],
     ] as const) {
       calls = 0;
       dequantize(quantize(x, size, { ...options, kernels }), { kernels: counting });

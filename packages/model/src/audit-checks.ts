@@ -1,10 +1,10 @@
 // What an audit looks for beyond what loading a checkpoint refuses: signs that a single weight cannot give, and losses of
 // precision that a model survives.
 import {
-  type CodeFormat,
   type CodeStatistics,
   type ErrorStatistics,
   type FormatName,
+  type Fp8Type,
   formats,
   type ScaleStatistics,
 } from '@baleen/fp8';
@@ -34,7 +34,7 @@ export interface WeightAudit {
   /** F8_E4M3: codes and scales are the checkpoint's. BF16, F32: they are what the recipe makes of it. */
   dtype: 'F8_E4M3' | 'BF16' | 'F32';
   /** Format of its codes, the checkpoint's or the recipe's. */
-  format: CodeFormat;
+  format: Fp8Type;
   /** Rows and columns. */
   shape: readonly number[];
   /** What the codes tell. */

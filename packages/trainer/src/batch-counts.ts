@@ -1,6 +1,6 @@
 // What a balance loss over a batch counts, where the batch has several micro-batches (§4.5.3): how often each expert is among
 // the best scores of a token in all of them. It must be known before the first micro-batch goes back, so that every
-// micro-batch is first sent forward as far as its last router, which costs about a third more time a step.
+// micro-batch is first sent forward as far as its last router.
 //
 // The cheaper way is to count the micro-batches so far (arXiv 2501.11873; `global_aux_loss` of Megatron-LM). It balances the
 // first by itself and only the last by all: the loss would depend on how the batch is cut, which is a matter of memory.

@@ -3,7 +3,8 @@
 // after it.
 import { type Kernels, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
 
-import { type KernelCase, kernelCases, type PeakName } from './bench-kernel-cases';
+import type { KernelCase, PeakName } from './bench-case';
+import { kernelCases } from './bench-kernel-cases';
 import { median } from './bench-step';
 
 /** Peaks on so many threads, in GFLOP/s and GB/s. */

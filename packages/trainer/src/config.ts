@@ -1,8 +1,10 @@
 // A run's configuration: one schema from which validation, help texts, flags, JSON Schema and docs all come.
 import type { Fp8Recipe } from '@baleen/fp8';
 import type { BiasRule } from '@baleen/moe-router';
-import type { KeptForm, MomentForm } from '@baleen/tensor';
+import type { MomentForm } from '@baleen/tensor';
 import { z } from 'zod';
+
+import { fp8 } from './config-fp8';
 
 /** A piece of the learning rate's end: a constant over a share of the run's tokens. */
 export interface FinalRate {
@@ -279,67 +281,6 @@ const data = z.strictObject({
   tokenizer: z.strictObject({
     kind: z.enum(['bytes', 'bpe']).describe('bytes, or byte-pair encoding trained on the text'),
     vocabSize: size(258, 'tokens of a BPE; null for bytes').nullable(),
-  }),
-});
-
-const inFp8 = (text: string): z.ZodBoolean =>
-  z.boolean().describe(`FP8 in ${text}; false for BF16`);
-const codes = (text: string): z.ZodEnum<{ e4m3: 'e4m3'; e5m2: 'e5m2' }> =>
-  z.enum(['e4m3', 'e5m2']).describe(`format of ${text} in the products`);
-const keptIn = (text: string): z.ZodType<KeptForm> =>
-  z.enum(['fp32', 'bf16', 'e5m6', 'fp8']).describe(`what ${text} is kept in for backward`);
-
-const fp8 = z.strictObject({
-  layers: z.strictObject({
-    attention: inFp8('the projections of attention'),
-    feedForward: inFp8('dense feed-forwards'),
-    experts: inFp8('experts, routed and shared'),
-  }),
-  activations: z.strictObject({
-    format: codes('activations'),
-    scales: z
-      .enum(['v3', 'fp32', 'powerOfTwo'])
-      .describe('scales of activations: powers of two where V3 has them, nowhere, everywhere'),
-  }),
-  weights: z.strictObject({
-    format: codes('weights'),
-    block: z
-      .enum(['128x128', '1x128'])
-      .describe('what shares a scale in weights; tiles lie along each product’s sums'),
-    scales: z.enum(['fp32', 'powerOfTwo']).describe('scales of weights'),
-  }),
-  gradients: z.strictObject({
-    format: codes('gradients'),
-    block: z
-      .enum(['1x128', '128x128'])
-      .describe('what shares a scale in gradients; tiles lie along each product’s sums'),
-    scales: z
-      .enum(['v3', 'fp32', 'powerOfTwo'])
-      .describe('scales of gradients: powers of two where V3 has them, nowhere, everywhere'),
-  }),
-  products: z.strictObject({
-    promotion: z
-      .int()
-      .min(1)
-      .max(128)
-      .describe('products after which a partial sum is scaled and added to the FP32 sum'),
-    tensorCore: z
-      .strictObject({
-        fractionBits: z
-          .int()
-          .min(1)
-          .max(45)
-          .describe('bits kept below the largest exponent of 32 products: 13 on Hopper'),
-        accumulator: z
-          .enum(['aligned', 'fp32'])
-          .describe('whether the sum is aligned and cut as well, as on Hopper, or stays in FP32'),
-      })
-      .nullable()
-      .describe('an emulated tensor core for partial sums, slow; null for FP32 additions'),
-  }),
-  kept: z.strictObject({
-    swigluInputs: keptIn('each of SwiGLU’s inputs'),
-    attentionOutput: keptIn('attention’s output'),
   }),
 });
 

@@ -2,7 +2,7 @@
 
 export type { OperandAudit, OperandKind } from './audit/operands';
 export { auditStep, type StepAudit, type StepAuditOptions } from './audit/step';
-export type { PeakName } from './bench-kernel-cases';
+export type { PeakName } from './bench-case';
 export {
   benchKernels,
   type KernelBenchmark,

@@ -182,17 +182,24 @@ template void unpackLatents<false>(const LatentPool&, const char*, long, long, l
 template void unpackLatents<true>(const LatentPool&, const char*, long, long, long, float*);
 #endif
 
+/** What comes after the views of both: the pool, and how many tokens move. */
+static LatentPool poolOf(Args& args, const View& pages, long& tokens) {
+  tokens = args.integer();
+  args.integer();  // tokens that fit into it
+  const long rank = args.integer();
+  return latentPool(pages, rank, args.integer());
+}
+
 void writeLatents(Args args) {
   const View pages = args.view();
   const View latent = args.view();
   const View rotary = args.view();
   const View slots = args.view();
-  const long tokens = args.integer();
-  args.integer();
-  const long rank = args.integer();
-  const LatentPool pool = latentPool(pages, rank, args.integer());
+  long tokens;
+  const LatentPool pool = poolOf(args, pages, tokens);
   forTokens(tokens, pool, [&](long t) {
     char* token = pool.token(slots.i32()[t]);
+    const long rank = pool.rank;
     const float* own = latent.f32() + t * rank;
     const float* key = rotary.f32() + t * pool.rope;
     const auto both = [&](auto* row) {
@@ -216,12 +223,10 @@ void readLatents(Args args) {
   const View rotary = args.view();
   const View pages = args.view();
   const View slots = args.view();
-  const long tokens = args.integer();
-  args.integer();
-  const long rank = args.integer();
-  const LatentPool pool = latentPool(pages, rank, args.integer());
+  long tokens;
+  const LatentPool pool = poolOf(args, pages, tokens);
   forTokens(tokens, pool, [&](long t) {
-    decodeRow(pool, pool.token(slots.i32()[t]), latent.f32() + t * rank, rotary.f32() + t * pool.rope);
+    decodeRow(pool, pool.token(slots.i32()[t]), latent.f32() + t * pool.rank, rotary.f32() + t * pool.rope);
   });
 }
 
