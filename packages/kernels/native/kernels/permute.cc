@@ -26,6 +26,11 @@ static void gatherFixed(char* out, const char* x, const int32_t* slots, uint32_t
 // store fetches each line first.
 static constexpr long pastCaches = 16 << 20;
 
+/** Elements from `to` on that lie before a whole vector of it. */
+static inline long aheadOf(const float* to) {
+  return (-static_cast<long>(reinterpret_cast<uintptr_t>(to) / sizeof(float))) & (W - 1);
+}
+
 /** memcpy, past the caches where whole vectors of `to` are. */
 static void copyPast(char* to, const char* from, long bytes) {
   constexpr long vector = W * static_cast<long>(sizeof(float));
@@ -95,6 +100,22 @@ static inline void gatherSum(At at, const Unpermute& u, long t, long c) {
     at.store(out + i * W, u.accumulate ? add(at.load(out + i * W), sums[i]) : sums[i]);
 }
 
+/** A token's row from column c on, `Vectors` vectors of each of its rows at a time as long as there are so many. */
+template <int Vectors, class At>
+static inline void gatherRow(At at, const Unpermute& u, long t, long c) {
+  for (; c + Vectors * W <= u.cols; c += Vectors * W) gatherSum<Vectors>(at, u, t, c);
+  for (; c + 2 * W <= u.cols; c += 2 * W) gatherSum<2>(at, u, t, c);
+  for (; c + W <= u.cols; c += W) gatherSum<1>(at, u, t, c);
+  if (c < u.cols) gatherSum<1>(Part{u.cols - c}, u, t, c);
+}
+
+/** The same past the caches. Of rows that come from memory it takes little at a time: lines of wide rows share sets of L1. */
+static inline void gatherRowPast(const Unpermute& u, long t) {
+  const long ahead = minOf(aheadOf(u.out + t * u.cols), u.cols);
+  if (ahead > 0) gatherSum<1>(Part{ahead}, u, t, 0);
+  gatherRow<2>(Past{}, u, t, ahead);
+}
+
 void unpermute(Args args) {
   const View out = args.view();
   const View y = args.view();
@@ -109,14 +130,15 @@ void unpermute(Args args) {
   u.k = args.integer();
   u.cols = args.integer();
   u.accumulate = args.flag();
+  const bool past = tokens * u.k * u.cols * static_cast<long>(sizeof(float)) >= 4 * pastCaches;
   parallelRanges(tokens, rowGrain(u.cols * (u.k + 1)), 1, [&](long begin, long end) {
     for (long t = begin; t < end; t += 1) {
-      long c = 0;
-      for (; c + 8 * W <= u.cols; c += 8 * W) gatherSum<8>(Whole{}, u, t, c);
-      for (; c + 2 * W <= u.cols; c += 2 * W) gatherSum<2>(Whole{}, u, t, c);
-      for (; c + W <= u.cols; c += W) gatherSum<1>(Whole{}, u, t, c);
-      if (c < u.cols) gatherSum<1>(Part{u.cols - c}, u, t, c);
+      if (past)
+        gatherRowPast(u, t);
+      else
+        gatherRow<8>(Whole{}, u, t, 0);
     }
+    if (past) drain();
   });
 }
 
