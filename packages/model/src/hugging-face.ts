@@ -295,3 +295,14 @@ export function configToHuggingFace(
     }),
   };
 }
+
+/**
+ * A configuration as text. Readers in Python tell 1 from 1.0, and refuse an integer where they declare a floating-point number.
+ * @param config - config.json
+ * @returns the file's text
+ */
+export function configText(config: HuggingFaceConfig): string {
+  const keys = 'routed_scaling_factor|attention_dropout|initializer_range|rms_norm_eps';
+  const whole = new RegExp(`^( *"(?:${keys})": -?\\d+)(?=,?$)`, 'gm');
+  return `${JSON.stringify(config, null, 2).replace(whole, '$1.0')}\n`;
+}

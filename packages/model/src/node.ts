@@ -20,7 +20,7 @@ import { join, resolve } from 'node:path';
 import { quantizationOf, type WeightsFormat, weightsToWrite } from './checkpoint';
 import type { TensorSource, TensorToWrite } from './checkpoint-tensors';
 import type { Decoder } from './decoder';
-import { configToHuggingFace, type HuggingFaceConfig } from './hugging-face';
+import { configText, configToHuggingFace, type HuggingFaceConfig } from './hugging-face';
 import {
   headerLength,
   makeHeader,
@@ -136,6 +136,15 @@ export function readConfig(folder: string): HuggingFaceConfig {
   return readJson(path) as HuggingFaceConfig;
 }
 
+/**
+ * Writes config.json under a temporary name, flushes it and renames it: it is complete or absent.
+ * @param folder - the checkpoint
+ * @param config - its contents
+ */
+export function writeConfig(folder: string, config: HuggingFaceConfig): void {
+  writeText(join(folder, 'config.json'), configText(config));
+}
+
 function readJson(path: string): unknown {
   try {
     return JSON.parse(readFileSync(path, 'utf8'));
@@ -246,7 +255,7 @@ export function exportCheckpoint(folder: string, model: Decoder, options: Export
     model.kernels.flush();
     const weights = weightsToWrite(model, options, mtp ? 'published' : 'none');
     writeShards(temporary, weights, options.maxShardBytes ?? 2 ** 32);
-    writeText(join(temporary, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    writeConfig(temporary, config);
     if (existsSync(path)) rmdirSync(path);
     renameSync(temporary, path);
   } catch (error) {

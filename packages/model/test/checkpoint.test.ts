@@ -24,6 +24,7 @@ import {
   openSafetensors,
   openWeights,
   readConfig,
+  writeConfig,
   writeSafetensors,
   writeShards,
 } from '../src/node';
@@ -314,6 +315,17 @@ describe('files', () => {
     for (const [key, value] of Object.entries(written)) expect(value, key).toEqual(published[key]);
     expect(written).toHaveProperty('quantization_config');
     expect(configToHuggingFace(v3, 'bfloat16')).not.toHaveProperty('quantization_config');
+  });
+
+  test('config.json tells floating-point numbers from integers, as readers in Python do', () => {
+    const path = folder('floats');
+    const config = { ...smallConfig, moe: { ...smallConfig.moe, routedScaling: 2 } };
+    writeConfig(path, configToHuggingFace(config));
+    const text = readFileSync(join(path, 'config.json'), 'utf8');
+    expect(text).toContain('"routed_scaling_factor": 2.0,');
+    expect(text).toContain('"attention_dropout": 0.0,');
+    expect(text).toContain(`"vocab_size": ${config.vocabSize},`);
+    expect(configFromHuggingFace(readConfig(path))).toEqual(config);
   });
 
   test('config.json of other gates', () => {

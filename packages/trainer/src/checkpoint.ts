@@ -14,7 +14,7 @@ import {
   type TensorToWrite,
   weightsToWrite,
 } from '@baleen/model';
-import { diskError, openWeights, writeShards, writeText } from '@baleen/model/node';
+import { diskError, openWeights, writeConfig, writeShards, writeText } from '@baleen/model/node';
 import { type AdamW, type Tensor, writeTensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
@@ -150,7 +150,7 @@ export function saveCheckpoint(
   model.kernels.flush();
   const write = (folder: string): void => {
     makeFolder(folder);
-    writeJson(join(folder, 'config.json'), configToHuggingFace(model.config));
+    writeConfig(folder, configToHuggingFace(model.config));
     writeShards(folder, weightsToWrite(model), shardBytes, { metadata: slices });
     saveTokenizer(tokenizer, folder);
     const moments = [...momentPieces(model, optimizer)].map(
