@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { writeText } from '@baleen/model/node';
+import { writeFile } from '@baleen/model/node';
 
 import { usageError } from './errors';
 
@@ -37,12 +37,13 @@ export function checkPlace(flag: string, path: string): void {
  * Writes a result, whole or not at all.
  * @param flag - the flag that names the file
  * @param path - the file
- * @param value - the result: text as it is, anything else as JSON
+ * @param value - the result: text and bytes as they are, anything else as JSON
  * @param code - of the error where it cannot be written
  */
 export function writeResult(flag: string, path: string, value: unknown, code: string): void {
   try {
-    writeText(path, typeof value === 'string' ? value : JSON.stringify(value));
+    const asIs = typeof value === 'string' || value instanceof Uint8Array;
+    writeFile(path, asIs ? value : JSON.stringify(value));
   } catch (error) {
     throw Object.assign(new Error(`${path} cannot be written: ${(error as Error).message}`), {
       code,

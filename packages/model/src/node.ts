@@ -142,7 +142,7 @@ export function readConfig(folder: string): HuggingFaceConfig {
  * @param config - its contents
  */
 export function writeConfig(folder: string, config: HuggingFaceConfig): void {
-  writeText(join(folder, 'config.json'), configText(config));
+  writeFile(join(folder, 'config.json'), configText(config));
 }
 
 function readJson(path: string): unknown {
@@ -215,7 +215,7 @@ export function writeShards(
     for (const { name } of shard) map[name] = file;
   });
   const json = { metadata: { total_size: total }, weight_map: map };
-  writeText(join(folder, indexOf(prefix)), `${JSON.stringify(json, null, 2)}\n`);
+  writeFile(join(folder, indexOf(prefix)), `${JSON.stringify(json, null, 2)}\n`);
 }
 
 /** What to export. */
@@ -265,13 +265,13 @@ export function exportCheckpoint(folder: string, model: Decoder, options: Export
 }
 
 /**
- * Writes a text file under a temporary name, flushes it and renames it: it is complete or absent.
+ * Writes a file under a temporary name, flushes it and renames it: it is complete or absent.
  * @param path - the file
- * @param text - its contents
+ * @param contents - text, or bytes
  */
-export function writeText(path: string, text: string): void {
+export function writeFile(path: string, contents: string | Uint8Array): void {
   writeWhole(path, (fd) => {
-    writeAll(fd, new TextEncoder().encode(text));
+    writeAll(fd, typeof contents === 'string' ? new TextEncoder().encode(contents) : contents);
   });
 }
 

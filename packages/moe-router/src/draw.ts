@@ -1,8 +1,8 @@
 // Expert loads over a run as a picture: SVG as text, for light and dark, without a dependency.
 //
-// One strip a layer, one row an expert, time to the right; colour says load over the mean. Every row carries the numbers it
-// was drawn from (`data-load`), so that a reader, or a test, can hold the picture against them.
-import type { LayerSummary, LoadSummary } from './loads';
+// One strip a layer, one row an expert, time to the right, or one column a domain; colour says load over the mean. Every row
+// carries the numbers it was drawn from (`data-load`), so that a reader, or a test, can hold the picture against them.
+import type { DomainColumn, LayerSummary, LoadSummary, StepColumn } from './loads';
 
 /** Upper borders of the colours, in means; the last colour is open. Steps of equal ratio about 1. */
 const borders = [0.25, 0.5, 0.75, 0.9, 1.1, 1.35, 2, 4] as const;
@@ -16,6 +16,8 @@ const dark = [
   ...['#7cc0ff', '#4b8fd0', '#34648f', '#2a4257', '#2a2d33'],
   ...['#58402f', '#96583a', '#dd7a45', '#ffb27a'],
 ];
+
+type Columns = LoadSummary['columns'];
 
 /** Left of the strips, right of them, and the picture's width. */
 const [left, right, width] = [64, 124, 960];
@@ -48,10 +50,10 @@ export function drawLoads(
   const parts: string[] = [];
   let y = chart.top + chart.height + 44;
   for (const [index, layer] of summary.layers.entries()) {
-    parts.push(strip(layer, names[index] ?? '', y));
+    parts.push(strip(layer, summary.columns, names[index] ?? '', y));
     y += stripHeight(layer) + gap;
   }
-  parts.push(timeAxis(summary, y - gap + 14), legend(y + 22));
+  parts.push(axis(summary.columns, y - gap + 14), legend(y + 22));
   const height = y + 56;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escaped(title)}">`,
@@ -72,11 +74,11 @@ function styles(): string {
     'text{font:12px system-ui,sans-serif;fill:#333}',
     '.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#666}',
     '.end{text-anchor:end}.middle{text-anchor:middle}',
-    '.page{fill:#fff}.rule{stroke:#ddd}.frame{fill:none;stroke:#bbb}',
+    '.page{fill:#fff}.rule{stroke:#ddd}.frame{fill:none;stroke:#bbb}.cut{stroke:#fff;stroke-width:4}',
     '.line{fill:none;stroke:#8a8f98;stroke-width:1}.mean{fill:none;stroke:#a51d26;stroke-width:2}',
     fills(light),
     '@media(prefers-color-scheme:dark){text{fill:#ddd}.small{fill:#999}.page{fill:#16181c}',
-    '.rule{stroke:#333}.frame{stroke:#555}.line{stroke:#6b7280}.mean{stroke:#ffb27a}',
+    '.rule{stroke:#333}.frame{stroke:#555}.line{stroke:#6b7280}.mean{stroke:#ffb27a}.cut{stroke:#16181c}',
     `${fills(dark)}}`,
   ].join('');
 }
@@ -88,15 +90,17 @@ function violations({ layers, columns }: LoadSummary, names: readonly string[]):
   const step = tickStep(most);
   const scale = Math.ceil(most / step) * step;
   const at = (value: number): string => (top + height * (1 - value / scale)).toFixed(1);
+  const x = (c: number): string => (left + (plot * c) / columns.length).toFixed(2);
+  // Time goes on from column to column; domains stand beside each other.
   const path = (values: readonly number[]): string =>
-    values
-      .map((value, c) => `${left + (plot * (c + 0.5)) / columns.length},${at(value)}`)
-      .join(' ');
+    isNamed(columns)
+      ? values.map((value, c) => `M${x(c + 0.1)},${at(value)}H${x(c + 0.9)}`).join('')
+      : `M${values.map((value, c) => `${x(c + 0.5)},${at(value)}`).join('L')}`;
   const mean = columns.map(
     (_, c) => layers.reduce((sum, layer) => sum + layer.batchViolation[c], 0) / layers.length,
   );
   const lines: string[] = [
-    `<text class="small" x="${left}" y="${top - 12}">MaxVio of a batch: how far the busiest expert is above the mean, layer by layer, and their mean</text>`,
+    `<text class="small" x="${left}" y="${top - 12}">MaxVio of a ${isNamed(columns) ? 'domain' : 'batch'}: how far the busiest expert is above the mean, layer by layer, and their mean</text>`,
   ];
   for (let tick = 0; tick <= scale + step / 2; tick += step)
     lines.push(
@@ -105,14 +109,15 @@ function violations({ layers, columns }: LoadSummary, names: readonly string[]):
     );
   layers.forEach(({ batchViolation }, index) => {
     lines.push(
-      `<polyline class="line" data-layer="${escaped(names[index] ?? '')}" data-violation="${shown(batchViolation)}" points="${path(batchViolation)}"/>`,
+      `<path class="line" data-layer="${escaped(names[index] ?? '')}" data-violation="${shown(batchViolation)}" d="${path(batchViolation)}"/>`,
     );
   });
-  lines.push(`<polyline class="mean" data-violation="${shown(mean)}" points="${path(mean)}"/>`);
+  lines.push(`<path class="mean" data-violation="${shown(mean)}" d="${path(mean)}"/>`);
   const last = mean.at(-1) ?? 0;
-  lines.push(
-    `<text class="small" x="${left + plot + 8}" y="${Number(at(last)) + 4}">${last.toFixed(2)} at the end</text>`,
-  );
+  if (!isNamed(columns))
+    lines.push(
+      `<text class="small" x="${left + plot + 8}" y="${Number(at(last)) + 4}">${last.toFixed(2)} at the end</text>`,
+    );
   return lines.join('\n');
 }
 
@@ -133,7 +138,7 @@ function stripHeight({ load }: LayerSummary): number {
 }
 
 /** A layer: a row an expert, neighbours of one colour in one piece. */
-function strip(layer: LayerSummary, name: string, y: number): string {
+function strip(layer: LayerSummary, columns: Columns, name: string, y: number): string {
   const rows = layer.load.map((loads, expert) => {
     const height = rowHeight(layer.load.length);
     const pieces: string[] = [];
@@ -153,20 +158,46 @@ function strip(layer: LayerSummary, name: string, y: number): string {
   return [
     `<g data-layer="${escaped(name)}" data-violation="${layer.globalViolation.toFixed(4)}">`,
     ...rows,
+    ...(isNamed(columns) ? cuts(columns.length, y, height) : []),
     `<rect class="frame" x="${left}" y="${y}" width="${plot}" height="${height}"/>`,
     `<text class="end" x="${left - 8}" y="${y + height / 2 + 4}">${escaped(name)}</text>`,
     `<text class="small" x="${left + plot + 8}" y="${y + height / 2 - 3}">MaxVio ${layer.globalViolation.toFixed(3)}</text>`,
-    `<text class="small" x="${left + plot + 8}" y="${y + height / 2 + 11}">over the run</text>`,
+    `<text class="small" x="${left + plot + 8}" y="${y + height / 2 + 11}">over ${isNamed(columns) ? 'all' : 'the run'}</text>`,
     '</g>',
   ].join('\n');
 }
 
-function timeAxis({ columns }: LoadSummary, y: number): string {
+/** Lines that keep the columns of domains apart. */
+function cuts(columns: number, y: number, height: number): string[] {
+  return Array.from({ length: columns - 1 }, (_, c) => {
+    const x = (left + (plot * (c + 1)) / columns).toFixed(2);
+    return `<line class="cut" x1="${x}" x2="${x}" y1="${y}" y2="${y + height}"/>`;
+  });
+}
+
+function isNamed(columns: Columns): columns is DomainColumn[] {
+  return columns.some((column) => 'name' in column);
+}
+
+function axis(columns: Columns, y: number): string {
+  const text = (share: number, anchor: string, words: string): string =>
+    `<text class="small${anchor}" x="${(left + plot * share).toFixed(1)}" y="${y}">${escaped(words)}</text>`;
+  if (isNamed(columns)) {
+    // About six units a letter.
+    const most = Math.max(1, Math.floor(plot / columns.length / 6));
+    return columns
+      .map(({ name }, c) => {
+        const fits = name.length <= most ? name : `…${name.slice(1 - most)}`;
+        return text((c + 0.5) / columns.length, ' middle', fits);
+      })
+      .join('\n');
+  }
+  const steps = columns as StepColumn[];
   const marks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
-    const column = Math.min(columns.length - 1, Math.floor(share * columns.length));
-    const step = share === 1 ? columns[column].to : columns[column].from;
+    const column = steps[Math.min(steps.length - 1, Math.floor(share * steps.length))];
     const anchor = share === 0 ? '' : share === 1 ? ' end' : ' middle';
-    return `<text class="small${anchor}" x="${left + plot * share}" y="${y}">${share === 0 ? 'step ' : ''}${step}</text>`;
+    const words = share === 0 ? `step ${column.from}` : share === 1 ? column.to : column.from;
+    return text(share, anchor, String(words));
   });
   return marks.join('\n');
 }

@@ -20,12 +20,16 @@ export {
 } from './functions';
 export type { Gate } from './gate';
 export {
+  type DomainColumn,
   type LayerSummary,
   type LoadSeries,
   type LoadSummary,
+  type StepColumn,
+  summarizeDomains,
   summarizeLoads,
 } from './loads';
 export { permute, unpermuteAdd } from './permute';
+export { deviceLoads } from './placement/device-loads';
 export { placeExpertsGreedily } from './placement/greedy';
 export { placeExperts, placementBound } from './placement/place';
 export { type Rebalance, rebalanceExperts } from './placement/rebalance';
@@ -68,10 +72,11 @@ export {
   maxViolation,
 } from './telemetry';
 export {
-  deviceLoads,
+  type ReplayOptions,
   type RoutingTrace,
-  readTrace,
   replayTrace,
   type TraceBatch,
-  writeTrace,
+  type TraceChoice,
+  type TraceReplay,
 } from './trace';
+export { isTrace, readTrace, writeTrace } from './trace-file';

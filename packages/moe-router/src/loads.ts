@@ -23,15 +23,24 @@ export interface LayerSummary {
   globalViolation: number;
 }
 
-/** Loads over a run, gathered into columns of neighbouring samples. */
-export interface LoadSummary {
+/** Neighbouring samples in one column. */
+export interface StepColumn {
+  /** Its first step. */
+  from: number;
+  /** Its last step. */
+  to: number;
+}
+
+/** A domain in a column of its own. */
+export interface DomainColumn {
+  /** What it is called. */
+  name: string;
+}
+
+/** Loads over a run, gathered into columns. */
+export interface LoadSummary<Column = StepColumn | DomainColumn> {
   /** The columns. */
-  columns: {
-    /** Its first step. */
-    from: number;
-    /** Its last step. */
-    to: number;
-  }[];
+  columns: Column[];
   /** The layers, in the series' order. */
   layers: LayerSummary[];
 }
@@ -46,7 +55,7 @@ export interface LoadSummary {
 export function summarizeLoads(
   series: LoadSeries,
   options: { columns?: number } = {},
-): LoadSummary {
+): LoadSummary<StepColumn> {
   const { steps, loads } = series;
   const samples = steps.length;
   const count = Math.min(options.columns ?? 96, samples);
@@ -60,6 +69,33 @@ export function summarizeLoads(
       to: steps[borders[c + 1] - 1],
     })),
     layers: Array.from({ length: layers }, (_, layer) => layerSummary(loads, layer, borders)),
+  };
+}
+
+/**
+ * Loads by domain instead of over time: how far each domain's tokens prefer some experts (§4.5.3, figure 9).
+ * @param domains - their names
+ * @param loads - tokens each expert got from each domain [layers][domains × experts], as `replayTrace` gives them
+ * @returns loads over their mean and MaxVio, domain by domain
+ * @throws ERR_BALEEN_ROUTER_SIZES where there is no domain, or loads do not fit
+ */
+export function summarizeDomains(
+  domains: readonly string[],
+  loads: readonly Int32Array[],
+): LoadSummary<DomainColumn> {
+  const count = domains.length;
+  checkWhole({ domains: count, layers: loads.length }, 1);
+  const experts = Math.floor(loads[0].length / count);
+  loads.forEach((own, layer) => {
+    checkLength(`loads[${layer}]`, own, { domains: count, experts });
+  });
+  const series: LoadSeries = {
+    steps: domains.map((_, d) => d),
+    loads: domains.map((_, d) => loads.map((own) => own.subarray(d * experts, (d + 1) * experts))),
+  };
+  return {
+    columns: domains.map((name) => ({ name })),
+    layers: summarizeLoads(series, { columns: count }).layers,
   };
 }
 

@@ -2,7 +2,14 @@
 import { describe, expect, test } from 'vitest';
 
 import { randomFrom } from '../../../test/support';
-import { drawLoads, type LoadSeries, loadClass, maxViolation, summarizeLoads } from '../src/index';
+import {
+  drawLoads,
+  type LoadSeries,
+  loadClass,
+  maxViolation,
+  summarizeDomains,
+  summarizeLoads,
+} from '../src/index';
 
 const random = randomFrom(11);
 const [samples, layers, experts] = [50, 3, 4];
@@ -59,6 +66,59 @@ test('loads that change sides are uneven in every batch and even over the run', 
   expect(summary.layers[0].globalViolation).toBe(0);
 });
 
+describe('domains', () => {
+  // Of two layers, domains of two experts: all to the first, all to the second; and even in both.
+  const loads = [Int32Array.of(6, 0, 0, 2), Int32Array.of(3, 3, 1, 1)];
+  const summary = summarizeDomains(['prose', 'speeches'], loads);
+
+  test('are columns with loads over their own mean', () => {
+    expect(summary).toEqual({
+      columns: [{ name: 'prose' }, { name: 'speeches' }],
+      layers: [
+        {
+          load: [
+            [2, 0],
+            [0, 2],
+          ],
+          batchViolation: [1, 1],
+          globalViolation: 0.5,
+        },
+        {
+          load: [
+            [1, 1],
+            [1, 1],
+          ],
+          batchViolation: [0, 0],
+          globalViolation: 0,
+        },
+      ],
+    });
+  });
+
+  test('stand under their names in the picture, cut short where there is no room', () => {
+    const svg = drawLoads(summary);
+    expect(svg).toMatch(/middle" x="257\.0" y="\d+">prose</);
+    expect(svg).toMatch(/middle" x="643\.0" y="\d+">speeches</);
+    expect(svg).toContain('MaxVio of a domain');
+    expect(svg).not.toContain('step ');
+    expect(svg.match(/data-load="2 0"/g)).toHaveLength(1);
+    expect(svg.match(/class="cut"/g)).toHaveLength(2);
+    const names = Array.from({ length: 40 }, (_, d) => `domain number ${d}`);
+    const many = summarizeDomains(names, [new Int32Array(80).fill(1)]);
+    expect(drawLoads(many)).toContain('>…39<');
+  });
+
+  test('that do not fit are refused', () => {
+    const refusal = (path: string): unknown =>
+      expect.objectContaining({ code: 'ERR_BALEEN_ROUTER_SIZES', path });
+    expect(() => summarizeDomains([], loads)).toThrow(refusal('domains'));
+    expect(() => summarizeDomains(['a'], [])).toThrow(refusal('layers'));
+    expect(() => summarizeDomains(['a', 'b'], [loads[0], Int32Array.of(1, 2, 3)])).toThrow(
+      refusal('loads[1]'),
+    );
+  });
+});
+
 test('series that do not fit are refused', () => {
   const refusal = (path: string): unknown =>
     expect.objectContaining({ code: 'ERR_BALEEN_ROUTER_SIZES', path });
@@ -103,7 +163,8 @@ describe('the picture', () => {
       });
       expect(strip).toContain(`MaxVio ${globalViolation.toFixed(3)}`);
     });
-    const lines = [...svg.matchAll(/polyline class="line"[^>]*data-violation="([^"]*)"/g)];
+    const lines = [...svg.matchAll(/path class="line"[^>]*data-violation="([^"]*)"/g)];
+    expect(lines).toHaveLength(layers);
     lines.forEach(([, numbers], index) => {
       numbers.split(' ').forEach((value, c) => {
         expect(Number(value)).toBeCloseTo(summary.layers[index].batchViolation[c], 3);
@@ -133,8 +194,8 @@ describe('the picture', () => {
   });
 
   test('higher violations stand higher', () => {
-    const [points] = [...svg.matchAll(/polyline class="mean"[^>]*points="([^"]*)"/g)].map(([, p]) =>
-      p.split(' ').map((point) => Number(point.split(',')[1])),
+    const [points] = [...svg.matchAll(/path class="mean"[^>]* d="M([^"]*)"/g)].map(([, path]) =>
+      path.split('L').map((point) => Number(point.split(',')[1])),
     );
     const mean = summary.columns.map((_, c) =>
       summary.layers.reduce((sum, { batchViolation }) => sum + batchViolation[c] / layers, 0),

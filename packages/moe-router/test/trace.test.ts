@@ -7,8 +7,10 @@ import {
   balancePolicy,
   deviceLoads,
   drawLoads,
+  isTrace,
   maxViolation,
   placeExperts,
+  type ReplayOptions,
   type RoutingTrace,
   readTrace,
   replayTrace,
@@ -44,21 +46,33 @@ function run(speed: number) {
     loads.push(balancers.map(({ counts }) => [...counts]));
     for (const balancer of balancers) balancer.update();
   }
-  return { trace: { experts, layers, batches }, loads };
+  return { trace: { experts, layers, choice, batches }, loads };
 }
 
 test('what is written is read back, to the bit', () => {
-  const domains = Int32Array.of(0, 1, -2);
-  const trace: RoutingTrace = {
+  const plain: RoutingTrace = {
     experts: 4,
     layers: 2,
+    choice: { expertsPerToken: 2 },
     batches: [
       { step: 1, layer: 0, scores: values(8, 1) },
-      { step: 1, layer: 1, scores: values(12, 2), domains },
+      { step: 1, layer: 1, scores: values(12, 2) },
       { step: 2, layer: 0, scores: new Float32Array(0) },
     ],
   };
+  expect(readTrace(writeTrace(plain))).toEqual(plain);
+  const trace: RoutingTrace = {
+    ...plain,
+    choice: { ...choice, groupBest: 1 },
+    bias: [values(4, 3), values(4, 4)],
+    domains: ['prose', 'Ψ'],
+    batches: plain.batches.map((batch) => ({
+      ...batch,
+      domains: Int32Array.from({ length: batch.scores.length / 4 }, (_, t) => t % 2),
+    })),
+  };
   const bytes = writeTrace(trace);
+  expect(isTrace(bytes)).toBe(true);
   expect(readTrace(bytes)).toEqual(trace);
   // Wherever the bytes lie.
   const shifted = new Uint8Array(bytes.length + 3).subarray(3);
@@ -68,11 +82,8 @@ test('what is written is read back, to the bit', () => {
 
 test('under the run’s own policy a trace gives the run’s own loads', () => {
   const { trace, loads } = run(0.02);
-  const replayed = replayTrace(
-    readTrace(writeTrace(trace)),
-    choice,
-    balancePolicy({ speed: 0.02 }),
-  );
+  const policy = balancePolicy({ speed: 0.02 });
+  const replayed = replayTrace(readTrace(writeTrace(trace)), { policy });
   expect(replayed.steps).toEqual(Array.from({ length: 30 }, (_, s) => s + 1));
   expect(replayed.loads.map((sample) => sample.map((list) => [...list]))).toEqual(loads);
 });
@@ -80,7 +91,7 @@ test('under the run’s own policy a trace gives the run’s own loads', () => {
 test('under another it shows what that would have made of the run, and can be drawn', () => {
   const { trace } = run(0);
   const violationOf = (speed: number | ((done: number) => number)): number => {
-    const { loads, steps } = replayTrace(trace, choice, balancePolicy({ speed }));
+    const { loads, steps } = replayTrace(trace, { policy: balancePolicy({ speed }) });
     expect(drawLoads(summarizeLoads({ loads, steps }))).toContain('data-load');
     return maxViolation([...loads[29][0]]);
   };
@@ -88,6 +99,34 @@ test('under another it shows what that would have made of the run, and can be dr
   expect(balanced).toBeLessThan(unbalanced / 2);
   // Schedules see how far the trace is.
   expect(violationOf((done) => (done > 0 ? 0 : 0.02))).toBe(unbalanced);
+});
+
+test('biases of the trace choose with its scores, unless others do or none', () => {
+  const bias = [Float32Array.of(0, 0, 0, 0, 0, 9), new Float32Array(experts)];
+  const trace = { ...run(0).trace, bias };
+  const lastOf = (options?: ReplayOptions): number => replayTrace(trace, options).loads[0][0][5];
+  // All tokens reach the expert that a bias prefers, in both micro-batches.
+  expect(lastOf()).toBe(2 * tokens);
+  expect(lastOf({ bias: null })).toBeLessThan(tokens);
+  expect(lastOf({ bias: [bias[1], bias[0]] })).toBe(lastOf({ bias: null }));
+  // Another top-k, without groups.
+  const { loads } = replayTrace(trace, { choice: { expertsPerToken: 6, groupsPerToken: 3 } });
+  expect([...loads[0][0]]).toEqual(Array.from({ length: experts }, () => 2 * tokens));
+});
+
+test('which experts and domains go together', () => {
+  const domains = ['even', 'odd'];
+  // Even tokens ask for experts 0 and 1, odd ones for 1 and 2.
+  const own = Int32Array.of(0, 1, 0);
+  const scores = Float32Array.of(0.9, 0.8, 0, 0, 0, 0.9, 0.8, 0, 0.9, 0.8, 0, 0);
+  const batch = { step: 1, layer: 0, scores, domains: own };
+  const trace = { experts: 4, layers: 1, choice: { expertsPerToken: 2 }, domains };
+  const replayed = replayTrace({ ...trace, batches: [batch, { ...batch, step: 2 }] });
+  expect(replayed.domainLoads?.map((loads) => [...loads])).toEqual([[4, 4, 0, 0, 0, 2, 2, 0]]);
+  expect([...replayed.coActivation[0]]).toEqual(
+    [4, 4, 0, 0].concat([4, 6, 2, 0], [0, 2, 2, 0], [0, 0, 0, 0]),
+  );
+  expect(replayTrace(run(0).trace).domainLoads).toBeNull();
 });
 
 test('a placement planned for one step’s loads, judged by another’s', () => {
@@ -127,16 +166,59 @@ describe('refused:', () => {
     const one = (batch: object): RoutingTrace => ({
       experts: 4,
       layers: 1,
-      batches: [{ step: 1, layer: 0, scores: new Float32Array(8), ...batch }],
+      choice: { expertsPerToken: 2 },
+      domains: ['a', 'b'],
+      batches: [
+        { step: 1, layer: 0, scores: new Float32Array(8), domains: new Int32Array(2), ...batch },
+      ],
     });
-    expect(() => writeTrace(one({ scores: new Float32Array(7) }))).toThrow(
-      refusal('batches[0].scores'),
-    );
-    expect(() => writeTrace(one({ domains: new Int32Array(3) }))).toThrow(
-      refusal('batches[0].domains'),
+    for (const [path, batch] of [
+      ['step', { step: 0.5 }],
+      ['layer', { layer: 1 }],
+      ['scores', { scores: new Float32Array(7) }],
+      ['domains', { domains: new Int32Array(3) }],
+      ['domains[1]', { domains: Int32Array.of(0, 2) }],
+      ['domains', { domains: undefined }],
+    ] as const)
+      expect(() => writeTrace(one(batch)), path).toThrow(refusal(`batches[0].${path}`));
+    const { domains, ...unnamed } = one({});
+    expect(domains).toHaveLength(2);
+    expect(() => writeTrace(unnamed)).toThrow(refusal('batches[0].domains'));
+    expect(() => writeTrace({ ...one({}), layers: 2 })).toThrow(refusal('layers'));
+    expect(() => writeTrace({ ...one({}), bias: [] })).toThrow(refusal('bias'));
+    const twice = one({}).batches.concat(one({ step: 0 }).batches);
+    expect(() => replayTrace({ ...one({}), batches: twice })).toThrow(refusal('batches[1].step'));
+    expect(() => replayTrace(one({}), { bias: [new Float32Array(3)] })).toThrow(refusal('bias[0]'));
+    expect(() => replayTrace(one({}), { choice: { expertsPerToken: 5 } })).toThrow(
+      refusal('expertsPerToken'),
     );
     expect(() =>
       deviceLoads([1, 2], placeExperts([1, 2, 3], { experts: 3, slots: 3, devices: 1 })),
     ).toThrow(refusal('loads'));
   });
+});
+
+test('whatever a file holds, it is read as it is or refused', () => {
+  const random = randomFrom(4);
+  const { batches, ...rest } = run(0).trace;
+  const bytes = writeTrace({ ...rest, batches: batches.slice(0, 8) });
+  const length = new DataView(bytes.buffer).getUint32(8, true);
+  let read = 0;
+  for (let round = 0; round < 3000; round += 1) {
+    let file = bytes.slice();
+    const span = random() < 0.8 ? 12 + length : file.length;
+    for (let count = Math.floor(random() * 3); count >= 0; count -= 1)
+      file[Math.floor(random() * span)] =
+        random() < 0.5 ? 48 + Math.floor(random() * 10) : Math.floor(random() * 128);
+    if (random() < 0.2) file = file.subarray(0, Math.floor(random() * file.length));
+    try {
+      const trace = readTrace(file);
+      expect(replayTrace(trace).loads.length).toBeGreaterThan(0);
+      read += 1;
+    } catch (error) {
+      // A choice that cannot be is found where it is made.
+      expect((error as { code?: string }).code).toMatch(/^ERR_BALEEN_ROUTER_(TRACE|SIZES)$/);
+    }
+  }
+  expect(read).toBeGreaterThan(50);
 });

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 
-import { writeText } from '@baleen/model/node';
+import { writeFile } from '@baleen/model/node';
 
 /** Marks a checkpoint whose every file is on disk. */
 export const completeName = 'COMPLETE';
@@ -80,7 +80,7 @@ export function commitCheckpoint(
     rmSync(path, { recursive: true, force: true });
     renameSync(temporary, path);
     flushFolder(join(run, 'checkpoints'));
-    writeText(join(path, completeName), '');
+    writeFile(join(path, completeName), '');
     flushFolder(path);
   } catch (error) {
     // Not the folder itself: without COMPLETE it counts for nothing, and removing it could hide the error.

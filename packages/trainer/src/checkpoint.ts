@@ -14,7 +14,7 @@ import {
   type TensorToWrite,
   weightsToWrite,
 } from '@baleen/model';
-import { diskError, openWeights, writeConfig, writeShards, writeText } from '@baleen/model/node';
+import { diskError, openWeights, writeConfig, writeFile, writeShards } from '@baleen/model/node';
 import { type AdamW, type Tensor, writeTensor } from '@baleen/tensor';
 
 import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
@@ -261,5 +261,5 @@ function bytesOf(tensor: Tensor): Uint8Array {
 }
 
 function writeJson(path: string, value: unknown): void {
-  writeText(path, `${JSON.stringify(value)}\n`);
+  writeFile(path, `${JSON.stringify(value)}\n`);
 }

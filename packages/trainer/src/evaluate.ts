@@ -48,6 +48,20 @@ export interface WindowRunOptions {
   signal?: AbortSignal;
   /** Told the share of the windows that are done, after each batch. */
   onProgress?: (share: number) => void;
+  /** Given what the routers of each batch see. */
+  onRouting?: (routed: RoutedBatch) => void;
+}
+
+/** What one layer's router sees of a batch of windows. */
+export interface RoutedBatch {
+  /** The batch, from 0. */
+  batch: number;
+  /** The layer, from 0, of those with experts. */
+  layer: number;
+  /** Scores without bias [tokens, experts]: the receiver's. */
+  scores: Float32Array;
+  /** The document of each token [tokens]. */
+  documents: Int32Array;
 }
 
 /** How to evaluate. */
@@ -103,7 +117,7 @@ export async function runWindows(
   options: WindowRunOptions = {},
 ): Promise<Evaluation> {
   const { sequences = 8, region = new Region(model.kernels, 'evaluation') } = options;
-  const { signal, onProgress } = options;
+  const { signal, onProgress, onRouting } = options;
   if (windows.length === 0)
     throw Object.assign(new Error('there is no text to evaluate'), {
       code: 'ERR_BALEEN_DATA_EMPTY',
@@ -114,11 +128,17 @@ export async function runWindows(
   let bytes = 0;
   let done = 0;
   try {
-    for (const batch of windowBatches(windows, sequences)) {
+    for (const [index, batch] of windowBatches(windows, sequences).entries()) {
       signal?.throwIfAborted();
+      const documents = batch.documents.inputs;
+      const onScores =
+        onRouting &&
+        ((layer: number, own: Float32Array) => {
+          onRouting({ batch: index, layer, scores: own, documents });
+        });
       // Windows of one token are too short for a depth.
       const lists = listsOf(batch, Math.min(model.mtp.length, batch.sequence - 1));
-      scores.add(batch, lists, await runBatch(model, region, batch, lists, loads));
+      scores.add(batch, lists, await runBatch(model, region, batch, lists, loads, onScores));
       for (const target of batch.targets) if (target >= 0) bytes += tokenizer.bytesOf(target);
       done += batch.sequences;
       onProgress?.(done / windows.length);
@@ -150,6 +170,7 @@ async function runBatch(
   batch: TokenBatch,
   lists: readonly Int32Array[],
   loads: Loads,
+  onScores?: (layer: number, scores: Float32Array) => void,
 ): Promise<{ losses: Float32Array; likeliest: Int32Array }> {
   const { sequences, sequence } = batch;
   const all = Int32Array.from(lists.flatMap((list) => [...list]));
@@ -159,10 +180,16 @@ async function runBatch(
   try {
     let output: Bundle = { ids, targets };
     loads.restart();
-    model.lossPhases({ depths: lists.length - 1, likeliest: true }).forEach((phase, p) => {
+    const depths = lists.length - 1;
+    const withScores = onScores !== undefined;
+    const phases = model.lossPhases({ depths, likeliest: true, withScores });
+    for (const [p, phase] of phases.entries()) {
       output = run.forward(phase, p === 0 ? output : undefined);
-      if ('offsets' in output) loads.add(output.offsets as Tensor);
-    });
+      if (!('offsets' in output)) continue;
+      const layer = loads.add(output.offsets as Tensor);
+      if (onScores && layer !== null)
+        onScores(layer, Float32Array.from(await (output.scores as Tensor).read()));
+    }
     const [losses, likeliest] = [output.losses as Tensor, output.likeliest as Tensor];
     return {
       losses: (await losses.read()) as Float32Array,
@@ -197,10 +224,16 @@ class Loads {
     this.next = 0;
   }
 
-  /** Adds a layer's offsets. Depths of multi-token prediction come after the layers and are not counted. */
-  add(offsets: Tensor): void {
-    const sum = this.sums[this.next++] as Tensor | undefined;
-    if (sum) this.model.kernels.add(sum, sum, offsets);
+  /**
+   * Adds a layer's offsets.
+   * @returns which layer's, or null: depths of multi-token prediction come after the layers and are not counted
+   */
+  add(offsets: Tensor): number | null {
+    const layer = this.next++;
+    const sum = this.sums[layer] as Tensor | undefined;
+    if (!sum) return null;
+    this.model.kernels.add(sum, sum, offsets);
+    return layer;
   }
 
   /** Counts by layer. */

@@ -26,7 +26,13 @@ export { type ConfigKey, configJsonSchema, configKeys } from './config-keys';
 export * from './data/index';
 export type { DepthScore } from './depth-scores';
 export { type Estimate, estimate, type MemoryEstimate, type Peaks } from './estimate';
-export { type EvaluateOptions, type Evaluation, evaluate, type WindowRunOptions } from './evaluate';
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type RoutedBatch,
+  type WindowRunOptions,
+} from './evaluate';
 export type {
   Baseline,
   CheckpointEvent,
@@ -69,6 +75,7 @@ export { type NumberLimits, numberInWords } from './number-limits';
 export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
 export { type ConfigLayer, checkTrainConfig, modelConfigOf, resolveConfig } from './resolve';
+export { TraceRecorder } from './routing-trace';
 export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';
 export { drawRunLoads, type RunLoads, runLoads } from './run-loads';
 export { checkRunLock, isRunLock } from './run-lock';

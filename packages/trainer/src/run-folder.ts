@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
-import { diskError, writeText } from '@baleen/model/node';
+import { diskError, writeFile } from '@baleen/model/node';
 
 import { readTrainerState } from './checkpoint';
 import { clearInterrupted, completeName, listCheckpoints } from './checkpoint-files';
@@ -164,7 +164,7 @@ export function reopenRun(run: string, step: number, contents: RunConfig): void 
   const path = join(run, metricsName);
   if (existsSync(path)) {
     const kept = readMetrics(run).filter((event) => isBefore(event, step));
-    writeText(path, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    writeFile(path, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
   }
   writeRunConfig(run, contents);
 }
@@ -175,7 +175,7 @@ function isBefore(event: TrainEvent, step: number): boolean {
 }
 
 function writeRunConfig(run: string, contents: RunConfig): void {
-  writeText(join(run, configName), `${JSON.stringify(contents, null, 2)}\n`);
+  writeFile(join(run, configName), `${JSON.stringify(contents, null, 2)}\n`);
 }
 
 /**

@@ -1,6 +1,8 @@
 // `baleen eval <run or checkpoint>`: held-out loss and bits per byte, on the run's own split or on other text.
 
 import { describeKernels, setThreads } from '@baleen/kernels';
+import type { Decoder } from '@baleen/model';
+import { writeTrace } from '@baleen/moe-router';
 import {
   type Baseline,
   type DepthScore,
@@ -10,6 +12,7 @@ import {
   readMetrics,
   splitDocuments,
   type TextDocument,
+  TraceRecorder,
   type TrainConfig,
 } from '@baleen/trainer';
 import type { Command } from 'commander';
@@ -20,6 +23,7 @@ import type { Voice } from '../io';
 import { kernelLines } from '../kernel-report';
 import { ladder, place } from '../ladder';
 import { numberFlag } from '../numbers';
+import { checkPlace, writeResult } from '../output-file';
 import { openProgress, paced } from '../progress';
 import { fact } from '../report';
 import { runOf, shown } from '../run-folder';
@@ -29,6 +33,7 @@ interface EvalFlags {
   data?: string[];
   precision?: TrainConfig['precision'];
   threads: number;
+  trace?: string;
 }
 
 /** Adds arguments, flags, help and the action. */
@@ -57,12 +62,17 @@ export function define(command: Command, voice: Voice): void {
       numberFlag('--threads', { least: 0, whole: true }),
       0,
     )
+    .option('--trace <file>', 'write what the routers saw, for `baleen loads`')
     .addHelpText(
       'after',
       examplesText([
         ['baleen eval runs/tiny-1', 'the run’s newest checkpoint on its held-out text'],
         ['baleen eval runs/tiny-1 --precision fp32', 'what FP8 costs'],
         ['baleen eval runs/tiny-1/checkpoints/step-2200 --data letters/', 'other text'],
+        [
+          'baleen eval runs/tiny-1 --data moby-dick,sotu --trace routing.trace',
+          'who asks for whom',
+        ],
       ]),
     );
   addCommonFlags(command);
@@ -72,6 +82,7 @@ export function define(command: Command, voice: Voice): void {
 }
 
 async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void> {
+  if (flags.trace !== undefined) checkPlace('--trace', flags.trace);
   setThreads(flags.threads);
   const opened = await openRun(
     path,
@@ -79,6 +90,7 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
   );
   const { model, tokenizer, config, step, folder } = opened;
   const documents = await documentsOf(path, config, flags.data);
+  const recorder = flags.trace === undefined ? null : recorderOf(path, model, documents);
   const what = flags.data === undefined ? 'held-out text' : flags.data.join(', ');
   voice.say(voice.err.dim(`${shown(folder)} on ${what}`));
   const progress = await openProgress(voice);
@@ -90,11 +102,18 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
         ? {}
         : { sequence: config.batch.sequence, stride: config.evaluation.stride }),
       onProgress: paced(progress, 'scoring'),
+      ...(recorder && {
+        onRouting: (routed) => {
+          recorder.add(routed);
+        },
+      }),
     });
   } finally {
     progress.stop();
   }
   const seconds = (performance.now() - began) / 1000;
+  if (flags.trace !== undefined && recorder)
+    writeResult('--trace', flags.trace, writeTrace(recorder.trace()), 'ERR_BALEEN_EVAL_TRACE');
   const baselines = flags.data === undefined ? baselinesOf(folder) : [];
   voice.result({
     run: folder,
@@ -103,6 +122,7 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
     data: flags.data ?? null,
     ...result,
     baselines,
+    ...(flags.trace === undefined ? {} : { trace: flags.trace }),
     seconds,
   });
   if (voice.json) return;
@@ -141,7 +161,24 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
   kernelLines(describeKernels()).forEach((text, index) => {
     voice.print(fact(index === 0 ? 'kernels' : '', text, voice.out));
   });
+  if (flags.trace !== undefined) voice.print(fact('trace', flags.trace, voice.out));
   voice.print(fact('from', `${shown(folder)}, step ${whole(step)}`, voice.out), '');
+}
+
+/** Watches the routers, where there are any. */
+function recorderOf(
+  path: string,
+  model: Decoder,
+  documents: readonly TextDocument[],
+): TraceRecorder {
+  if (model.layers.some(({ router }) => router !== null))
+    return new TraceRecorder(model, documents);
+  throw usageError(
+    'TRACE',
+    `${path} has no experts, so that there is nothing to trace`,
+    'leave --trace out',
+    '--trace',
+  );
 }
 
 async function documentsOf(

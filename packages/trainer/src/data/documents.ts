@@ -6,6 +6,8 @@ export interface TextDocument {
   name: string;
   /** The text. */
   text: string;
+  /** The source that it was loaded from, as it was named. */
+  source?: string;
 }
 
 /**

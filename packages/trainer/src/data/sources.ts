@@ -15,7 +15,7 @@ export async function loadDocuments(sources: readonly string[]): Promise<TextDoc
   const documents: TextDocument[] = [];
   for (const source of sources)
     for (const document of (await loadTextPackage(source)) ?? fromFiles(source))
-      documents.push(document);
+      documents.push({ ...document, source });
   return documents;
 }
 

@@ -44,11 +44,11 @@ export function splitDocuments(
   }
   const split: DocumentSplit = { train: [], heldOut: [] };
   let index = 0;
-  for (const { name, text } of documents) {
-    const pieces = cutText(text, size);
+  for (const whole of documents) {
+    const pieces = cutText(whole.text, size);
     let open: TextDocument | null = null;
     pieces.forEach((piece, part) => {
-      const document = { name: `${name} (part ${part + 1})`, text: piece };
+      const document = { ...whole, name: `${whole.name} (part ${part + 1})`, text: piece };
       if (isHeldOut(index)) {
         split.heldOut.push(document);
         open = null;

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-import { writeText } from '@baleen/model/node';
+import { writeFile } from '@baleen/model/node';
 
 import { BpeEncoder } from './bpe';
 import { byteCharacters } from './byte-level';
@@ -24,8 +24,8 @@ const knownEnds = ['<|endoftext|>', '<｜end▁of▁sentence｜>', '<|end_of_tex
  * @param folder - a folder that exists
  */
 export function saveTokenizer(tokenizer: Tokenizer, folder: string): void {
-  writeText(join(folder, tokenizerName), indented(tokenizer.toJSON()));
-  writeText(join(folder, configName), indented(tokenizer.configJSON()));
+  writeFile(join(folder, tokenizerName), indented(tokenizer.toJSON()));
+  writeFile(join(folder, configName), indented(tokenizer.configJSON()));
 }
 
 /**
