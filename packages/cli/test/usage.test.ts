@@ -5,6 +5,7 @@ import { configKeys, labs, presets } from '@baleen/trainer';
 import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 
+import type { DecodeReport } from '../src/decode-report';
 import { cli, cliWith, failure, json } from './helpers';
 
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -66,6 +67,7 @@ test.each([
   ],
   [['schedule', 'simulate', '1f1b', '--bytes', '1'], 'USAGE_BANDWIDTH', 'add --bandwidth'],
   [['schedule', 'draw', '1f1b'], 'USAGE_OUT', 'add --out schedule.svg'],
+  [['presets', 'tiny', '--context', '0'], 'USAGE_VALUE', 'give a whole number from 1'],
   [['doctor', 'me'], 'USAGE_ARGUMENT', 'see `baleen doctor --help`'],
 ])('%j exits 2 and says what was meant', async (argv, code, hint) => {
   const error = await failure(...argv);
@@ -158,8 +160,30 @@ test('presets <name> prints a configuration file that reads back as the preset',
   for (const [name, make] of Object.entries(presets)) {
     const { stdout } = await cli('presets', name);
     expect(parse(stdout)).toEqual(make());
-    expect((await json('presets', name)).value).toEqual({ preset: name, config: make() });
+    const { value } = await json('presets', name);
+    expect(value).toMatchObject({ preset: name, config: make() });
   }
+});
+
+test('presets <name> says what its cache holds and decoding takes, on stderr or as JSON', async () => {
+  const { value } = await json('presets', 'v3-671b', '--context', '65536');
+  const { rows, ridge } = (value as { decoding: DecodeReport }).decoding;
+  expect(ridge).toBeCloseTo(865e12 / 3.35e12, 9);
+  expect(rows.map((row) => [row.attention, row.cacheBytes, row.modelBytes, row.bound])).toEqual([
+    ['latents, absorbed', 1152, 70_272, 'memory'],
+    ['latents, absorbed', 656, 40_016, 'compute'],
+    ['latents, expanded', 1152, 70_272, 'memory'],
+    ['grouped-query, 8 heads', 4096, 249_856, 'memory'],
+    ['multi-head', 65_536, 3_997_696, 'memory'],
+  ]);
+  // A processor with so little arithmetic is bound by it.
+  const slow = await json('presets', 'tiny', '--teraflops', '0.001', '--bandwidth', '1e6');
+  for (const { bound } of (slow.value as { decoding: DecodeReport }).decoding.rows)
+    expect(bound).toBe('compute');
+  const { stdout, stderr } = await cli('presets', 'v3-671b');
+  expect(stdout).not.toContain('FLOP/B');
+  expect(stderr).toMatch(/latents, absorbed +bf16 +576 +1,152 +70,272/);
+  expect((await cli('presets', 'v3-671b', '--quiet')).stderr).toBe('');
 });
 
 test('doctor finds Node, kernels, compiler, memory and packages, and says which kernels run', async () => {

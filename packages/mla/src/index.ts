@@ -3,6 +3,20 @@ export { LatentAttention, type MlaSpec } from './attention';
 export { type CachedRows, LatentCache } from './cache';
 export { latentAttention } from './core';
 export {
+  type AttentionForm,
+  cacheBytes,
+  cacheElements,
+  type DecodeSizes,
+  type DecodeWork,
+  decodeWork,
+  type GroupedForm,
+  type LatentForm,
+  type Peaks,
+  type Roofline,
+  roofline,
+  type Work,
+} from './costs';
+export {
   type Attended,
   type AttendedLatents,
   type AttendGradients,

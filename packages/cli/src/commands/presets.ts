@@ -1,4 +1,5 @@
-// `baleen presets [name]`: what there is to train, and each preset as a configuration file that explains itself.
+// `baleen presets [name]`: what there is to train, and each preset as a configuration file that explains itself, with what
+// decoding takes beside it.
 import { countParameters } from '@baleen/model';
 import {
   configKeys,
@@ -9,29 +10,65 @@ import {
 } from '@baleen/trainer';
 import type { Command } from 'commander';
 
+import { decodeLines, decodeReport } from '../decode-report';
 import { count, table } from '../format';
 import { invocation } from '../invocation';
 import type { Voice } from '../io';
+import { numberFlag } from '../numbers';
 import { isPreset, presetOf } from '../settings';
 import { addCommonFlags, examplesText } from '../shape';
+
+interface PresetFlags {
+  context?: number;
+  sequences: number;
+  teraflops: number;
+  bandwidth: number;
+}
 
 /** Adds arguments, flags and the action. */
 export function define(command: Command, voice: Voice): void {
   command
-    .description('List the presets, or print one as a configuration file, every key explained.')
+    .description(
+      'List the presets, or print one as a configuration file, every key explained, and beside it (on stderr) what its\n' +
+        'cache holds and decoding takes.',
+    )
     .argument('[name]', 'a preset')
+    .option(
+      '--context <n>',
+      'tokens of each sequence that decodes (default: the longest, at most 4096)',
+      numberFlag('--context', { least: 1, whole: true }),
+    )
+    .option(
+      '--sequences <n>',
+      'sequences that decode together',
+      numberFlag('--sequences', { least: 1, whole: true }),
+      128,
+    )
+    .option(
+      '--teraflops <n>',
+      'peak of the processor, in 10¹² operations a second (default: an H800’s)',
+      numberFlag('--teraflops', { least: Number.MIN_VALUE }),
+      865,
+    )
+    .option(
+      '--bandwidth <n>',
+      'of its memory, in GB/s (default: an H800’s)',
+      numberFlag('--bandwidth', { least: Number.MIN_VALUE }),
+      3350,
+    )
     .addHelpText(
       'after',
       examplesText([
         ['baleen presets', 'what there is'],
         ['baleen presets tiny > mine.yaml', 'a configuration file to change'],
         ['baleen train --config mine.yaml', 'and to train'],
+        ['baleen presets v3-671b --context 32768', 'V3, and what decoding takes at 32,768 tokens'],
       ]),
     );
   addCommonFlags(command);
-  command.action(async (name: string | undefined) => {
+  command.action(async (name: string | undefined, flags: PresetFlags) => {
     if (name === undefined) list(voice);
-    else await show(name, voice);
+    else await show(name, flags, voice);
   });
 }
 
@@ -71,14 +108,18 @@ function trainedTokens({ batch, steps }: TrainConfig): number {
   return steps * batch.sequence * (batch.sequences - ramped);
 }
 
-async function show(name: string, voice: Voice): Promise<void> {
+async function show(name: string, flags: PresetFlags, voice: Voice): Promise<void> {
   const config = presetOf(name);
-  voice.result({ preset: name, config });
-  if (!voice.json)
-    voice.print(
-      `# Preset ${name}: ${isPreset(name) ? presetDescriptions[name] : ''}`,
-      ...(await explained(config, voice)),
-    );
+  const { context = Math.min(config.model.maxSequence, 4096), sequences } = flags;
+  const peaks = { flopsPerSecond: 1e12 * flags.teraflops, bytesPerSecond: 1e9 * flags.bandwidth };
+  const decoding = decodeReport(config.model, { context, sequences, peaks });
+  voice.result({ preset: name, config, decoding });
+  if (voice.json) return;
+  voice.print(
+    `# Preset ${name}: ${isPreset(name) ? presetDescriptions[name] : ''}`,
+    ...(await explained(config, voice)),
+  );
+  voice.say('', ...decodeLines(decoding));
 }
 
 /** The configuration as YAML, each key's meaning beside it. */
