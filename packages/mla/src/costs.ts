@@ -126,7 +126,7 @@ export function cacheBytes(attention: AttentionForm, cache: LatentType = 'bf16')
  * const { core } = decodeWork({ form: 'absorbed', ...v3 }, { length: 4096 });
  * // One H800 by FlashMLA's figures: 865 TFLOP/s and 3.35 TB/s.
  * const { intensity, ridge, bound } = roofline(core, { flopsPerSecond: 865e12, bytesPerSecond: 3.35e12 });
- * console.log(intensity.toFixed(0), ridge.toFixed(0), bound); // => 226 258 memory
+ * console.log(`${intensity.toFixed(0)} of ${ridge.toFixed(0)}, ${bound}`); // => 228 of 258, memory
  * ```
  */
 export function decodeWork(attention: AttentionForm, sizes: DecodeSizes): DecodeWork {
