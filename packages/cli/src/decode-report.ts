@@ -1,7 +1,7 @@
 // What decoding with a model takes: its cache, and where attention stands under a processor's roofline, beside attention
 // that caches keys and values.
 import {
-  type AttentionForm,
+  type AttentionShape,
   cacheBytes,
   cacheElements,
   type DecodeSizes,
@@ -69,14 +69,14 @@ export function decodeReport(model: TrainModelConfig, settings: DecodeSettings):
   const { context: length, sequences, peaks } = settings;
   const latents = { heads, nopeDim, ropeDim, valueDim, kvRank };
   // As one would build it without latents: rotary embeddings need no width of their own there.
-  const cached = (kvHeads: number): AttentionForm => ({
+  const cached = (kvHeads: number): AttentionShape => ({
     form: 'grouped',
     heads,
     kvHeads,
     queryWidth: nopeDim,
     valueWidth: valueDim,
   });
-  const row = (name: string, form: AttentionForm, cache: DecodeRow['cache']): DecodeRow => {
+  const row = (name: string, form: AttentionShape, cache: DecodeRow['cache']): DecodeRow => {
     const sizes: DecodeSizes = { length, sequences, cache };
     const work = decodeWork(form, sizes);
     const { intensity, seconds, bound } = roofline(work, peaks);

@@ -9,7 +9,7 @@ import { checkQueries, checkWhole, refuse } from './checks';
 import type { HeadSizes } from './heads';
 
 /** Attention over latents: one latent and one rotary key a token. */
-export interface LatentForm extends HeadSizes {
+export interface LatentShape extends HeadSizes {
   /**
    * `absorbed`: queries are multiplied by W_UK, every head reads the latents themselves, and what it gets is multiplied by
    * W_UV. `expanded`: keys and values of all heads are made from the cached latents in every step, written and read.
@@ -20,7 +20,7 @@ export interface LatentForm extends HeadSizes {
 }
 
 /** Attention over cached keys and values: multi-head where `kvHeads` is `heads`, grouped-query below, multi-query at 1. */
-export interface GroupedForm {
+export interface GroupedShape {
   /** Keys and values are cached as they are used. */
   form: 'grouped';
   /** Query heads. */
@@ -34,7 +34,7 @@ export interface GroupedForm {
 }
 
 /** A form of attention, with its sizes. */
-export type AttentionForm = LatentForm | GroupedForm;
+export type AttentionShape = LatentShape | GroupedShape;
 
 /** One decode step. */
 export interface DecodeSizes {
@@ -90,7 +90,7 @@ export interface Roofline {
  * @returns V3's latents: 512 + 64 = 576; as many heads of keys and values of 128: 32,768
  * @throws ERR_BALEEN_MLA_SIZES for sizes that cannot be
  */
-export function cacheElements(attention: AttentionForm): number {
+export function cacheElements(attention: AttentionShape): number {
   checkForm(attention);
   if (attention.form === 'grouped')
     return attention.kvHeads * (attention.queryWidth + attention.valueWidth);
@@ -105,7 +105,7 @@ export function cacheElements(attention: AttentionForm): number {
  * @returns V3's latents: 1152 in BF16, 656 in FP8
  * @throws ERR_BALEEN_MLA_SIZES for sizes that cannot be
  */
-export function cacheBytes(attention: AttentionForm, cache: LatentType = 'bf16'): number {
+export function cacheBytes(attention: AttentionShape, cache: LatentType = 'bf16'): number {
   const elements = cacheElements(attention);
   if (attention.form === 'grouped') return elements * { f32: 4, bf16: 2, e4m3: 1 }[cache];
   return latentBytes(cache, { rank: attention.kvRank, rope: attention.ropeDim });
@@ -129,7 +129,7 @@ export function cacheBytes(attention: AttentionForm, cache: LatentType = 'bf16')
  * console.log(`${intensity.toFixed(0)} of ${ridge.toFixed(0)}, ${bound}`); // => 228 of 258, memory
  * ```
  */
-export function decodeWork(attention: AttentionForm, sizes: DecodeSizes): DecodeWork {
+export function decodeWork(attention: AttentionShape, sizes: DecodeSizes): DecodeWork {
   const { length, queries = 1, sequences = 1, cache = 'bf16' } = sizes;
   checkWhole({ length, queries, sequences });
   checkQueries(queries, length);
@@ -201,7 +201,7 @@ function together(core: Work, projections: Work): DecodeWork {
   };
 }
 
-function checkForm(attention: AttentionForm): void {
+function checkForm(attention: AttentionShape): void {
   if (attention.form === 'grouped') {
     const { heads, kvHeads, queryWidth, valueWidth } = attention;
     checkWhole({ heads, kvHeads, queryWidth, valueWidth });

@@ -3,14 +3,14 @@ export { LatentAttention, type MlaSpec } from './attention';
 export { type CachedRows, LatentCache } from './cache';
 export { latentAttention } from './core';
 export {
-  type AttentionForm,
+  type AttentionShape,
   cacheBytes,
   cacheElements,
   type DecodeSizes,
   type DecodeWork,
   decodeWork,
-  type GroupedForm,
-  type LatentForm,
+  type GroupedShape,
+  type LatentShape,
   type Peaks,
   type Roofline,
   roofline,

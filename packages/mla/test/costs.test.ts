@@ -3,18 +3,18 @@
 import { expect, test } from 'vitest';
 
 import {
-  type AttentionForm,
+  type AttentionShape,
   cacheBytes,
   cacheElements,
   decodeWork,
-  type LatentForm,
+  type LatentShape,
   roofline,
 } from '../src/index';
 
 const v3 = { heads: 128, nopeDim: 128, ropeDim: 64, valueDim: 128, kvRank: 512 };
-const absorbed: LatentForm = { form: 'absorbed', ...v3 };
-const expanded: LatentForm = { form: 'expanded', ...v3 };
-const multiHead: AttentionForm = {
+const absorbed: LatentShape = { form: 'absorbed', ...v3 };
+const expanded: LatentShape = { form: 'expanded', ...v3 };
+const multiHead: AttentionShape = {
   form: 'grouped',
   heads: 128,
   kvHeads: 128,
@@ -36,7 +36,7 @@ test('V3 caches 576 numbers a token and layer, 70,272 bytes over 61 layers, and 
 });
 
 test('DeepSeek 67B caches 389,120 bytes a token with 8 heads of keys and values', () => {
-  const grouped: AttentionForm = { ...multiHead, heads: 64, kvHeads: 8 };
+  const grouped: AttentionShape = { ...multiHead, heads: 64, kvHeads: 8 };
   expect(95 * cacheBytes(grouped)).toBe(389_120);
   expect(cacheBytes(grouped, 'e4m3')).toBe(2048);
 });
@@ -67,7 +67,7 @@ test('attention that caches every head does one operation a byte, and groups as 
 });
 
 /** Products and numbers touched, counted one by one, for sizes small enough. */
-function literal(sizes: LatentForm, sequences: number, length: number, queries: number) {
+function literal(sizes: LatentShape, sequences: number, length: number, queries: number) {
   const { form, heads, nopeDim, ropeDim, valueDim, kvRank } = sizes;
   const core = { products: 0, numbers: 0 };
   const projections = { products: 0, numbers: heads * kvRank * (nopeDim + valueDim) };
@@ -106,7 +106,7 @@ function literal(sizes: LatentForm, sequences: number, length: number, queries: 
 }
 
 test.each(['absorbed', 'expanded'] as const)('%s: counted one by one', (form) => {
-  const sizes: LatentForm = { form, heads: 3, nopeDim: 5, ropeDim: 2, valueDim: 4, kvRank: 7 };
+  const sizes: LatentShape = { form, heads: 3, nopeDim: 5, ropeDim: 2, valueDim: 4, kvRank: 7 };
   for (const [sequences, length, queries] of [
     [1, 1, 1],
     [2, 9, 3],

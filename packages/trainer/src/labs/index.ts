@@ -5,6 +5,7 @@ import { fp8Accumulation } from './fp8-accumulation';
 import { fp8DgradBlocks } from './fp8-dgrad-blocks';
 import { fp8Loss } from './fp8-loss';
 import { fp8Memory } from './fp8-memory';
+import { kvCache } from './kv-cache';
 import type { Lab } from './lab';
 import { lossFree } from './loss-free';
 import { lossFreeUpdates } from './loss-free-updates';
@@ -23,4 +24,5 @@ export const labs: readonly Lab[] = [
   dualpipeBubble,
   dualpipeOverlap,
   nodeLimited,
+  kvCache,
 ];
