@@ -4,6 +4,7 @@ import {
   dtypeOf,
   elementBytes,
   integers,
+  type Need,
   n,
   plain,
   reach,
@@ -27,6 +28,16 @@ type LayerName =
   | 'embeddingBackward'
   | 'linearCrossEntropy';
 
+const attentionKeys = [
+  'batch',
+  'queries',
+  'keys',
+  'heads',
+  'queryWidth',
+  'valueWidth',
+  'scale',
+  '@documents',
+];
 const attentionSizes = (s: Sizes): Record<'q' | 'k' | 'v' | 'out' | 'lse', number> => {
   const [queryRows, keyRows] = [n(s.batch) * n(s.queries), n(s.batch) * n(s.keys)];
   const heads = n(s.heads);
@@ -41,9 +52,14 @@ const attentionSizes = (s: Sizes): Record<'q' | 'k' | 'v' | 'out' | 'lse', numbe
 const attentionFault = (s: Sizes): string | false => {
   if (n(s.keys) < n(s.queries))
     return `keys (${n(s.keys)}) are fewer than queries (${n(s.queries)})`;
+  if (s.documents && (n(s.batch) !== 1 || n(s.keys) !== n(s.queries)))
+    return `documents are packed into one sequence of as many keys as queries, not ${n(s.batch)} of ${n(s.queries)} and ${n(s.keys)}`;
   return !(n(s.scale) > 0) && `scale (${n(s.scale)}) is not above 0`;
 };
-/** Pairs of query and key that see each other: Σᵢ (keys − queries + i + 1). */
+/** Borders of documents, at least the first. */
+const documentNeeds = (s: Sizes): Need[] =>
+  s.documents ? [{ ...integers('documents', s.documents as View, 1), orMore: true }] : [];
+/** Pairs of query and key that see each other: Σᵢ (keys − queries + i + 1), as if there were one document. */
 const attentionPairs = (s: Sizes): number =>
   n(s.batch) * n(s.heads) * n(s.queries) * (n(s.keys) - (n(s.queries) - 1) / 2);
 
@@ -121,7 +137,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
   attention: {
     args: 'vvvvv',
     traffic: 'wwrrr',
-    keys: ['batch', 'queries', 'keys', 'heads', 'queryWidth', 'valueWidth', 'scale'],
+    keys: attentionKeys,
     needs: (s, [out, lse, q, k, v]) => {
       const size = attentionSizes(s);
       return [
@@ -130,6 +146,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
         view('q', q, size.q, plain),
         view('k', k, size.k, [dtypeOf(q)]),
         view('v', v, size.v, [dtypeOf(q)]),
+        ...documentNeeds(s),
       ];
     },
     fault: attentionFault,
@@ -141,7 +158,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
   attentionBackward: {
     args: 'vvvvvvvvv',
     traffic: 'wwwrrrrrr',
-    keys: ['batch', 'queries', 'keys', 'heads', 'queryWidth', 'valueWidth', 'scale'],
+    keys: attentionKeys,
     needs: (s, [dq, dk, dv, dout, q, k, v, out, lse]) => {
       const size = attentionSizes(s);
       return [
@@ -154,6 +171,7 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
         view('v', v, size.v, [dtypeOf(q)]),
         view('out', out, size.out),
         view('lse', lse, size.lse),
+        ...documentNeeds(s),
       ];
     },
     fault: attentionFault,

@@ -185,9 +185,30 @@ function ropeCases(): Case[] {
   return list;
 }
 
+/** Sizes of attention, without the scale. */
+interface AttentionCase {
+  batch: number;
+  queries: number;
+  keys: number;
+  heads: number;
+  queryWidth: number;
+  valueWidth: number;
+  /** Of documents. */
+  borders?: readonly number[];
+}
+
+/** Documents of one sequence. */
+function packed(
+  borders: readonly number[],
+  widths: Pick<AttentionCase, 'heads' | 'queryWidth' | 'valueWidth'>,
+): AttentionCase {
+  const rows = borders[borders.length - 1];
+  return { batch: 1, queries: rows, keys: rows, ...widths, borders };
+}
+
 function attentionCases(): Case[] {
   const list: Case[] = [];
-  const shapes = [
+  const shapes: AttentionCase[] = [
     { batch: 1, queries: 1, keys: 1, heads: 1, queryWidth: 1, valueWidth: 1 },
     { batch: 2, queries: 1, keys: 19, heads: 3, queryWidth: 12, valueWidth: 8 },
     { batch: 2, queries: 33, keys: 33, heads: 2, queryWidth: 24, valueWidth: 16 },
@@ -196,12 +217,16 @@ function attentionCases(): Case[] {
     { batch: 0, queries: 4, keys: 4, heads: 2, queryWidth: 8, valueWidth: 8 },
     // No query, so zeros for the gradients of keys and values.
     { batch: 2, queries: 0, keys: 5, heads: 3, queryWidth: 7, valueWidth: 9 },
+    // Packed documents, some of them empty; one is long enough for blocks and for tasks of its own.
+    packed([0, 1, 8, 8, 41, 47, 47], { heads: 3, queryWidth: 12, valueWidth: 8 }),
+    packed([0, 300, 301, 310], { heads: 1, queryWidth: 24, valueWidth: 16 }),
   ];
-  for (const shape of shapes)
+  for (const { borders, ...shape } of shapes)
     for (const low of [false, true])
       for (const sharp of [1, 8]) {
         const { batch, queries, keys, heads, queryWidth, valueWidth } = shape;
-        const sizes = { ...shape, scale: sharp / Math.sqrt(queryWidth) };
+        const documents = borders && { documents: viewOf(Int32Array.from(borders)) };
+        const sizes = { ...shape, scale: sharp / Math.sqrt(queryWidth), ...documents };
         const counts = {
           q: batch * queries * heads * queryWidth,
           k: batch * keys * heads * queryWidth,
@@ -214,7 +239,7 @@ function attentionCases(): Case[] {
             viewOf(low ? arena.halves(size) : arena.floats(size));
           return [make(counts.q), make(counts.k), make(counts.v)];
         };
-        const label = `${low ? 'bf16' : 'f32'} ${JSON.stringify(Object.values(shape))} × ${sharp}`;
+        const label = `${low ? 'bf16' : 'f32'} ${JSON.stringify(Object.values(shape))}${borders ? ' packed' : ''} × ${sharp}`;
         list.push(
           {
             kernel: 'attention',

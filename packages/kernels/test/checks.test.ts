@@ -301,6 +301,38 @@ const wrong: [what: string, call: (kernels: Kernels) => void, message: RegExp][]
     /attention: keys \(1\) are fewer than queries \(2\)/,
   ],
   [
+    'documents of several sequences',
+    (x) => {
+      x.attention(f(2), f(2), f(2), f(2), f(2), {
+        batch: 2,
+        queries: 1,
+        keys: 1,
+        heads: 1,
+        queryWidth: 1,
+        valueWidth: 1,
+        scale: 1,
+        documents: viewOf(Int32Array.of(0, 1)),
+      });
+    },
+    /attention: documents are packed into one sequence of as many keys as queries, not 2 of 1 and 1/,
+  ],
+  [
+    'documents that are no integers',
+    (x) => {
+      x.attention(f(1), f(1), f(1), f(1), f(1), {
+        batch: 1,
+        queries: 1,
+        keys: 1,
+        heads: 1,
+        queryWidth: 1,
+        valueWidth: 1,
+        scale: 1,
+        documents: f(2),
+      });
+    },
+    /attention: documents is f32, expected i32/,
+  ],
+  [
     'scores multiplied by nothing',
     (x) => {
       x.attention(f(1), f(1), f(1), f(1), f(1), {

@@ -112,7 +112,9 @@ export const literalKernels: Partial<Kernels> & Pick<Kernels, 'createStorage'> =
   },
   attention: (out, lse, q, k, v, sizes) => {
     const round = (p: number): number => (q.dtype === 'bf16' ? fromBf16(toBf16(p)) : p);
-    const result = literal.attention(sizes, read(q), read(k), read(v), round);
+    const { documents, ...shape } = sizes;
+    const own = documents ? { ...shape, borders: read(documents) } : shape;
+    const result = literal.attention(own, read(q), read(k), read(v), round);
     write(out, result.out);
     write(lse, result.lse);
   },

@@ -90,6 +90,8 @@ interface AttentionShape {
   queryWidth: number;
   valueWidth: number;
   scale: number;
+  /** Borders of documents; without, a sequence is one. */
+  borders?: ArrayLike<number>;
 }
 
 /** out and lse of causal attention; `round` is applied to probabilities, relative to the row's largest. */
@@ -102,11 +104,19 @@ export function attention(
 ): { out: number[]; lse: number[] } {
   const out = new Array<number>(s.batch * s.queries * s.heads * s.valueWidth).fill(0);
   const lse = new Array<number>(s.batch * s.heads * s.queries).fill(0);
+  const { borders } = s;
+  /** The first key of the document that a query is in. */
+  const begin = (i: number): number => {
+    let first = 0;
+    for (let d = 0; borders && d < borders.length; d += 1) if (borders[d] <= i) first = borders[d];
+    return first;
+  };
   for (let b = 0; b < s.batch; b += 1)
     for (let h = 0; h < s.heads; h += 1)
       for (let i = 0; i < s.queries; i += 1) {
         const scores: number[] = [];
-        for (let j = 0; j <= s.keys - s.queries + i; j += 1) {
+        const first = begin(i);
+        for (let j = first; j <= s.keys - s.queries + i; j += 1) {
           let score = 0;
           for (let d = 0; d < s.queryWidth; d += 1)
             score +=
@@ -122,7 +132,7 @@ export function attention(
           out[((b * s.queries + i) * s.heads + h) * s.valueWidth + d] =
             weights.reduce(
               (sum, w, j) =>
-                sum + round(w) * v[((b * s.keys + j) * s.heads + h) * s.valueWidth + d],
+                sum + round(w) * v[((b * s.keys + first + j) * s.heads + h) * s.valueWidth + d],
               0,
             ) / total;
       }

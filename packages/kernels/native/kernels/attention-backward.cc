@@ -7,7 +7,7 @@
 // of dS is applied to finished sums.
 //
 // A task is one head; where heads are too few for the threads, dk and dv are made by tasks of one block of keys, and dq
-// by tasks of one block of queries, from the same sums in the same order.
+// by tasks of one block of queries, from the same sums in the same order. Of packed documents each is like a call of its own.
 #include "attention.h"
 #include "kernels.h"
 
@@ -130,7 +130,7 @@ void packQueries(const Work& w, const Queries& to, const Inputs& in, long head, 
     const long at = grads.offset + (first + r) * grads.stride;
     const float* grad = in.dout.f32() + at;
     const float* result = in.out.f32() + at;
-    const float log = r < count ? in.lse.f32()[head * s.queries + first + r] : INFINITY;
+    const float log = r < count ? in.lse.f32()[headLogs(s, head) + first + r] : INFINITY;
     to.logs[r] = Pairs ? -log2e * log : log;
     const auto product = [&](auto m, long d) { return mul(m.load(grad + d), m.load(result + d)); };
     to.deltas[r] = r < count ? sumRow(s.valueWidth, product) : 0;
@@ -329,23 +329,28 @@ void runQueries(const Inputs& in, long head, long i0) {
 
 template <bool Pairs>
 void runAll(const Inputs& in) {
-  const AttentionShape& s = in.shape;
-  const long heads = s.batch * s.heads;
-  const long rounds = ceilDiv(heads, threads());
-  // Making scores and dP twice costs about 3/8 more work; a task a head leaves threads idle in the last round.
-  if (8 * rounds * threads() <= 11 * heads || s.keys <= 2 * keyBlock) {
-    parallelFor(heads, [&](long head) { runHead<Pairs>(in, head); });
-    return;
-  }
-  const long keyBlocks = ceilDiv(s.keys, keyBlock);
-  const long queryBlocks = ceilDiv(s.queries, queryBlock);
-  parallelFor(heads * (keyBlocks + queryBlocks), [&](long task) {
-    const long head = task / (keyBlocks + queryBlocks);
-    const long at = task % (keyBlocks + queryBlocks);
-    if (at < keyBlocks) {
-      runKeys<Pairs>(prepare<Pairs>(s, 1), in, head, at * keyBlock, false);
+  // Tasks of one head: one, or its blocks of keys and then of queries. Making scores and dP twice costs about 3/8 more
+  // work; a task a head leaves threads idle in the last round, unless as many others as large fill it.
+  const auto ofHead = [](const AttentionShape& s) {
+    const long like = s.batch * s.heads * (s.documents ? s.rows / s.queries : 1);
+    const long rounds = ceilDiv(like, threads());
+    if (8 * rounds * threads() <= 11 * like || s.keys <= 2 * keyBlock) return 1L;
+    return ceilDiv(s.keys, keyBlock) + ceilDiv(s.queries, queryBlock);
+  };
+  const auto tasksOf = [&](const AttentionShape& s) { return s.batch * s.heads * ofHead(s); };
+  forTasks(in.shape, tasksOf, [&](const AttentionShape& s, long task) {
+    Inputs of = in;
+    of.shape = s;
+    const long tasks = ofHead(s);
+    const long head = task / tasks;
+    const long at = task % tasks;
+    const long keyBlocks = ceilDiv(s.keys, keyBlock);
+    if (tasks == 1) {
+      runHead<Pairs>(of, head);
+    } else if (at < keyBlocks) {
+      runKeys<Pairs>(prepare<Pairs>(s, 1), of, head, at * keyBlock, false);
     } else {
-      runQueries<Pairs>(in, head, (at - keyBlocks) * queryBlock);
+      runQueries<Pairs>(of, head, (at - keyBlocks) * queryBlock);
     }
   });
 }

@@ -8,6 +8,8 @@
 // is the same whichever queries come with it. Only finite values make it so: the rows of a strip meet the same keys with
 // p = 0 where they do not see them, and 0 · v of an infinite or NaN v is NaN. Such a v may spoil up to stripRows rows
 // before the first that sees its key; the reference spoils none.
+//
+// A document among packed ones is attended to like a sequence of its own: its blocks begin at its first key.
 #include "attention.h"
 #include "kernels.h"
 
@@ -188,7 +190,7 @@ void attendChunk(const Inputs& in, long head, long first, long count) {
     }
   }
   const HeadRows results = headRows(in.out, s, s.queries, head, s.valueWidth);
-  float* lse = in.lse.f32() + head * s.queries + first;
+  float* lse = in.lse.f32() + headLogs(s, head) + first;
   for (long row = 0; row < count; row += stripRows) {
     const long rest = minOf(stripRows, count - row);
     vf totals[stripRows];
@@ -231,17 +233,20 @@ void attention(Args args) {
   const AttentionShape& s = in.shape;
   if (s.queries == 0 || s.keys == 0) return;
   const long chunk = chunkLength(s);
-  const long chunks = ceilDiv(s.queries, chunk);
-  parallelFor(s.batch * s.heads * chunks, [&](long task) {
+  const auto tasksOf = [&](const AttentionShape& own) { return own.batch * own.heads * ceilDiv(own.queries, chunk); };
+  forTasks(s, tasksOf, [&](const AttentionShape& own, long task) {
+    Inputs of = in;
+    of.shape = own;
+    const long chunks = ceilDiv(own.queries, chunk);
     const long first = task % chunks * chunk;
-    const long count = minOf(chunk, s.queries - first);
+    const long count = minOf(chunk, own.queries - first);
 #if defined(BALEEN_AVX512BF16)
-    if (s.low) {
-      attendChunk<true>(in, task / chunks, first, count);
+    if (own.low) {
+      attendChunk<true>(of, task / chunks, first, count);
       return;
     }
 #endif
-    attendChunk<false>(in, task / chunks, first, count);
+    attendChunk<false>(of, task / chunks, first, count);
   });
 }
 

@@ -30,6 +30,11 @@ struct AttentionShape {
   float scale;
   /** q, k and v are BF16: so are the operands of all products. */
   bool low;
+  /** Borders of documents, or null. */
+  View documents;
+  /** Of one document: rows before it. Query rows of the whole are as many as lse has for a head. */
+  long origin;
+  long rows;
 
   /** Keys that query row i sees. */
   long seen(long i) const { return keys - queries + i + 1; }
@@ -45,7 +50,52 @@ inline AttentionShape readAttentionShape(Args& args, DType dtype) {
   s.valueWidth = args.integer();
   s.scale = static_cast<float>(args.number());
   s.low = dtype == DType::bf16;
+  s.documents = args.view();
+  s.origin = 0;
+  s.rows = s.queries;
   return s;
+}
+
+/** One document's shape: attention of it alone, at its place in the tensors. */
+inline AttentionShape documentShape(const AttentionShape& whole, long document) {
+  AttentionShape s = whole;
+  const int32_t* border = whole.documents.i32() + document;
+  s.origin = border[0];
+  s.queries = border[1] - border[0];
+  s.keys = s.queries;
+  return s;
+}
+
+/**
+ * run(shape, task) for each of the tasksOf(shape) tasks of a call: of its one shape, or of every document's. A document's
+ * tasks are those that it would have alone, so its numbers are those that it would have alone.
+ */
+template <class TasksOf, class Run>
+void forTasks(const AttentionShape& s, TasksOf&& tasksOf, Run&& run) {
+  if (!s.documents) {
+    parallelFor(tasksOf(s), [&](long task) { run(s, task); });
+    return;
+  }
+  const long documents = s.documents.size - 1;
+  long* ends = static_cast<long*>(scratch(Scratch::plans, static_cast<size_t>(documents + 1) * sizeof(long)));
+  long tasks = 0;
+  for (long d = 0; d < documents; d += 1) {
+    const AttentionShape own = documentShape(s, d);
+    tasks += own.queries == 0 ? 0 : tasksOf(own);
+    ends[d] = tasks;
+  }
+  parallelFor(tasks, [&](long task) {
+    long low = 0;
+    for (long high = documents - 1; low < high;) {
+      const long middle = (low + high) / 2;
+      if (ends[middle] > task) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    run(documentShape(s, low), low == 0 ? task : task - ends[low - 1]);
+  });
 }
 
 /** One head's rows of a tensor [sequences, rows, heads, width]. */
@@ -60,8 +110,11 @@ struct HeadRows {
 
 /** Head `head` of batch · heads, where sequences have `rows` rows. */
 inline HeadRows headRows(const View& x, const AttentionShape& s, long rows, long head, long width) {
-  return {x.data, x.dtype, (head / s.heads * rows * s.heads + head % s.heads) * width, s.heads * width, width};
+  const long first = head / s.heads * rows + s.origin;
+  return {x.data, x.dtype, (first * s.heads + head % s.heads) * width, s.heads * width, width};
 }
+/** Where lse begins for a head. */
+inline long headLogs(const AttentionShape& s, long head) { return head * s.rows + s.origin; }
 
 /** Words that n values along a summed dimension take. */
 template <bool Pairs>

@@ -3,7 +3,7 @@
 // Rows are [batch, position, heads, width]: neighbouring positions of one head are heads · width apart.
 import { decodeBf16, decodeBf16Array, encodeBf16 } from '../codec';
 import type { AttentionSizes } from '../kernels';
-import { bf16, f32, type View } from '../storage';
+import { bf16, f32, i32, type View } from '../storage';
 
 /** A view's numbers, FP32 or BF16. */
 export function values(view: View): Float32Array {
@@ -38,6 +38,31 @@ export function addScaled(
   for (let d = 0; d < width; d += 1) out[outAt + d] = out[outAt + d] + factor * x[xAt + d];
 }
 
+/** Rows that are attended to among themselves: a sequence, or a document. */
+interface Span {
+  /** Its first rows of queries and of keys, of a head's lse, and how many there are. */
+  query: number;
+  key: number;
+  log: number;
+  queries: number;
+  keys: number;
+}
+
+/** Every sequence, or every document, for head `h`. */
+function* spans(sizes: AttentionSizes, h: number): Generator<Span, void, void> {
+  const { batch, queries, keys, heads, documents } = sizes;
+  if (!documents) {
+    for (let b = 0; b < batch; b += 1)
+      yield { query: b * queries, key: b * keys, log: (b * heads + h) * queries, queries, keys };
+    return;
+  }
+  const borders = i32(documents);
+  for (let d = 0; d + 1 < borders.length; d += 1) {
+    const [first, count] = [borders[d], borders[d + 1] - borders[d]];
+    yield { query: first, key: first, log: h * queries + first, queries: count, keys: count };
+  }
+}
+
 /** See `Kernels.attention`. */
 export function attention(
   out: View,
@@ -47,19 +72,19 @@ export function attention(
   v: View,
   sizes: AttentionSizes,
 ): void {
-  const { batch, queries, keys, heads, queryWidth, valueWidth, scale } = sizes;
+  const { heads, queryWidth, valueWidth, scale } = sizes;
   const [qs, ks, vs, result, logs] = [values(q), values(k), values(v), f32(out), f32(lse)];
   const low = q.dtype === 'bf16';
-  const scores = new Float64Array(keys);
+  const scores = new Float64Array(sizes.keys);
   const sums = new Float32Array(valueWidth);
-  for (let b = 0; b < batch; b += 1)
-    for (let h = 0; h < heads; h += 1)
+  for (let h = 0; h < heads; h += 1)
+    for (const { query, key, log, queries, keys } of spans(sizes, h))
       for (let i = 0; i < queries; i += 1) {
         const seen = keys - queries + i + 1;
-        const qAt = ((b * queries + i) * heads + h) * queryWidth;
+        const qAt = ((query + i) * heads + h) * queryWidth;
         let top = -Infinity;
         for (let j = 0; j < seen; j += 1) {
-          const kAt = ((b * keys + j) * heads + h) * queryWidth;
+          const kAt = ((key + j) * heads + h) * queryWidth;
           const score = scale * dot(qs, qAt, ks, kAt, queryWidth);
           scores[j] = score;
           top = Math.max(top, score);
@@ -69,12 +94,12 @@ export function attention(
         for (let j = 0; j < seen; j += 1) {
           const p = Math.exp(scores[j] - top);
           total += p;
-          const vAt = ((b * keys + j) * heads + h) * valueWidth;
+          const vAt = ((key + j) * heads + h) * valueWidth;
           addScaled(sums, 0, low ? toBf16(p) : p, vs, vAt, valueWidth);
         }
-        const outAt = ((b * queries + i) * heads + h) * valueWidth;
+        const outAt = ((query + i) * heads + h) * valueWidth;
         for (let d = 0; d < valueWidth; d += 1) result[outAt + d] = sums[d] / total;
-        logs[(b * heads + h) * queries + i] = top + Math.log(total);
+        logs[log + i] = top + Math.log(total);
       }
 }
 
@@ -94,7 +119,7 @@ export function attentionBackward(
   lse: View,
   sizes: AttentionSizes,
 ): void {
-  const { batch, queries, keys, heads, queryWidth, valueWidth, scale } = sizes;
+  const { heads, queryWidth, valueWidth, scale } = sizes;
   const [qs, ks, vs] = [values(q), values(k), values(v)];
   const [grad, result, logs] = [f32(dout), f32(out), f32(lse)];
   const low = q.dtype === 'bf16';
@@ -103,18 +128,18 @@ export function attentionBackward(
   dqs.fill(0);
   dks.fill(0);
   dvs.fill(0);
-  for (let b = 0; b < batch; b += 1)
-    for (let h = 0; h < heads; h += 1)
+  for (let h = 0; h < heads; h += 1)
+    for (const { query, key, log, queries, keys } of spans(sizes, h))
       for (let i = 0; i < queries; i += 1) {
         const seen = keys - queries + i + 1;
-        const qAt = ((b * queries + i) * heads + h) * queryWidth;
-        const outAt = ((b * queries + i) * heads + h) * valueWidth;
+        const qAt = ((query + i) * heads + h) * queryWidth;
+        const outAt = ((query + i) * heads + h) * valueWidth;
         const delta = dot(grad, outAt, result, outAt, valueWidth);
-        const log = logs[(b * heads + h) * queries + i];
+        const logOfRow = logs[log + i];
         for (let j = 0; j < seen; j += 1) {
-          const kAt = ((b * keys + j) * heads + h) * queryWidth;
-          const vAt = ((b * keys + j) * heads + h) * valueWidth;
-          const p = Math.exp(scale * dot(qs, qAt, ks, kAt, queryWidth) - log);
+          const kAt = ((key + j) * heads + h) * queryWidth;
+          const vAt = ((key + j) * heads + h) * valueWidth;
+          const p = Math.exp(scale * dot(qs, qAt, ks, kAt, queryWidth) - logOfRow);
           const dp = dot(gradOperand, outAt, vs, vAt, valueWidth);
           const ds = scale * p * (dp - delta);
           const dsOperand = low ? toBf16(ds) : ds;
