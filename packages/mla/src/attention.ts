@@ -102,9 +102,11 @@ export class LatentAttention extends Module {
    * @param tape - the tape
    * @param x - [batch · length, hidden], normed and prepared
    * @param batch - sequences
+   * @param documents - borders of documents that see only themselves, from 0 to batch · length, I32; sequences end with
+   *   one. Default: every sequence is one
    * @returns [batch · length, hidden]
    */
-  forward(tape: Tape, x: Value, batch: number): Tensor {
+  forward(tape: Tape, x: Value, batch: number, documents?: Tensor): Tensor {
     const length = (x.shape[0] ?? 0) / batch;
     const { first, latent, kRope } = this.project(tape, x);
     // The up-projections and the norms before them are rebuilt in backward (§3.2.3).
@@ -115,7 +117,8 @@ export class LatentAttention extends Module {
       ? recompute(tape, [first], () => [this.queries(tape, first)])
       : [first];
     const form = this.factory.kept?.attentionOutput ?? 'fp32';
-    const sizes = { ...this.coreSizes(), batch, queries: length, keys: length };
+    const lengths = { batch, queries: length, keys: length, ...(documents && { documents }) };
+    const sizes = { ...this.coreSizes(), ...lengths };
     const out = latentAttention(tape, q, kv, kRope, this.rotary, sizes, form);
     // One form is kept for both readers: what a product takes in fewer bits is made from it again.
     const [low] =

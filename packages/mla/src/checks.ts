@@ -20,6 +20,30 @@ export function checkQueries(queries: number, keys: number): void {
     );
 }
 
+/** Refuses borders that do not cut the rows of one sequence into documents. */
+export function checkDocuments(
+  documents: Int32Array | undefined,
+  { batch, queries, keys }: { batch: number; queries: number; keys: number },
+): void {
+  if (!documents) return;
+  if (batch !== 1 || keys !== queries)
+    refuse(
+      'documents',
+      `documents are packed into one sequence of as many keys as queries, not ${batch} of ${queries} and ${keys}`,
+      'put all sequences behind each other, and the borders between them into documents',
+    );
+  const at = documents.findIndex((border, d) => d > 0 && border < (documents[d - 1] ?? 0));
+  const [first, last] = [documents[0], documents.at(-1)];
+  if (first !== 0 || last !== queries || at >= 0)
+    refuse(
+      'documents',
+      at < 0
+        ? `documents go from ${first} to ${last}, expected 0 to ${queries}`
+        : `documents[${at}] (${documents[at]}) is below the border before it`,
+      'list the first row of every document, ascending from 0, and then the number of rows',
+    );
+}
+
 /** Refuses a rotary width that does not divide into pairs. */
 export function checkPairs(path: string, width: number): void {
   if (width % 2 !== 0) refuse(path, `${path} (${width}) is odd`, 'rotary pairs need an even width');

@@ -3,6 +3,7 @@
 import { type AttentionSizes, type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
 import {
+  checkDocuments,
   checkLength,
   checkPairs,
   checkPositions,
@@ -29,6 +30,12 @@ export interface AttendSizes {
   batch?: number;
   /** Factor on the scores before the softmax (default 1/√queryWidth). */
   scale?: number;
+  /**
+   * Documents packed into one sequence, each of which sees only itself: the first row of every one, ascending from 0, and
+   * then the number of rows (default: one document). Each gets what it would get alone: of `attend` to the bit, of
+   * `attendLatents` up to the rounding of rotary positions, which go on through the sequence.
+   */
+  documents?: Int32Array | undefined;
 }
 
 /** Full queries, keys and values: all `Float32Array`, or all BF16 bit patterns in `Uint16Array`. */
@@ -63,7 +70,8 @@ export interface AttendGradients {
 export interface AttendLatentsSizes
   extends HeadSizes,
     Pick<CoreSizes, 'queries'>,
-    Partial<Pick<CoreSizes, 'keys' | 'batch' | 'scale' | 'precision'>> {}
+    Partial<Pick<CoreSizes, 'keys' | 'batch' | 'scale' | 'precision'>>,
+    Pick<AttendSizes, 'documents'> {}
 
 /** What MLA's core gives, with the heads it was computed from: rotated, and in the products' precision. */
 export interface AttendedLatents extends Attended, FullHeads {}
@@ -188,7 +196,7 @@ export function attendLatents(
   const full = { q: viewOf(out.q), k: viewOf(out.k), v: viewOf(out.v) };
   const latents = { q: viewOf(input.q), kv: viewOf(input.kv), kRope: viewOf(input.kRope) };
   assemble(kernels, full, latents, tableViews(tables), core);
-  attend(out, dims, { kernels, out });
+  attend(out, { ...dims, documents: sizes.documents }, { kernels, out });
   return out;
 }
 
@@ -220,7 +228,8 @@ export function attendLatentsBackward(
   };
   checkLatents({ q: out.dq, kv: out.dkv, kRope: out.dkRope }, core, 'out.d');
   const kernels = options.kernels ?? loadKernels();
-  attendBackward(dout, attended, attentionSizes(core), { kernels, out });
+  const dims = { ...attentionSizes(core), documents: sizes.documents };
+  attendBackward(dout, attended, dims, { kernels, out });
   const grads = { q: viewOf(out.dq), kv: viewOf(out.dkv), kRope: viewOf(out.dkRope) };
   takeApart(kernels, grads, { k: viewOf(out.dk), v: viewOf(out.dv) }, tableViews(tables), core);
   return out;
@@ -233,10 +242,12 @@ function tableViews({ cos, sin }: RotaryTables): Parameters<typeof assemble>[3] 
 /** Sizes with their defaults, once they make sense. */
 function fullSizes(sizes: AttendSizes): AttentionSizes {
   const { heads, queryWidth, valueWidth, queries, keys = queries, batch = 1 } = sizes;
-  const { scale = 1 / Math.sqrt(queryWidth) } = sizes;
+  const { scale = 1 / Math.sqrt(queryWidth), documents } = sizes;
   checkWhole({ heads, queryWidth, valueWidth, queries, keys, batch });
   checkQueries(queries, keys);
-  return { batch, queries, keys, heads, queryWidth, valueWidth, scale };
+  checkDocuments(documents, { batch, queries, keys });
+  const dims = { batch, queries, keys, heads, queryWidth, valueWidth, scale };
+  return documents ? { ...dims, documents: viewOf(documents) } : dims;
 }
 
 /** The same for MLA's heads; tables must reach as far as the keys. */

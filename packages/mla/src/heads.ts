@@ -29,6 +29,11 @@ export interface CoreSizes extends HeadSizes {
   scale: number;
   /** Inputs of the inner products. */
   precision: 'fp32' | 'bf16';
+  /**
+   * Borders of documents over the rows of all sequences, I32: each document sees only itself (see the kernel). Rotary
+   * positions go on through the sequence: within a document only distances count.
+   */
+  documents?: View;
 }
 
 /** What goes into the core, or its gradients. */
@@ -61,16 +66,11 @@ export interface TableViews {
 
 /** The kernel's sizes of MLA's heads. */
 export function attentionSizes(sizes: CoreSizes): AttentionSizes {
-  const { batch, queries, keys, heads, nopeDim, ropeDim, valueDim, scale } = sizes;
-  return {
-    batch,
-    queries,
-    keys,
-    heads,
-    queryWidth: nopeDim + ropeDim,
-    valueWidth: valueDim,
-    scale,
-  };
+  const { batch, queries, keys, heads, nopeDim, ropeDim, valueDim, scale, documents } = sizes;
+  const widths = { heads, queryWidth: nopeDim + ropeDim, valueWidth: valueDim, scale };
+  if (!documents) return { batch, queries, keys, ...widths };
+  // Documents know nothing of sequences: those are borders like others.
+  return { batch: 1, queries: batch * queries, keys: batch * keys, ...widths, documents };
 }
 
 /** Rotated queries, keys with the shared rotary part in every head, and values, each in the type of its view. */

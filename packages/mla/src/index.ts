@@ -16,6 +16,7 @@ export {
   roofline,
   type Work,
 } from './costs';
+export { documentBorders } from './documents';
 export {
   type Attended,
   type AttendedLatents,

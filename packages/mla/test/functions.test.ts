@@ -29,9 +29,11 @@ import {
 } from '../src/index';
 
 type Numbers = ArrayLike<number>;
+/** All sizes of whole sequences. */
+type Complete<S extends { documents?: unknown }> = Required<Omit<S, 'documents'>>;
 
 /** Query i of a sequence sees keys 0 … keys − queries + i; in float64. */
-function literal(q: Numbers, k: Numbers, v: Numbers, sizes: Required<AttendSizes>) {
+function literal(q: Numbers, k: Numbers, v: Numbers, sizes: Complete<AttendSizes>) {
   const { batch, queries, keys, heads, queryWidth, valueWidth, scale } = sizes;
   const output: number[] = [];
   const lse: number[] = new Array<number>(batch * heads * queries).fill(0);
@@ -62,7 +64,7 @@ function literal(q: Numbers, k: Numbers, v: Numbers, sizes: Required<AttendSizes
 /** Rotates pairs, joins the shared rotary key to every head's own, and attends. */
 function literalLatents(
   { q, kv, kRope }: { q: Numbers; kv: Numbers; kRope: Numbers },
-  sizes: Required<AttendLatentsSizes>,
+  sizes: Complete<AttendLatentsSizes>,
 ) {
   const { batch, queries, keys, heads, nopeDim, ropeDim, valueDim } = sizes;
   const rotate = (x: number[], position: number): number[] =>
@@ -103,19 +105,19 @@ function slopes(x: Float32Array, weight: Numbers, f: (x: number[]) => Numbers): 
 }
 
 /** Odd widths, values wider and narrower than keys, one query and several, before and behind a cache. */
-const fullCases: Required<AttendSizes>[] = [
+const fullCases: Complete<AttendSizes>[] = [
   { batch: 2, queries: 5, keys: 5, heads: 3, queryWidth: 5, valueWidth: 7, scale: 0.7 },
   { batch: 3, queries: 2, keys: 5, heads: 1, queryWidth: 9, valueWidth: 3, scale: 1.1 },
   { batch: 1, queries: 1, keys: 1, heads: 1, queryWidth: 1, valueWidth: 1, scale: 1 },
 ];
 const latentWidths = { heads: 3, nopeDim: 5, ropeDim: 4, valueDim: 7 };
-const latentCases: Required<AttendLatentsSizes>[] = [
+const latentCases: Complete<AttendLatentsSizes>[] = [
   { ...latentWidths, batch: 2, queries: 5, keys: 5, scale: 0.5, precision: 'fp32' },
   { ...latentWidths, batch: 1, queries: 2, keys: 5, scale: 0.4, precision: 'fp32' },
 ];
 const tables = rotaryTables(6, latentWidths.ropeDim, 100, null);
 
-function fullInput({ batch, queries, keys, heads, queryWidth, valueWidth }: Required<AttendSizes>) {
+function fullInput({ batch, queries, keys, heads, queryWidth, valueWidth }: Complete<AttendSizes>) {
   return {
     q: values(batch * queries * heads * queryWidth, 1),
     k: values(batch * keys * heads * queryWidth, 2),
@@ -123,7 +125,7 @@ function fullInput({ batch, queries, keys, heads, queryWidth, valueWidth }: Requ
   };
 }
 
-function latentInput(sizes: Required<AttendLatentsSizes>) {
+function latentInput(sizes: Complete<AttendLatentsSizes>) {
   const { batch, queries, keys, heads, nopeDim, ropeDim, valueDim } = sizes;
   return {
     q: values(batch * queries * heads * (nopeDim + ropeDim), 4),
@@ -133,7 +135,7 @@ function latentInput(sizes: Required<AttendLatentsSizes>) {
 }
 
 /** The same through the tape: output and gradients. */
-function onTensors(kernels: Kernels, sizes: Required<AttendLatentsSizes>, dout: Float32Array) {
+function onTensors(kernels: Kernels, sizes: Complete<AttendLatentsSizes>, dout: Float32Array) {
   const region = new Region(kernels, 'test');
   const rotary = new Rotary(new Pools(kernels), 6, sizes.ropeDim, 100, null);
   const { q, kv, kRope } = latentInput(sizes);

@@ -162,7 +162,9 @@ export class Decoder extends Module {
    *
    * Input: `ids` [batch, length] I32; `targets` I32 and `rowScale` FP32 of all predicted positions, the main model's
    * batch × length first, then batch × (length − k) of each depth k. A target of −1 does not count; rowScale is each
-   * position's weight in the total loss. Output: `losses` [rows], each position's own loss, and `likeliest` if asked for.
+   * position's weight in the total loss. Where attention is to keep documents apart, `borders` I32 has them: the first rows
+   * of documents within the batch × length rows, ascending from 0, sequences' among them, and from the last document on the
+   * number of rows; and `borders{k}` the same of the batch × (length − k) rows of depth k. Output: `losses` [rows], each position's own loss, and `likeliest` if asked for.
    * The gradient given for the losses starts the way back; its values are taken as one, for rowScale says everything.
    * @param options - see {@link ForwardOptions}
    * @returns the phases
@@ -292,7 +294,8 @@ export class Decoder extends Module {
       forward: (tape, input) => {
         const batch = (input.ids as Tensor).shape[0] ?? 1;
         const h = depth.join(tape, input.h as Tensor, input.embedded as Tensor, batch);
-        return { ...input, h };
+        const borders = input[`borders${depth.depth}`];
+        return { ...input, h, ...(borders && { borders }) };
       },
     };
     return [join, ...this.depthPhases(depth, options)];

@@ -1,6 +1,7 @@
 // A decoder layer as phases (§3.2.1): attention, then either a dense feed-forward, or dispatch, experts and combine.
 //
 // Phases hand each other a bundle: `h` [batch, length, hidden] is the stream, and what a phase does not know passes on.
+// With `borders` in it, attention keeps the documents between them apart.
 import {
   type CachedRows,
   LatentAttention,
@@ -325,7 +326,7 @@ export class DecoderLayer extends Module {
     const { sequences } = options;
     const u = sequences
       ? inner.decode(tape, x, cachedRows(sequences, inner))
-      : inner.forward(tape, x, h.shape[0] ?? 1);
+      : inner.forward(tape, x, h.shape[0] ?? 1, input.borders as Tensor | undefined);
     return { ...input, h: add(tape, h, u) };
   }
 

@@ -126,7 +126,7 @@ async function measure(
   after: () => void,
   noteOf: (step: number) => { steps: Span[]; phases: Span[] } | null = () => null,
 ): Promise<number[]> {
-  const { batch, optimizer, schedule, balance } = config;
+  const { batch, optimizer, schedule, balance, data } = config;
   const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
     fp8: config.fp8,
   });
@@ -136,6 +136,7 @@ async function measure(
     optimizer,
     balanceFactor: schedule.balanceFactor,
     balance,
+    documentMask: data.documentMask,
   });
   const tokens = randomTokens(batch.sequences * batch.sequence, model.config.vocabSize);
   const plan = {

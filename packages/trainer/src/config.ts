@@ -149,6 +149,8 @@ export interface TrainConfig {
     sources: string[];
     /** Every n-th document is held out. */
     heldOutEvery: number;
+    /** Attention keeps the documents that are packed into a sequence apart; V3's does not. */
+    documentMask: boolean;
     /** How text becomes tokens. */
     tokenizer: {
       /** Bytes, or byte-pair encoding trained on the training documents. */
@@ -278,6 +280,9 @@ const data = z.strictObject({
     .min(1)
     .describe('text: moby-dick, sotu, or paths of files and folders'),
   heldOutEvery: size(2, 'every n-th document is held out for evaluation'),
+  documentMask: z
+    .boolean()
+    .describe('attention keeps the documents that are packed into a sequence apart (V3: false)'),
   tokenizer: z.strictObject({
     kind: z.enum(['bytes', 'bpe']).describe('bytes, or byte-pair encoding trained on the text'),
     vocabSize: size(258, 'tokens of a BPE; null for bytes').nullable(),

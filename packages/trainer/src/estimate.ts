@@ -81,10 +81,12 @@ export function stepOfShapes(
 ): { model: Decoder; step: TrainingStep } {
   checkTrainConfig(config);
   const kernels = nullKernels(onCall && { onCall });
-  const { batch, optimizer, precision, fp8, schedule, balance } = config;
+  const { batch, optimizer, precision, fp8, schedule, balance, data } = config;
   const model = new Decoder(kernels, modelConfigOf(config), precision, { fp8 });
   const { balanceFactor } = schedule;
-  return { model, step: new TrainingStep(model, { batch, optimizer, balanceFactor, balance }) };
+  const { documentMask } = data;
+  const settings = { batch, optimizer, balanceFactor, balance, documentMask };
+  return { model, step: new TrainingStep(model, settings) };
 }
 
 /** Builds the run on the null backend and sends a step's worth of work through it. */

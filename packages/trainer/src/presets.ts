@@ -105,6 +105,7 @@ function tiny(): TrainConfig {
     data: {
       sources: ['moby-dick'],
       heldOutEvery: 10,
+      documentMask: false,
       tokenizer: { kind: 'bytes', vocabSize: null },
     },
     precision: 'fp8',
@@ -157,6 +158,7 @@ function small(): TrainConfig {
     data: {
       sources: ['sotu', 'moby-dick'],
       heldOutEvery: 10,
+      documentMask: false,
       tokenizer: { kind: 'bpe', vocabSize: 4096 },
     },
     precision: 'fp8',
@@ -207,6 +209,7 @@ function base(): TrainConfig {
     data: {
       sources: ['data'],
       heldOutEvery: 10,
+      documentMask: false,
       tokenizer: { kind: 'bpe', vocabSize: 8192 },
     },
     precision: 'fp8',
@@ -250,6 +253,7 @@ function v3Run(model: TrainModelConfig, sequences: { from: number; to: number })
     data: {
       sources: ['data'],
       heldOutEvery: 1000,
+      documentMask: false,
       tokenizer: { kind: 'bpe', vocabSize: 128000 },
     },
     precision: 'fp8',

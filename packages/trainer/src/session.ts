@@ -134,6 +134,7 @@ async function assemble(
     optimizer: config.optimizer,
     balanceFactor: config.schedule.balanceFactor,
     balance: config.balance,
+    documentMask: config.data.documentMask,
   });
   let trained = 0;
   if (from) {

@@ -13,6 +13,7 @@ import { maxViolation, type Router } from '@baleen/moe-router';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import {
   AdamW,
+  type Bundle,
   type ComputePhase,
   emptyTensor,
   Region,
@@ -24,6 +25,7 @@ import { batchCounts, countingPhases } from './batch-counts';
 import type { TrainConfig } from './config';
 import { type Piece, passPieces } from './pass';
 import type { StepPlan } from './schedule';
+import { StepBorders } from './step-borders';
 
 /** Tokens of a step, as the packer cuts them: each array [S × L]. */
 export interface StepBatch {
@@ -59,6 +61,8 @@ export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
   balanceFactor: number;
   /** How loads are balanced (default: V3's way). A loss over the batch is over all its micro-batches. */
   balance?: TrainConfig['balance'];
+  /** Attention keeps documents apart (default: it does not, as V3's). */
+  documentMask?: boolean;
 };
 
 /** The model's phases for batches of one size, and their kernel calls once they were made. */
@@ -88,10 +92,12 @@ export class TrainingStep {
   private readonly total: Tensor;
   private readonly one: Tensor;
   private readonly counted: number[];
-  /** What the running micro-batch reads: ids [B, L], targets [R], rowScale [R]. */
-  private readonly micro: { ids: Tensor; targets: Tensor; rowScale: Tensor };
+  /** What the running micro-batch reads: ids [B, L], targets [R], rowScale [R], and borders of documents. */
+  private readonly micro: { ids: Tensor; targets: Tensor; rowScale: Tensor } & Bundle;
   /** What a balance loss over a batch of several micro-batches counts, by router. */
   private readonly counts: ReadonlyMap<Router, Tensor> | null;
+  /** Of documents, where attention keeps them apart. */
+  private readonly borders: StepBorders | null;
   private chain: Chain | null = null;
 
   /**
@@ -114,7 +120,14 @@ export class TrainingStep {
     this.ids = emptyTensor(this.fixed, [sequences, sequence], 'i32');
     this.targets = emptyTensor(this.fixed, [rows], 'i32');
     this.rowScale = emptyTensor(this.fixed, [rows]);
+    const sizes = {
+      microBatches: sequences / microBatch,
+      batch: microBatch,
+      lengths: this.lengths,
+    };
+    this.borders = settings.documentMask ? new StepBorders(this.fixed, sizes) : null;
     this.micro = {
+      ...this.borders?.micro,
       ids: emptyTensor(this.fixed, [microBatch, sequence], 'i32'),
       targets: emptyTensor(this.fixed, [this.rows], 'i32'),
       rowScale: emptyTensor(this.fixed, [this.rows]),
@@ -170,6 +183,7 @@ export class TrainingStep {
         inputs: part(batch.documents.inputs),
         targets: part(batch.documents.targets),
       };
+      this.borders?.load(m, documents.inputs);
       let start = m * rows;
       lists.push(
         lengths.map((length, depth) => {
@@ -296,6 +310,7 @@ export class TrainingStep {
     kernels.copy(micro.ids, this.ids.rows(index * microBatch, microBatch));
     kernels.copy(micro.targets, this.targets.rows(index * rows, rows));
     kernels.copy(micro.rowScale, this.rowScale.rows(index * rows, rows));
+    this.borders?.begin(kernels, index);
     const { recordings } = this.chainFor(sequences);
     // The first micro-batch also makes the forms of the new weights.
     const which = `${kind}, ${index === 0 ? 'first' : 'others'}`;

@@ -1,7 +1,7 @@
 // Packing: training documents become one endless stream of tokens, cut into sequences.
 //
-// Every document is followed by the separator; the order is shuffled anew in every epoch. Nothing is padded or dropped,
-// and attention is not masked at document borders (DeepSeek-V3, §4.1).
+// Every document is followed by the separator; the order is shuffled anew in every epoch. Nothing is padded or dropped.
+// Batches say which document every token belongs to: V3 does not mask attention at the borders (§4.1), `documentMask` does.
 import { mulberry32 } from '@baleen/tensor';
 
 import { dataError } from './errors';
