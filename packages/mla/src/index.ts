@@ -30,6 +30,16 @@ export {
   attendLatentsBackward,
   type FullHeads,
 } from './functions';
+export {
+  type AttendedPages,
+  type AttendPagesSizes,
+  attendPages,
+  decodeLatents,
+  encodeLatents,
+  type LatentRows,
+  type LatentRowWidths,
+  type PagedInput,
+} from './functions-cached';
 export type { CoreSizes, HeadSizes } from './heads';
 export { Rotary, type RotaryTables, rotaryFrequencies, rotaryTables } from './rotary';
 export { convertRotary, type RotaryLayout, type RotaryLayoutSizes } from './rotary-layout';
