@@ -7,6 +7,7 @@ import {
   Module,
   Parameter,
   type Pools,
+  type Region,
   recompute,
   rmsNorm,
   splitColumns,
@@ -15,9 +16,10 @@ import {
   type Value,
 } from '@baleen/tensor';
 
-import type { CachedRows } from './cache';
-import { latentAttention } from './core';
+import { absorbedAttention, upWeights } from './absorbed';
+import { cachedAttention, latentAttention } from './core';
 import type { HeadSizes } from './heads';
+import { type CachedRows, DecodePass, type RowGroup } from './pass';
 import type { Rotary } from './rotary';
 
 /** What an attention layer is made of. */
@@ -50,11 +52,12 @@ export class LatentAttention extends Module {
    * @param rotary - position tables, shared by layers
    */
   constructor(
-    pools: Pools,
+    private readonly pools: Pools,
     /** What it is made of. */
     readonly spec: MlaSpec,
     private readonly factory: LinearFactory,
-    private readonly rotary: Rotary,
+    /** Position tables. */
+    readonly rotary: Rotary,
   ) {
     super();
     const { hidden, heads, nopeDim, ropeDim, valueDim, queryRank, kvRank } = spec;
@@ -129,31 +132,64 @@ export class LatentAttention extends Module {
   }
 
   /**
-   * Attention of new tokens over everything cached, without gradients. Each sequence has its own tokens and cache, and
-   * what it gets does not depend on those beside it.
+   * Begins a pass over new tokens of sequences, for this layer and those of the same shape: see {@link DecodePass}.
+   * @param region - where its tables live, until it is released
+   * @param list - whose tokens these are, in order
+   * @returns the pass
+   */
+  begin(region: Region, list: readonly CachedRows[]): DecodePass {
+    return new DecodePass(region, this, list);
+  }
+
+  /**
+   * Attention of new tokens over everything cached, without gradients: absorbed or expanded, as the pass has it. Each
+   * sequence has its own tokens and cache, and what it gets does not depend on those beside it.
    * @param tape - a tape that does not record
    * @param x - [new tokens of all sequences, hidden], normed and prepared
-   * @param sequences - whose tokens these are, in order; their caches get the new latents
+   * @param pass - whose tokens these are; their caches get the new latents
+   * @param layer - which of the pool's layers this is
    * @returns [new tokens, hidden]
    */
-  decode(tape: Tape, x: Value, sequences: readonly CachedRows[]): Tensor {
+  decode(tape: Tape, x: Value, pass: DecodePass, layer = 0): Tensor {
+    const { kernels } = tape;
+    const { kvRank: rank, ropeDim: rope } = this.spec;
     const { first, latent, kRope } = this.project(tape, x);
     const normed = rmsNorm(tape, latent, this.kvNorm, this.spec.normEps);
     const q = this.queryUp ? this.queries(tape, first) : first;
-    let start = 0;
-    const outs = sequences.map(({ cache, count }) => {
-      cache.append(normed.rows(start, count), kRope.rows(start, count));
-      const own = q.rows(start, count);
-      start += count;
-      const { latents, ropeKeys, length } = cache;
-      return latentAttention(tape, own, this.expand(tape, latents), ropeKeys, this.rotary, {
-        ...this.coreSizes(),
-        batch: 1,
-        queries: count,
-        keys: length,
-      });
-    });
+    const { pool, rows: tokens, slots, cos, sin } = pass;
+    const rotated = tape.empty(kRope.shape);
+    const strides = { outStride: rope, outHeadStride: 0, xStride: rope, xHeadStride: 0 };
+    const places = { rows: tokens, sequence: tokens, heads: 1, width: rope, ...strides };
+    kernels.rope(rotated, kRope, cos, sin, places);
+    const sizes = { tokens, capacity: pool.pages * pool.pageSize, rank, rope };
+    kernels.writeLatents(pool.layer(layer), normed, rotated, slots, sizes);
+    const outs = pass.groups.map((group) => this.attendGroup(tape, q, pass, group, layer));
     return this.output.forward(tape, concatRows(tape, outs)).output;
+  }
+
+  /** Attention of rows that are attended to together. */
+  private attendGroup(
+    tape: Tape,
+    q: Tensor,
+    pass: DecodePass,
+    group: RowGroup,
+    layer: number,
+  ): Tensor {
+    const own = q.rows(group.start, group.rows);
+    const sizes = this.coreSizes();
+    if (group.form === 'absorbed') {
+      const weights = upWeights(this.pools, this.kvUp.weights.kvUp, this.spec, sizes.precision);
+      return absorbedAttention(tape, own, weights, pass, group, layer, this.spec);
+    }
+    const { kvRank: rank, ropeDim: rope } = this.spec;
+    const { pool } = pass;
+    const keys = group.slots.size;
+    const latents = tape.empty([keys, rank]);
+    const rotated = tape.empty([keys, rope]);
+    const read = { tokens: keys, capacity: pool.pages * pool.pageSize, rank, rope };
+    tape.kernels.readLatents(latents, rotated, pool.layer(layer), group.slots, read);
+    const core = { ...sizes, batch: 1, queries: group.rows, keys };
+    return cachedAttention(tape, own, this.expand(tape, latents), rotated, this.rotary, core);
   }
 
   /** Down-projections: the query's latent (or the query), the latent of keys and values, the shared rotary key. */

@@ -1,82 +1,114 @@
-// The latent key-value cache: per token and layer one normed latent and one rotary key, nothing else (§2.1.1).
-import { emptyTensor, type Region, type Tensor } from '@baleen/tensor';
+// The latent cache of one sequence: which pages of a pool its tokens lie in, and how many there are. Pages are shared by
+// sequences that begin alike; the last of them is copied before one of its holders adds to it.
+import type { LatentPool } from './pool';
 
-/** One layer's cache of one sequence. */
+/** One sequence's tokens in a pool, in every layer of it. */
 export class LatentCache {
-  /** Tokens cached. */
-  length = 0;
-  private readonly latentRows: Tensor;
-  private readonly ropeRows: Tensor;
+  private readonly pages: number[] = [];
+  private tokens = 0;
 
-  /**
-   * @param region - where it lives
-   * @param capacity - most tokens it holds
-   * @param kvRank - width of the latent
-   * @param ropeDim - width of the rotary key
-   */
+  /** Made by `LatentPool.sequence`. */
   constructor(
-    private readonly region: Region,
-    /** Most tokens it holds. */
-    readonly capacity: number,
-    kvRank: number,
-    ropeDim: number,
-  ) {
-    this.latentRows = emptyTensor(region, [capacity, kvRank]);
-    this.ropeRows = emptyTensor(region, [capacity, ropeDim]);
+    /** Where its tokens lie. */
+    readonly pool: LatentPool,
+  ) {}
+
+  /** Tokens cached. */
+  get length(): number {
+    return this.tokens;
   }
 
-  /** Normed latents so far [length, kvRank]. */
-  get latents(): Tensor {
-    return this.latentRows.rows(0, this.length);
+  /** Bytes of the pages it holds, shared ones included. */
+  get bytes(): number {
+    return this.pages.length * this.pool.pageBytes;
   }
 
-  /** Rotary keys so far [length, ropeDim], rotated when they are used. */
-  get ropeKeys(): Tensor {
-    return this.ropeRows.rows(0, this.length);
+  /** Pages in which its tokens lie, in order. */
+  get table(): readonly number[] {
+    return this.pages;
   }
 
   /**
-   * Adds tokens.
-   * @param latent - [tokens, kvRank], normed
-   * @param kRope - [tokens, ropeDim]
+   * Where a token lies.
+   * @param token - from 0
+   * @returns page · pageSize + place in the page
    */
-  append(latent: Tensor, kRope: Tensor): void {
-    const count = latent.shape[0] ?? 0;
-    if (this.length + count > this.capacity)
-      throw Object.assign(
-        new Error(`${this.length + count} tokens exceed the cache's capacity of ${this.capacity}`),
-        { code: 'ERR_BALEEN_MLA_CACHE', hint: 'make the cache as long as prompt and answer' },
-      );
-    this.region.kernels.copy(this.latentRows.rows(this.length, count), latent);
-    this.region.kernels.copy(this.ropeRows.rows(this.length, count), kRope);
-    this.length += count;
+  slot(token: number): number {
+    const { pageSize } = this.pool;
+    return this.pages[Math.floor(token / pageSize)] * pageSize + (token % pageSize);
   }
 
   /**
-   * Forgets tokens.
+   * Makes room for tokens behind the last one; a pass of attention writes them (`LatentAttention.decode`).
+   * @param count - how many
+   * @throws ERR_BALEEN_MLA_PAGES where the pool has too few free pages, and ERR_BALEEN_MLA_CACHE for no count: then nothing
+   *   has changed
+   */
+  append(count: number): void {
+    checkCount('count', count, Infinity, 'name a whole number of tokens from 0');
+    const { pool, pages, tokens } = this;
+    const { pageSize } = pool;
+    const within = tokens % pageSize;
+    const last = pages.at(-1);
+    const copied = count > 0 && within > 0 && last !== undefined && pool.isShared(last);
+    const more = Math.ceil((tokens + count) / pageSize) - pages.length;
+    const needed = more + (copied ? 1 : 0);
+    if (needed > pool.freePages)
+      throw Object.assign(
+        new Error(
+          `${count} tokens after ${tokens} need ${needed} more pages, and ${pool.freePages} of the pool's ${pool.pages} are free`,
+        ),
+        {
+          code: 'ERR_BALEEN_MLA_PAGES',
+          path: 'pages',
+          hint: 'release sequences that have ended, or make the pool larger',
+        },
+      );
+    if (copied) {
+      const own = pool.take();
+      pool.copyPage(own, last, within);
+      pool.drop(last);
+      pages[pages.length - 1] = own;
+    }
+    for (let page = 0; page < more; page += 1) pages.push(pool.take());
+    this.tokens += count;
+  }
+
+  /**
+   * Forgets tokens, and lets go of pages that hold none.
    * @param length - how many stay, from the first
+   * @throws ERR_BALEEN_MLA_CACHE where it has fewer
    */
   truncate(length: number): void {
-    if (!(Number.isInteger(length) && length >= 0 && length <= this.length))
-      throw Object.assign(new Error(`a cache of ${this.length} tokens cannot keep ${length}`), {
-        code: 'ERR_BALEEN_MLA_CACHE',
-        path: 'length',
-        hint: 'name a whole number from 0 to the tokens cached',
-      });
-    this.length = length;
+    checkCount('length', length, this.tokens, 'name a whole number from 0 to the tokens cached');
+    const { pool, pages } = this;
+    for (const page of pages.splice(Math.ceil(length / pool.pageSize))) pool.drop(page);
+    this.tokens = length;
   }
 
-  /** Gives its memory back. */
+  /**
+   * A sequence with the same tokens so far, in the same pages: a prompt is read once for all that goes on from it.
+   * @returns its cache
+   */
+  clone(): LatentCache {
+    const copy = new LatentCache(this.pool);
+    for (const page of this.pages) this.pool.hold(page);
+    copy.pages.push(...this.pages);
+    copy.tokens = this.tokens;
+    return copy;
+  }
+
+  /** Lets go of its pages: it has no tokens then. */
   release(): void {
-    this.latentRows.block.release();
-    this.ropeRows.block.release();
+    this.truncate(0);
   }
 }
 
-/** Rows of a pass that belong to one sequence. */
-export interface CachedRows {
-  /** What its rows look back at, and are added to. */
-  cache: LatentCache;
-  /** How many rows it has. */
-  count: number;
+function checkCount(path: string, value: number, most: number, hint: string): void {
+  if (!(Number.isInteger(value) && value >= 0 && value <= most))
+    throw Object.assign(new Error(`${path} (${value}) is not a whole number from 0 to ${most}`), {
+      code: 'ERR_BALEEN_MLA_CACHE',
+      path,
+      hint,
+    });
 }

@@ -7,6 +7,13 @@ import { checkPositions } from './checks';
 import { assemble, attentionSizes, type CoreSizes, takeApart } from './heads';
 import type { Rotary } from './rotary';
 
+/** Full queries, keys and values. */
+interface FullHeads {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+}
+
 /**
  * Attention over up-projected latents.
  * @param tape - the tape
@@ -31,25 +38,14 @@ export function latentAttention(
   const { kernels } = tape;
   checkPositions(sizes.keys, rotary.positions);
   const dims = attentionSizes(sizes);
-  const { batch, queries, keys, heads, queryWidth, valueWidth } = dims;
-  const dtype: DType = sizes.precision === 'bf16' ? 'bf16' : 'f32';
+  const { batch, keys, heads, queryWidth, valueWidth } = dims;
   /** Full queries, keys and values, for as long as the scope they are made in. */
-  const full = (): { q: Tensor; k: Tensor; v: Tensor } => {
-    const made = {
-      q: tape.empty([batch * queries, heads * queryWidth], dtype),
-      k: tape.empty([batch * keys, heads * queryWidth], dtype),
-      v: tape.empty([batch * keys, heads * valueWidth], dtype),
-    };
+  const full = (): FullHeads => {
+    const made = emptyHeads(tape, sizes);
     assemble(kernels, made, { q, kv, kRope }, rotary, sizes);
     return made;
   };
-  const out = tape.empty([batch * queries, heads * valueWidth]);
-  const lse = tape.empty([batch * heads * queries]);
-  tape.scoped(() => {
-    const parts = full();
-    kernels.attention(out, lse, parts.q, parts.k, parts.v, dims);
-    return [];
-  });
+  const { out, lse } = attendTo(tape, full, sizes);
   keepAs(tape, out, form, true);
   tape.record({
     name: 'attention',
@@ -76,4 +72,59 @@ export function latentAttention(
     },
   });
   return out;
+}
+
+/**
+ * The same over a cache, whose rotary keys are rotated already, without gradients.
+ * @param tape - a tape that does not record
+ * @param q - [queries, heads · (nope + rope)]
+ * @param kv - [keys, heads · (nope + v)]
+ * @param keys - [keys, rope], rotated
+ * @param rotary - tables
+ * @param sizes - see {@link CoreSizes}
+ * @returns [queries, heads · v]
+ */
+export function cachedAttention(
+  tape: Tape,
+  q: Tensor,
+  kv: Tensor,
+  keys: Tensor,
+  rotary: Rotary,
+  sizes: CoreSizes,
+): Tensor {
+  const full = (): FullHeads => {
+    const made = emptyHeads(tape, sizes);
+    assemble(tape.kernels, made, { q, kv, kRope: keys }, rotary, sizes, true);
+    return made;
+  };
+  return attendTo(tape, full, sizes).out;
+}
+
+/** Room for full heads, in the products' precision. */
+function emptyHeads(tape: Tape, sizes: CoreSizes): FullHeads {
+  const { batch, queries, keys, heads, queryWidth, valueWidth } = attentionSizes(sizes);
+  const dtype: DType = sizes.precision === 'bf16' ? 'bf16' : 'f32';
+  return {
+    q: tape.empty([batch * queries, heads * queryWidth], dtype),
+    k: tape.empty([batch * keys, heads * queryWidth], dtype),
+    v: tape.empty([batch * keys, heads * valueWidth], dtype),
+  };
+}
+
+/** Attention over full heads, which are let go of afterwards. */
+function attendTo(
+  tape: Tape,
+  full: () => FullHeads,
+  sizes: CoreSizes,
+): { out: Tensor; lse: Tensor } {
+  const dims = attentionSizes(sizes);
+  const { batch, queries, heads, valueWidth } = dims;
+  const out = tape.empty([batch * queries, heads * valueWidth]);
+  const lse = tape.empty([batch * heads * queries]);
+  tape.scoped(() => {
+    const { q, k, v } = full();
+    tape.kernels.attention(out, lse, q, k, v, dims);
+    return [];
+  });
+  return { out, lse };
 }

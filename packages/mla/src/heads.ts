@@ -2,7 +2,7 @@
 // core on tensors and the one on arrays (§2.1.1, eq. 1–11).
 //
 // Queries are [rows, heads · (nope + rope)], rotary part last in each head; `kv` is [rows, heads · (nope + v)]; the rotary
-// key [rows, rope] is shared by all heads, and rotated only here.
+// key [rows, rope] is shared by all heads, and rotated only here, unless it comes from a cache.
 import type { AttentionSizes, Kernels, View } from '@baleen/kernels';
 
 /** Widths of a head, and how many. */
@@ -73,13 +73,17 @@ export function attentionSizes(sizes: CoreSizes): AttentionSizes {
   return { batch: 1, queries: batch * queries, keys: batch * keys, ...widths, documents };
 }
 
-/** Rotated queries, keys with the shared rotary part in every head, and values, each in the type of its view. */
+/**
+ * Rotated queries, keys with the shared rotary part in every head, and values, each in the type of its view. Keys that a
+ * cache holds are rotated already.
+ */
 export function assemble(
   kernels: Kernels,
   full: FullViews,
   { q, kv, kRope }: CoreViews,
   { cos, sin }: TableViews,
   sizes: CoreSizes,
+  keysRotated = false,
 ): void {
   const { batch, queries, keys, heads, nopeDim, ropeDim, valueDim } = sizes;
   const width = nopeDim + ropeDim;
@@ -107,19 +111,35 @@ export function assemble(
   });
   const perHead = { rows: batch * keys * heads, xStride: nopeDim + valueDim };
   kernels.copyStrided(full.k, kv, { ...perHead, cols: nopeDim, outStride: width });
-  kernels.rope(full.k, kRope, cos, sin, {
-    ...rotated,
-    rows: batch * keys,
-    sequence: keys,
-    xStride: ropeDim,
-    xHeadStride: 0,
-  });
+  if (keysRotated) repeatKey(kernels, full.k, kRope, sizes);
+  else
+    kernels.rope(full.k, kRope, cos, sin, {
+      ...rotated,
+      rows: batch * keys,
+      sequence: keys,
+      xStride: ropeDim,
+      xHeadStride: 0,
+    });
   kernels.copyStrided(full.v, kv, {
     ...perHead,
     cols: valueDim,
     outStride: valueDim,
     xOffset: nopeDim,
   });
+}
+
+/** The shared rotary key in every head, as it is. */
+function repeatKey(kernels: Kernels, full: View, kRope: View, sizes: CoreSizes): void {
+  const { batch, keys, heads, nopeDim, ropeDim } = sizes;
+  const width = nopeDim + ropeDim;
+  for (let head = 0; head < heads; head += 1)
+    kernels.copyStrided(full, kRope, {
+      rows: batch * keys,
+      cols: ropeDim,
+      outStride: heads * width,
+      outOffset: head * width + nopeDim,
+      xStride: ropeDim,
+    });
 }
 
 /**

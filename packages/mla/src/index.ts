@@ -1,7 +1,8 @@
 // The package's door.
 export { LatentAttention, type MlaSpec } from './attention';
-export { type CachedRows, LatentCache } from './cache';
+export { LatentCache } from './cache';
 export { latentAttention } from './core';
+export { type AttentionForm, attentionForm } from './form';
 export {
   type AttentionShape,
   cacheBytes,
@@ -41,6 +42,8 @@ export {
   type PagedInput,
 } from './functions-cached';
 export type { CoreSizes, HeadSizes } from './heads';
+export { type CachedRows, DecodePass, type RowGroup } from './pass';
+export { type CacheFormat, LatentPool, type LatentPoolSizes } from './pool';
 export { Rotary, type RotaryTables, rotaryFrequencies, rotaryTables } from './rotary';
 export { convertRotary, type RotaryLayout, type RotaryLayoutSizes } from './rotary-layout';
 export { softmaxScale, type YarnConfig, type YarnFault, yarnBeyond, yarnFault } from './yarn';

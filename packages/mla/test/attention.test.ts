@@ -1,11 +1,7 @@
-// Multi-head latent attention: against its equations, its gradients, and its cached form.
-import { type Kernels, loadKernels, referenceKernels } from '@baleen/kernels';
+// Multi-head latent attention: against its equations, and its gradients.
+import { loadKernels, referenceKernels } from '@baleen/kernels';
 import {
   checkGradients,
-  concatRows,
-  initialize,
-  type LinearFactory,
-  Pools,
   plainLinears,
   Region,
   Tape,
@@ -21,76 +17,8 @@ import {
   largestDifference,
   values,
 } from '../../../test/support';
-import {
-  LatentAttention,
-  LatentCache,
-  type MlaSpec,
-  Rotary,
-  rotaryTables,
-  softmaxScale,
-  type YarnConfig,
-} from '../src/index';
-
-const yarn: YarnConfig = {
-  factor: 4,
-  originalMaxSequence: 8,
-  betaFast: 2,
-  betaSlow: 0.5,
-  mscale: 1,
-  mscaleAllDim: 1,
-};
-
-interface Variant {
-  queryRank: number | null;
-  yarn: YarnConfig | null;
-}
-
-const variants: [string, Variant][] = [
-  ['query compression', { queryRank: 7, yarn: null }],
-  ['plain queries', { queryRank: null, yarn: null }],
-  ['query compression and YaRN', { queryRank: 7, yarn }],
-];
-
-const [batch, length] = [2, 6];
-/** Every width different, and values narrower than keys, as in V3. */
-const widths = { hidden: 10, heads: 3, nopeDim: 5, ropeDim: 4, valueDim: 6, kvRank: 8 };
-
-function setup(
-  kernels: Kernels,
-  { queryRank, yarn: extension }: Variant,
-  factory: LinearFactory = plainLinears('fp32'),
-) {
-  const pools = new Pools(kernels);
-  const spec: MlaSpec = {
-    ...widths,
-    queryRank,
-    normEps: 1e-6,
-    scale: softmaxScale(widths.nopeDim + widths.ropeDim, extension),
-  };
-  const rotary = new Rotary(pools, 16, widths.ropeDim, 100, extension);
-  const layer = new LatentAttention(pools, spec, factory, rotary);
-  initialize(layer, 0.5, 4);
-  // Norms begin at one; a weight that is one everywhere could be forgotten without a sign.
-  for (const [name, { data }] of layer.parameters())
-    if (name.includes('Norm')) data.readSync().set(values(data.size, 6).map((v) => 1 + v / 2));
-  const x = tensorFrom(
-    new Region(kernels, 'inputs'),
-    [batch * length, widths.hidden],
-    values(batch * length * widths.hidden, 7),
-  );
-  return { layer, spec, x, region: new Region(kernels, 'test') };
-}
-
-function forward(layer: LatentAttention, region: Region, x: Tensor, sequences: number) {
-  const tape = new Tape(region, { grad: false });
-  let y: Float32Array = new Float32Array(0);
-  tape.scoped(() => {
-    y = layer.forward(tape, x, sequences).readSync().slice() as Float32Array;
-    return [];
-  });
-  expect(region.liveBytes).toBe(0);
-  return y;
-}
+import { type LatentAttention, type MlaSpec, rotaryTables, type YarnConfig } from '../src/index';
+import { batch, forward, length, setup, variants, widths } from './layers';
 
 /** Equations 1 to 11 of §2.1.1, one token and one head at a time, in float64. */
 function literal(layer: LatentAttention, spec: MlaSpec, extension: YarnConfig | null, x: Tensor) {
@@ -177,59 +105,6 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       for (const { name, error } of results) expect(error, name).toBeLessThan(5e-3);
       expect(region.liveBytes).toBe(0);
     });
-
-    test('through the cache, at once, in pieces or token by token, alone or side by side: the same bits', () => {
-      const { layer, x, region } = setup(kernels, variant);
-      const whole = forward(layer, region, x, batch);
-      const width = widths.hidden;
-      const sequences = Array.from({ length: batch }, (_, b) => b);
-      const tape = new Tape(region, { grad: false });
-      const cut = (list: Float32Array, b: number, start: number, count: number): Float32Array =>
-        list.slice((b * length + start) * width, (b * length + start + count) * width);
-      const makeCache = (): LatentCache =>
-        new LatentCache(region, length, widths.kvRank, widths.ropeDim);
-      for (const pieces of [[6], [1, 1, 1, 1, 1, 1], [3, 1, 2]]) {
-        const caches = sequences.map(makeCache);
-        let start = 0;
-        for (const count of pieces) {
-          for (const b of sequences)
-            tape.scoped(() => {
-              const rows = x.rows(b * length + start, count);
-              const y = layer.decode(tape, rows, [{ cache: caches[b], count }]).readSync();
-              expect(firstDifference(y, cut(whole, b, start, count))).toBe(-1);
-              return [];
-            });
-          start += count;
-        }
-        for (const cache of caches) {
-          expect(cache.length).toBe(length);
-          cache.release();
-        }
-      }
-      // Side by side, each as far as it is, and once more after some tokens were forgotten.
-      const caches = sequences.map(makeCache);
-      const step = (counts: number[]): void => {
-        tape.scoped(() => {
-          const starts = caches.map((cache) => cache.length);
-          const rows = counts.map((count, b) => x.rows(b * length + starts[b], count));
-          const y = layer.decode(
-            tape,
-            concatRows(tape, rows),
-            counts.map((count, b) => ({ cache: caches[b], count })),
-          );
-          const got = y.readSync() as Float32Array;
-          const expected = counts.flatMap((count, b) => [...cut(whole, b, starts[b], count)]);
-          expect(firstDifference(got, Float32Array.from(expected))).toBe(-1);
-          return [];
-        });
-      };
-      step(sequences.map((b) => 1 + b));
-      step(sequences.map((b) => 4 - b));
-      for (const cache of caches) cache.truncate(2);
-      step(sequences.map((b) => 3 - b));
-      for (const cache of caches) cache.release();
-      expect(region.liveBytes).toBe(0);
-    });
   });
 
   test('a token sees itself and what is before it in its sequence, nothing else', () => {
@@ -265,37 +140,11 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     });
   });
 
-  test('a sequence longer than the rotary tables, or than the cache, is refused', () => {
+  test('a sequence longer than the rotary tables is refused', () => {
     const { layer, region } = setup(kernels, { queryRank: 7, yarn: null });
     const long = tensorFrom(new Region(kernels, 'x'), [17, widths.hidden], new Float32Array(170));
-    const tape = new Tape(region);
-    expect(() => layer.forward(tape, long, 1)).toThrow(
+    expect(() => layer.forward(new Tape(region), long, 1)).toThrow(
       expect.objectContaining({ code: 'ERR_BALEEN_MLA_SEQUENCE' }),
     );
-    const cache = new LatentCache(region, 4, widths.kvRank, widths.ropeDim);
-    const off = new Tape(region, { grad: false });
-    off.scoped(() => {
-      layer.decode(off, long.rows(0, 3), [{ cache, count: 3 }]);
-      expect(() => layer.decode(off, long.rows(3, 2), [{ cache, count: 2 }])).toThrow(
-        expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE' }),
-      );
-      return [];
-    });
-    expect(cache.length).toBe(3);
-    for (const bad of [4, -1, 1.5])
-      expect(() => {
-        cache.truncate(bad);
-      }).toThrow(expect.objectContaining({ code: 'ERR_BALEEN_MLA_CACHE', path: 'length' }));
-    cache.truncate(0);
-    expect(cache.latents.shape).toEqual([0, widths.kvRank]);
   });
-});
-
-test('the cache holds one latent and one rotary key a token: 576 values for V3', () => {
-  const kernels = referenceKernels();
-  const region = new Region(kernels, 'cache');
-  const cache = new LatentCache(region, 10, 512, 64);
-  expect(region.liveBytes).toBe(10 * 576 * 4);
-  cache.release();
-  expect(region.liveBytes).toBe(0);
 });

@@ -2,7 +2,7 @@
 
 import { type Fp8Recipe, recipeLinears } from '@baleen/fp8';
 import { type Kernels } from '@baleen/kernels';
-import { type LatentAttention, LatentCache, Rotary } from '@baleen/mla';
+import { type DecodePass, Rotary } from '@baleen/mla';
 import type { Router } from '@baleen/moe-router';
 import { MtpDepth } from '@baleen/mtp';
 import {
@@ -16,7 +16,6 @@ import {
   Parameter,
   Pools,
   plainLinears,
-  type Region,
   rmsNorm,
   type Tape,
   type Tensor,
@@ -24,7 +23,7 @@ import {
 } from '@baleen/tensor';
 
 import { checkConfig, type ModelConfig } from './config';
-import { DecoderLayer, type LayerLinears, type LayerOptions, type SequenceRows } from './layer';
+import { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 
 /** What the inputs of the linear layers' products are. */
 export type Precision = 'fp8' | 'bf16' | 'fp32';
@@ -65,7 +64,7 @@ function everywhere(factory: LinearFactory): LayerLinears {
 
 function layerOptionsOf(
   options: ForwardOptions,
-  sequences: LayerOptions['sequences'] = null,
+  cached: LayerOptions['cached'] = null,
 ): LayerOptions {
   return {
     balanceFactor: options.balanceFactor ?? 0,
@@ -73,7 +72,7 @@ function layerOptionsOf(
     balanceCounts: options.balanceCounts ?? null,
     balanceLoss: options.balanceLoss ?? null,
     withScores: options.withScores ?? false,
-    sequences,
+    cached,
   };
 }
 
@@ -183,14 +182,16 @@ export class Decoder extends Module {
 
   /**
    * The chain from token ids to the normed hidden state `h`, for logits.
-   * @param sequences - whose rows the ids are when generating; their caches grow. Each row gets what it would get alone
+   * @param pass - whose rows the ids are when generating; their caches get the new latents. Each row gets what it would get
+   *   alone
    * @returns the phases
    */
-  hiddenPhases(sequences: readonly SequenceRows[] | null = null): ComputePhase[] {
-    const options = layerOptionsOf({}, sequences);
+  hiddenPhases(pass: DecodePass | null = null): ComputePhase[] {
     return [
       this.embedPhase(false),
-      ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, options)),
+      ...this.layers.flatMap((layer, index) =>
+        layer.phases(`layers.${index}`, layerOptionsOf({}, pass && { pass, layer: index })),
+      ),
       this.normPhase(),
     ];
   }
@@ -199,28 +200,26 @@ export class Decoder extends Module {
    * One depth of multi-token prediction when generating: from hidden states of positions, and `ids` [1, rows], the tokens
    * k later, to `h` for the next depth and the normed `out{k}`, whose logits predict the tokens k + 1 later.
    * @param depth - one of {@link mtp}
-   * @param sequences - whose rows these are, with their hidden states [count, hidden] as the depth before left them, for
-   *   the first depth `h` of {@link hiddenPhases}; their caches grow
+   * @param pass - whose rows these are; their caches of this depth get the new latents
+   * @param states - hidden states [count, hidden] of each sequence as the depth before left them, for the first depth `h` of
+   *   {@link hiddenPhases}
    * @returns the phases
    */
   draftPhases(
     depth: MtpDepth<DecoderLayer>,
-    sequences: readonly (SequenceRows & { hidden: Tensor })[],
+    pass: DecodePass,
+    states: readonly Tensor[],
   ): ComputePhase[] {
     const join: ComputePhase = {
       kind: 'compute',
       name: `mtp.${depth.depth}.join`,
       forward: (tape, input) => {
         const embedded = embedding(tape, this.table, input.ids as Tensor);
-        const hidden = concatRows(
-          tape,
-          sequences.map((sequence) => sequence.hidden),
-        );
-        const joined = depth.joinRows(tape, hidden, embedded);
+        const joined = depth.joinRows(tape, concatRows(tape, states), embedded);
         return { h: joined.reshape([1, ...joined.shape]) };
       },
     };
-    return [join, ...this.depthPhases(depth, layerOptionsOf({}, sequences))];
+    return [join, ...this.depthPhases(depth, layerOptionsOf({}, { pass, layer: 0 }))];
   }
 
   /**
@@ -237,24 +236,6 @@ export class Decoder extends Module {
     const sizes = { m: rows, n: vocabSize, k: hiddenSize, transB: true };
     this.kernels.gemm(out, x, weightView(this.head, this.outer), sizes);
     return out;
-  }
-
-  /**
-   * Empty caches for one sequence, one a layer.
-   * @param region - where they live
-   * @param capacity - most tokens
-   * @param depths - how many depths of multi-token prediction get one as well (default 0)
-   * @returns caches by attention
-   */
-  caches(region: Region, capacity: number, depths = 0): Map<LatentAttention, LatentCache> {
-    const { kvRank, ropeDim } = this.config.attention;
-    const blocks = this.mtp.slice(0, depths).map(({ block }) => block);
-    return new Map(
-      [...this.layers, ...blocks].map((layer) => [
-        layer.latentAttention,
-        new LatentCache(region, capacity, kvRank, ropeDim),
-      ]),
-    );
   }
 
   /** Number of trained values. */

@@ -1,12 +1,16 @@
 // Text generation: one sequence through the latent cache, token by token or several at a time.
+import type { CacheFormat } from '@baleen/mla';
 import { Region } from '@baleen/tensor';
 
+import { CachePools } from './caches';
 import type { Decoder } from './decoder';
 import { advance } from './pass';
-import { type SamplingOptions, Sequence } from './sequence';
+import { demandOf, type SamplingOptions, Sequence } from './sequence';
 
 /** How to generate. */
 export interface GenerateOptions extends SamplingOptions {
+  /** What cached latents take (default: FP32 where the model computes in it, else BF16). */
+  cache?: CacheFormat;
   /** Stops between tokens. */
   signal?: AbortSignal;
 }
@@ -24,7 +28,11 @@ export function* generate(
   options: GenerateOptions,
 ): Generator<number, void, void> {
   const region = new Region(model.kernels, 'generation');
-  const sequence = new Sequence(model, region, prompt, options);
+  const { capacity, depths } = demandOf(model, prompt, options);
+  const { cache: format } = options;
+  const sizes = { capacities: [capacity], depths, ...(format && { format }) };
+  const pools = new CachePools(model, region, sizes);
+  const sequence = new Sequence(model, pools, prompt, options);
   try {
     while (!sequence.ended && !options.signal?.aborted)
       for (const token of advance(model, region, [sequence]).flat()) {
@@ -33,5 +41,6 @@ export function* generate(
       }
   } finally {
     sequence.release();
+    pools.release();
   }
 }

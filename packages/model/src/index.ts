@@ -42,7 +42,7 @@ export {
   isMtpTensor,
   isSharedCopy,
 } from './hugging-face-names';
-export { DecoderLayer, type LayerLinears, type LayerOptions, type SequenceRows } from './layer';
+export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 export {
   headerLength,
   makeHeader,

@@ -2,13 +2,7 @@
 //
 // Phases hand each other a bundle: `h` [batch, length, hidden] is the stream, and what a phase does not know passes on.
 // With `borders` in it, attention keeps the documents between them apart.
-import {
-  type CachedRows,
-  LatentAttention,
-  type LatentCache,
-  type Rotary,
-  softmaxScale,
-} from '@baleen/mla';
+import { type DecodePass, LatentAttention, type Rotary, softmaxScale } from '@baleen/mla';
 import { permute, Router, unpermuteAdd } from '@baleen/moe-router';
 import {
   add,
@@ -43,16 +37,8 @@ export interface LayerOptions {
   balanceLoss: Tensor | null;
   /** Dispatch hands on its router's `scores`. */
   withScores: boolean;
-  /** Whose rows these are when generating: attention then looks back at their caches. */
-  sequences: readonly SequenceRows[] | null;
-}
-
-/** Rows of a pass that belong to one sequence, while generating. */
-export interface SequenceRows {
-  /** Its caches, one a layer. */
-  caches: ReadonlyMap<LatentAttention, LatentCache>;
-  /** How many rows it has. */
-  count: number;
+  /** Whose rows these are when generating, and which of the cache's layers this is: attention then looks back at it. */
+  cached: { pass: DecodePass; layer: number } | null;
 }
 
 /** Makes a layer's linears, a factory a kind. */
@@ -63,22 +49,6 @@ export interface LayerLinears {
   feedForward: LinearFactory;
   /** Routed and shared experts. */
   experts: LinearFactory;
-}
-
-/** The same with the caches of one layer. */
-function cachedRows(sequences: readonly SequenceRows[], attention: LatentAttention): CachedRows[] {
-  return sequences.map(({ caches, count }) => {
-    const cache = caches.get(attention);
-    if (!cache)
-      throw Object.assign(
-        new Error('a sequence has no cache for one of the layers it runs through'),
-        {
-          code: 'ERR_BALEEN_MODEL_CACHE',
-          hint: 'make its caches with `caches()` of the same model',
-        },
-      );
-    return { cache, count };
-  });
 }
 
 type Gated = Linear<'gate' | 'up'>;
@@ -280,7 +250,7 @@ export class DecoderLayer extends Module {
     return this.feedForward.router;
   }
 
-  /** Its attention, the key to its cache. */
+  /** Its attention. */
   get latentAttention(): LatentAttention {
     return this.attention.inner;
   }
@@ -323,9 +293,9 @@ export class DecoderLayer extends Module {
     const [x] = recompute(tape, [h], () => [
       inner.prepareNormed(tape, flat, norm, this.config.normEps),
     ]);
-    const { sequences } = options;
-    const u = sequences
-      ? inner.decode(tape, x, cachedRows(sequences, inner))
+    const { cached } = options;
+    const u = cached
+      ? inner.decode(tape, x, cached.pass, cached.layer)
       : inner.forward(tape, x, h.shape[0] ?? 1, input.borders as Tensor | undefined);
     return { ...input, h: add(tape, h, u) };
   }

@@ -1,5 +1,6 @@
 // Passes over sequences while they are generated: depths draft, then the main model reads what is pending of every sequence
 // at once. A row gets what it would get alone, so texts do not depend on those beside them.
+import type { CachedRows, DecodePass, LatentAttention } from '@baleen/mla';
 import {
   type Block,
   type Bundle,
@@ -28,19 +29,27 @@ export function advance(
   sequences: readonly Sequence[],
 ): number[][] {
   draft(model, region, sequences);
-  const rows = sequences.map((sequence) => {
-    const ids = sequence.pending();
-    return { caches: sequence.caches, count: ids.length, ids, asked: sequence.drafts.length + 1 };
-  });
-  return run(region, model.hiddenPhases(rows), rows, (tape, output) => {
+  const rows = sequences
+    .map((sequence, place) => ({ ...sequence.rows, sequence, place, ids: sequence.pending() }))
+    // Those with as many new tokens are attended to together where they stand beside each other.
+    .sort((a, b) => a.count - b.count || a.place - b.place);
+  const { latentAttention } = model.layers[0];
+  const phases = (pass: DecodePass): ComputePhase[] => model.hiddenPhases(pass);
+  return run(region, latentAttention, rows, phases, (tape, output) => {
     const hidden = partsOf(output.h as Tensor, rows);
     // Logits after the last known token and after every draft.
     const logits = readLogits(
       model,
       tape,
-      rows.map(({ count, asked }, s) => hidden[s].rows(count - asked, asked)),
+      rows.map(({ count, sequence: { drafts } }, r) =>
+        hidden[r].rows(count - drafts.length - 1, drafts.length + 1),
+      ),
     );
-    return sequences.map((sequence, s) => sequence.settle(tape, logits[s], hidden[s]));
+    const made: number[][] = [];
+    rows.forEach(({ sequence, place }, r) => {
+      made[place] = sequence.settle(tape, logits[r], hidden[r]);
+    });
+    return made;
   });
 }
 
@@ -58,10 +67,12 @@ function draft(model: Decoder, region: Region, sequences: readonly Sequence[]): 
       const own = k > depth.depth ? hidden.rows((hidden.shape[0] ?? 1) - 1, 1) : hidden;
       const count = own.shape[0] ?? 0;
       const ids = [...sequence.tokens, ...sequence.drafts].slice(-count);
-      return { caches: sequence.caches, count, ids, hidden: own };
+      return { ...sequence.depthRows(depth.depth, count), ids, hidden: own };
     });
     const before = held;
-    running = run(region, model.draftPhases(depth, rows), rows, (tape, output) => {
+    const states = rows.map(({ hidden }) => hidden);
+    const phases = (pass: DecodePass): ComputePhase[] => model.draftPhases(depth, pass, states);
+    running = run(region, depth.block.latentAttention, rows, phases, (tape, output) => {
       const h = output.h as Tensor;
       h.block.retain();
       held = h.block;
@@ -109,32 +120,36 @@ function readLogits(model: Decoder, tape: Tape, hidden: readonly Tensor[]): Floa
   });
 }
 
-/** Runs phases over the ids of all sequences. */
+/** Runs phases over the ids of all sequences; where they fail the caches are as before. */
 function run<T>(
   region: Region,
-  phases: readonly ComputePhase[],
-  rows: readonly { ids: readonly number[] }[],
+  attention: LatentAttention,
+  rows: readonly (CachedRows & { ids: readonly number[] })[],
+  phasesOf: (pass: DecodePass) => readonly ComputePhase[],
   use: (tape: Tape, output: Bundle) => T,
 ): T {
+  const pass = attention.begin(region, rows);
   const list = rows.flatMap(({ ids }) => ids);
-  const pass = new Run(region, { grad: false });
   const ids = tensorFrom(region, [1, list.length], Int32Array.from(list));
+  const chain = new Run(region, { grad: false });
   try {
     let output: Bundle = { ids };
-    phases.forEach((phase, index) => {
-      output = pass.forward(phase, index === 0 ? output : undefined);
+    phasesOf(pass).forEach((phase, index) => {
+      output = chain.forward(phase, index === 0 ? output : undefined);
     });
     const results: T[] = [];
-    pass.tape.scoped(() => {
-      results.push(use(pass.tape, output));
+    chain.tape.scoped(() => {
+      results.push(use(chain.tape, output));
       return [];
     });
-    pass.finish();
+    chain.finish();
     return results[0];
   } catch (error) {
-    pass.abandon();
+    chain.abandon();
+    pass.undo();
     throw error;
   } finally {
+    pass.release();
     ids.block.release();
   }
 }

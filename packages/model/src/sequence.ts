@@ -2,7 +2,7 @@
 //
 // Legend: n tokens cached, so that token n, the last one known, is the first the main model has not seen; K drafts behind
 // it; D depths that draft.
-import type { LatentAttention, LatentCache } from '@baleen/mla';
+import type { CachedRows } from '@baleen/mla';
 import {
   type Acceptance,
   accept,
@@ -12,8 +12,9 @@ import {
   probabilities,
   type SamplingShape,
 } from '@baleen/mtp';
-import { concatRows, mulberry32, type Region, type Tape, type Tensor } from '@baleen/tensor';
+import { concatRows, mulberry32, type Tape, type Tensor } from '@baleen/tensor';
 
+import type { CachePools, SequenceCaches } from './caches';
 import type { Decoder } from './decoder';
 
 /** How tokens are chosen. */
@@ -50,10 +51,7 @@ export class Sequence {
   drafts: number[] = [];
   /** Why there is nothing more to make, or null. */
   ended: 'stop' | 'length' | null = null;
-  /** Its caches by attention, those of the main model and of the depths that draft. */
-  readonly caches: ReadonlyMap<LatentAttention, LatentCache>;
-  /** How many depths draft. */
-  readonly depths: number;
+  private readonly caches: SequenceCaches;
   private cached = 0;
   private readonly limit: number;
   private readonly random: () => number;
@@ -66,31 +64,20 @@ export class Sequence {
 
   /**
    * @param model - the decoder
-   * @param region - where caches live
+   * @param pools - where its caches live, with room for {@link demandOf} it
    * @param prompt - token ids, at least one
    * @param options - see {@link SamplingOptions}
    */
   constructor(
     private readonly model: Decoder,
-    region: Region,
+    pools: CachePools,
     prompt: Int32Array,
     private readonly options: SamplingOptions,
   ) {
-    const { maxTokens, drafts = 0, seed = 0 } = options;
-    const { maxSequence } = model.config;
-    checkPrompt(prompt, maxSequence);
-    if (drafts > 0 && model.mtp.length === 0)
-      throw Object.assign(new Error(`${drafts} drafts of a model without multi-token prediction`), {
-        code: 'ERR_BALEEN_USAGE_DRAFTS',
-        path: 'drafts',
-        hint: 'generate without drafts, or train with model.mtp.depth 1 or more',
-      });
+    const { drafts = 0, seed = 0 } = options;
+    this.limit = lengthOf(model, prompt, options);
     this.tokens = [...prompt];
-    // The last token is not read any more: a prompt as long as can be still gets one.
-    const most = Math.max(maxSequence, prompt.length + 1);
-    this.limit = Math.min(most, prompt.length + maxTokens);
-    this.depths = Math.min(drafts, model.mtp.length);
-    this.caches = model.caches(region, Math.max(1, this.limit - 1), this.depths);
+    this.caches = pools.sequence();
     this.draftProbabilities = new Float32Array(drafts * model.config.vocabSize);
     this.random = mulberry32(seed);
     if (this.room <= 0) this.ended = 'length';
@@ -106,6 +93,25 @@ export class Sequence {
     return this.ended ? 0 : Math.max(0, Math.min(this.options.drafts ?? 0, this.room - 1));
   }
 
+  /** Rows of the depth that drafts next.
+   * @param depth - which, from 1
+   * @param count - how many
+   */
+  depthRows(depth: number, count: number): CachedRows {
+    return { cache: this.caches.depths[depth - 1], count };
+  }
+
+  /**
+   * Rows of the main model's next pass. What follows a single token is always absorbed, so that a text does not depend on how
+   * many drafts are read with it.
+   */
+  get rows(): CachedRows {
+    const { tokens, cached, drafts, caches } = this;
+    const known = tokens.length - cached;
+    const rows = { cache: caches.main, count: known + drafts.length };
+    return known === 1 && cached > 0 ? { ...rows, form: 'absorbed' } : rows;
+  }
+
   /** What the main model has not seen: known tokens, then drafts. */
   pending(): number[] {
     return [...this.tokens.slice(this.cached), ...this.drafts];
@@ -119,9 +125,9 @@ export class Sequence {
    * @returns the tokens made, at least one, without a stop token
    */
   settle(tape: Tape, logits: Float32Array, hidden: Tensor): number[] {
-    const { model, options, drafts, outcome, cached: before } = this;
+    const { options, drafts, outcome, cached: before } = this;
     const { stop = [], counts } = options;
-    const { vocabSize: vocab } = model.config;
+    const { vocabSize: vocab } = this.model.config;
     const count = drafts.length;
     const p = probabilities(logits, { rows: count + 1, vocab }, { ...options, out: logits });
     const input = {
@@ -134,10 +140,10 @@ export class Sequence {
     if (counts) countDrafts(counts, count, accepted);
     const known = this.tokens.length;
     this.cached = known + accepted;
-    for (const { latentAttention } of model.layers)
-      this.caches.get(latentAttention)?.truncate(this.cached);
+    this.caches.main.truncate(this.cached);
     // Depth k read token i + k at position i, and drafts were read from position n − D on.
-    if (count > 0) this.drafted = Math.max(0, Math.min(known - 1, known + accepted - this.depths));
+    if (count > 0)
+      this.drafted = Math.max(0, Math.min(known - 1, known + accepted - this.caches.depths.length));
     let made = [...drafts.slice(0, accepted), token];
     this.drafts = [];
     const end = made.findIndex((one) => stop.includes(one));
@@ -167,9 +173,9 @@ export class Sequence {
    * nothing is to be drafted, as before the first pass
    */
   beginDrafts(): Tensor | null {
-    const { window, drafted, model, caches, wanted } = this;
+    const { window, drafted, caches, wanted } = this;
     if (!window || wanted === 0) return null;
-    for (const { block } of model.mtp) caches.get(block.latentAttention)?.truncate(drafted);
+    for (const cache of caches.depths) cache.truncate(drafted);
     const skipped = drafted - window.start;
     return window.rows.rows(skipped, (window.rows.shape[0] ?? 0) - skipped);
   }
@@ -189,10 +195,52 @@ export class Sequence {
 
   /** Gives its memory back. */
   release(): void {
-    for (const cache of this.caches.values()) cache.release();
+    for (const cache of [this.caches.main, ...this.caches.depths]) cache.release();
     this.window?.rows.block.release();
     this.window = null;
   }
+}
+
+/** Most tokens of a text. The last one is not read any more: a prompt as long as can be still gets one. */
+function lengthOf(
+  model: Decoder,
+  prompt: Int32Array,
+  { maxTokens, drafts = 0 }: SamplingOptions,
+): number {
+  const { maxSequence } = model.config;
+  checkPrompt(prompt, maxSequence);
+  if (drafts > 0 && model.mtp.length === 0)
+    throw Object.assign(new Error(`${drafts} drafts of a model without multi-token prediction`), {
+      code: 'ERR_BALEEN_USAGE_DRAFTS',
+      path: 'drafts',
+      hint: 'generate without drafts, or train with model.mtp.depth 1 or more',
+    });
+  return Math.min(Math.max(maxSequence, prompt.length + 1), prompt.length + maxTokens);
+}
+
+/** What a sequence takes of caches. */
+export interface CacheDemand {
+  /** Most tokens cached. */
+  capacity: number;
+  /** Depths of multi-token prediction that draft. */
+  depths: number;
+}
+
+/**
+ * What a sequence will take of caches.
+ * @param model - the decoder
+ * @param prompt - token ids
+ * @param options - as the sequence gets them
+ * @returns tokens and depths
+ * @throws ERR_BALEEN_USAGE_PROMPT, ERR_BALEEN_USAGE_DRAFTS where there can be no such sequence
+ */
+export function demandOf(
+  model: Decoder,
+  prompt: Int32Array,
+  options: SamplingOptions,
+): CacheDemand {
+  const capacity = Math.max(1, lengthOf(model, prompt, options) - 1);
+  return { capacity, depths: Math.min(options.drafts ?? 0, model.mtp.length) };
 }
 
 /** Refuses prompts that cannot be continued. */

@@ -38,7 +38,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       balanceCounts: null,
       balanceLoss: null,
       withScores: false,
-      sequences: null,
+      cached: null,
     });
     expect(phases).toHaveLength(dense ? 2 : 4);
     const results = checkGradients({

@@ -6,9 +6,10 @@ import { AdamW, type Bundle, Region, Run, type Tensor, tensorFrom } from '@balee
 import { beforeAll, describe, expect, test } from 'vitest';
 
 import { implementationsOf, randomFrom } from '../../../test/support';
+import { CachePools } from '../src/caches';
 import { type Decoder, type GenerateOptions, generate, type Precision } from '../src/index';
 import { advance } from '../src/pass';
-import { Sequence } from '../src/sequence';
+import { demandOf, Sequence } from '../src/sequence';
 import { clearGradients, type HostBatch, runBatch, smallModel, snapshot } from './small';
 
 const words = [
@@ -157,7 +158,10 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       for (const prompt of prompts) {
         const region = new Region(kernels, 'generation');
         const options = { maxTokens: 30, drafts };
-        const sequence = new Sequence(model, region, Int32Array.from(prompt), options);
+        const ids = Int32Array.from(prompt);
+        const { capacity, depths } = demandOf(model, ids, options);
+        const pools = new CachePools(model, region, { capacities: [capacity], depths });
+        const sequence = new Sequence(model, pools, ids, options);
         advance(model, region, [sequence]);
         while (!sequence.ended) {
           const { tokens, wanted } = sequence;
@@ -172,6 +176,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
         }
         expect(region.liveBytes).toBeGreaterThan(0);
         sequence.release();
+        pools.release();
         expect(region.liveBytes).toBe(0);
       }
       expect([...seen].sort()).toEqual(drafts === 1 ? [0, 1] : [0, 1, 2]);
@@ -214,9 +219,11 @@ test('drawn texts come as often as the model alone would have them', () => {
   expect(expected.size).toBeGreaterThan(20);
   const region = new Region(model.kernels, 'generation');
   const counts = draftCounts();
+  const capacities = new Array<number>(draws).fill(prompt.length + length);
+  const pools = new CachePools(model, region, { capacities, depths: 2 });
   const all = Array.from({ length: draws }, (_, seed) => {
     const options = { ...shape, maxTokens: length + 1, drafts: 2, seed, counts };
-    return new Sequence(model, region, Int32Array.from(prompt), options);
+    return new Sequence(model, pools, Int32Array.from(prompt), options);
   });
   for (;;) {
     const running = all.filter(({ ended }) => !ended);

@@ -1,0 +1,60 @@
+// Memory for texts in the making: pages for the latents of the main model, and of each depth that drafts, whose caches hold
+// other numbers of tokens.
+import { type CacheFormat, type LatentCache, LatentPool } from '@baleen/mla';
+import type { Region } from '@baleen/tensor';
+
+import type { Decoder } from './decoder';
+
+/** What caches are made for. */
+export interface CacheSizes {
+  /** Most tokens of each of the sequences that are there at once. */
+  capacities: readonly number[];
+  /** What cached numbers take (default: FP32 where the model computes in it, else BF16, as its products take them). */
+  format?: CacheFormat;
+  /** Depths of multi-token prediction that draft (default 0). */
+  depths?: number;
+}
+
+/** Caches of one sequence. */
+export interface SequenceCaches {
+  /** The main model's. */
+  main: LatentCache;
+  /** Those of the depths that draft. */
+  depths: readonly LatentCache[];
+}
+
+/** Pages for the caches of sequences. */
+export class CachePools {
+  private readonly main: LatentPool;
+  private readonly depths: readonly LatentPool[];
+
+  /**
+   * @param model - the decoder
+   * @param region - where they live
+   * @param sizes - see {@link CacheSizes}
+   */
+  constructor(model: Decoder, region: Region, sizes: CacheSizes) {
+    const { capacities, depths = 0 } = sizes;
+    const { kvRank, ropeDim } = model.config.attention;
+    const { format = model.precision === 'fp32' ? 'fp32' : 'bf16' } = sizes;
+    const pageSize = 64;
+    const pages = capacities.reduce((sum, tokens) => sum + Math.ceil(tokens / pageSize), 0);
+    const pool = (layers: number): LatentPool =>
+      new LatentPool(region, { pages, pageSize, layers, kvRank, ropeDim, format });
+    this.main = pool(model.layers.length);
+    this.depths = Array.from({ length: depths }, () => pool(1));
+  }
+
+  /**
+   * Caches of a new sequence.
+   * @returns empty ones
+   */
+  sequence(): SequenceCaches {
+    return { main: this.main.sequence(), depths: this.depths.map((pool) => pool.sequence()) };
+  }
+
+  /** Gives the memory back. */
+  release(): void {
+    for (const pool of [this.main, ...this.depths]) pool.release();
+  }
+}
