@@ -38,7 +38,10 @@ export class CachePools {
     const { kvRank, ropeDim } = model.config.attention;
     const { format = model.precision === 'fp32' ? 'fp32' : 'bf16' } = sizes;
     const pageSize = 64;
-    const pages = capacities.reduce((sum, tokens) => sum + Math.ceil(tokens / pageSize), 0);
+    const pages = Math.max(
+      1,
+      capacities.reduce((sum, tokens) => sum + Math.ceil(tokens / pageSize), 0),
+    );
     const pool = (layers: number): LatentPool =>
       new LatentPool(region, { pages, pageSize, layers, kvRank, ropeDim, format });
     this.main = pool(model.layers.length);
@@ -47,10 +50,14 @@ export class CachePools {
 
   /**
    * Caches of a new sequence.
+   * @param depths - how many depths draft for it
    * @returns empty ones
    */
-  sequence(): SequenceCaches {
-    return { main: this.main.sequence(), depths: this.depths.map((pool) => pool.sequence()) };
+  sequence(depths: number): SequenceCaches {
+    return {
+      main: this.main.sequence(),
+      depths: this.depths.slice(0, depths).map((pool) => pool.sequence()),
+    };
   }
 
   /** Gives the memory back. */

@@ -28,7 +28,15 @@ export {
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
-export { type GenerateOptions, generate } from './generate';
+export {
+  type GenerateOptions,
+  generate,
+  generateMany,
+  type MadeTokens,
+  type ManyOptions,
+  TextMemory,
+  type TextRequest,
+} from './generate';
 export {
   configFromHuggingFace,
   configToHuggingFace,

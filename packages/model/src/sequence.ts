@@ -14,7 +14,7 @@ import {
 } from '@baleen/mtp';
 import { concatRows, mulberry32, type Tape, type Tensor } from '@baleen/tensor';
 
-import type { CachePools, SequenceCaches } from './caches';
+import type { SequenceCaches } from './caches';
 import type { Decoder } from './decoder';
 
 /** How tokens are chosen. */
@@ -51,8 +51,7 @@ export class Sequence {
   drafts: number[] = [];
   /** Why there is nothing more to make, or null. */
   ended: 'stop' | 'length' | null = null;
-  private readonly caches: SequenceCaches;
-  private cached = 0;
+  private cached: number;
   private readonly limit: number;
   private readonly random: () => number;
   private readonly outcome: Acceptance = { accepted: 0, token: 0 };
@@ -64,20 +63,20 @@ export class Sequence {
 
   /**
    * @param model - the decoder
-   * @param pools - where its caches live, with room for {@link demandOf} it
+   * @param caches - its own, with room for {@link demandOf} it; the main model's may hold the first tokens of the prompt
    * @param prompt - token ids, at least one
    * @param options - see {@link SamplingOptions}
    */
   constructor(
     private readonly model: Decoder,
-    pools: CachePools,
+    private readonly caches: SequenceCaches,
     prompt: Int32Array,
     private readonly options: SamplingOptions,
   ) {
     const { drafts = 0, seed = 0 } = options;
     this.limit = lengthOf(model, prompt, options);
     this.tokens = [...prompt];
-    this.caches = pools.sequence();
+    this.cached = caches.main.length;
     this.draftProbabilities = new Float32Array(drafts * model.config.vocabSize);
     this.random = mulberry32(seed);
     if (this.room <= 0) this.ended = 'length';

@@ -161,7 +161,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
         const ids = Int32Array.from(prompt);
         const { capacity, depths } = demandOf(model, ids, options);
         const pools = new CachePools(model, region, { capacities: [capacity], depths });
-        const sequence = new Sequence(model, pools, ids, options);
+        const sequence = new Sequence(model, pools.sequence(depths), ids, options);
         advance(model, region, [sequence]);
         while (!sequence.ended) {
           const { tokens, wanted } = sequence;
@@ -223,7 +223,7 @@ test('drawn texts come as often as the model alone would have them', () => {
   const pools = new CachePools(model, region, { capacities, depths: 2 });
   const all = Array.from({ length: draws }, (_, seed) => {
     const options = { ...shape, maxTokens: length + 1, drafts: 2, seed, counts };
-    return new Sequence(model, pools, Int32Array.from(prompt), options);
+    return new Sequence(model, pools.sequence(2), Int32Array.from(prompt), options);
   });
   for (;;) {
     const running = all.filter(({ ended }) => !ended);
