@@ -35,6 +35,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'let a run or checkpoint write',
     load: () => import('./commands/generate'),
   },
+  chat: {
+    summary: 'talk with a run or checkpoint, a line at a time',
+    load: () => import('./commands/chat'),
+  },
   audit: {
     summary: 'look at the FP8 health of a checkpoint or run',
     load: () => import('./commands/audit'),

@@ -36,3 +36,40 @@ export async function readText(input: Input, wait: boolean): Promise<string | nu
     .toString('utf8')
     .replace(/\r?\n$/, '');
 }
+
+/**
+ * Reads a stream line by line, as lines come.
+ * @param input - such as `process.stdin`
+ * @param signal - ends it, also while it waits for a line
+ * @returns lines without their ends; the last one may lack its end
+ */
+export async function* readLines(
+  input: Input,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, void> {
+  const decoder = new TextDecoder();
+  const reader = input[Symbol.asyncIterator]();
+  const aborted = new Promise<null>((resolve) => {
+    if (signal.aborted) resolve(null);
+    signal.addEventListener('abort', () => {
+      resolve(null);
+    });
+  });
+  let rest = '';
+  for (;;) {
+    const reading = reader.next();
+    const next = await Promise.race([reading, aborted]);
+    if (next === null) {
+      reading.catch(() => undefined); // it fails when the stream is closed
+      input.destroy(); // left open it would keep the process alive
+      return;
+    }
+    rest += next.done ? decoder.decode() : decoder.decode(next.value, { stream: true });
+    const lines = rest.split(/\r?\n/);
+    rest = lines.pop() ?? '';
+    yield* lines;
+    if (!next.done) continue;
+    if (rest !== '') yield rest;
+    return;
+  }
+}

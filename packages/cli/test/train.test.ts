@@ -10,12 +10,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough, Readable } from 'node:stream';
 
-import type { Input } from '@baleen/cli';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { cli, cliWith, failure, json, type Outcome, smallFile, temporaryFolder } from './helpers';
+import { cli, cliWith, failure, json, type Outcome, smallFile } from './helpers';
 
 const home = process.cwd();
 let folder = '';
@@ -287,77 +285,6 @@ describe('resume', () => {
       code: 'ERR_BALEEN_USAGE_FLAG',
       exit: 2,
     });
-  });
-});
-
-describe('generate', () => {
-  test('streams the prompt and what follows to stdout; the same seed writes the same text', async () => {
-    const argv = [
-      'generate',
-      'runs/quick-1',
-      '--prompt',
-      'The whale',
-      '--tokens',
-      '20',
-      '--seed',
-      '7',
-    ];
-    const first = await cli(...argv);
-    expect(first.code).toBe(0);
-    expect(first.stdout.startsWith('The whale')).toBe(true);
-    expect(first.stderr).toContain('seed 7');
-    expect((await cli(...argv)).stdout).toBe(first.stdout);
-    const { value } = await json(...argv);
-    const { text, tokens } = value as { text: string; tokens: number };
-    expect(`The whale${text}\n`).toBe(first.stdout);
-    expect(tokens).toBeLessThanOrEqual(20);
-  });
-
-  test('takes its prompt from stdin where none is given, and waits for it only when asked to', async () => {
-    const prompt = async (stdin: Input, ...argv: string[]): Promise<[string, string]> => {
-      const out = await cliWith({ stdin }, 'generate', 'runs/quick-1', ...argv, '--tokens', '2');
-      expect(out.code).toBe(0);
-      return [out.stdout, out.stderr];
-    };
-    const [stdout] = await prompt(Readable.from([Buffer.from('The wh'), Buffer.from('ale\n')]));
-    expect(stdout).toMatch(/^The whale[^\n]/);
-    const bytes = Buffer.from('Wörter');
-    const [cut] = await prompt(Readable.from([bytes.subarray(0, 2), bytes.subarray(2)]));
-    expect(cut.startsWith('Wörter')).toBe(true);
-
-    // A pipe that nobody writes to, and one whose writer takes its time.
-    const silent = new PassThrough();
-    const [none, told] = await prompt(silent);
-    expect(none).not.toBe('');
-    expect(told).toContain('stdin is open and silent');
-    expect(silent.destroyed).toBe(true);
-    const slow = new PassThrough();
-    setTimeout(() => slow.end('At last'), 700);
-    expect((await prompt(slow, '-'))[0].startsWith('At last')).toBe(true);
-
-    // Neither a prompt that is given nor a terminal is waited for.
-    const unread = Readable.from([Buffer.from('no')]);
-    expect((await prompt(unread, 'Yes'))[0].startsWith('Yes')).toBe(true);
-    expect(unread.readableDidRead).toBe(false);
-    const terminal = Object.assign(new PassThrough(), { isTTY: true });
-    expect((await prompt(terminal))[1]).not.toContain('stdin');
-    expect(await failure('generate', 'runs/quick-1', '-')).toMatchObject({
-      code: 'ERR_BALEEN_USAGE_PROMPT',
-      exit: 2,
-    });
-  });
-
-  test('writes past the end of the context', async () => {
-    const { value } = await json(
-      ...['generate', 'runs/quick-1', 'The whale', '--tokens', '80', '--temperature', '0'],
-    );
-    // The context is 32 tokens; a greedy model of this text never ends its document so early.
-    expect((value as { tokens: number }).tokens).toBe(80);
-  });
-
-  test('of what is not there says so', async () => {
-    const error = await failure('generate', join(temporaryFolder(), 'none'));
-    expect(error).toMatchObject({ code: 'ERR_BALEEN_CHECKPOINT_ABSENT', exit: 1 });
   });
 });
 

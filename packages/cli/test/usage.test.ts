@@ -103,7 +103,9 @@ test('help names every command, has examples and goes to stdout; no arguments sh
   const help = await cli('--help');
   expect(help.code).toBe(0);
   expect(help.stderr).toBe('');
-  for (const name of 'train eval audit loads generate presets doctor bench lab schedule'.split(' '))
+  for (const name of 'train eval audit loads generate chat presets doctor bench lab schedule'.split(
+    ' ',
+  ))
     expect(help.stdout).toMatch(new RegExp(`^ {2}${name} `, 'm'));
   expect(help.stdout).toContain('$ baleen train --preset tiny');
   expect(await cli()).toEqual(help);
@@ -115,6 +117,7 @@ test.each([
   ['audit'],
   ['loads'],
   ['generate'],
+  ['chat'],
   ['presets'],
   ['doctor'],
   ['bench', 'step'],
