@@ -9,7 +9,7 @@ import { type Call, pieceOf } from './calls';
  * @param rank - r, from 0 to n: the part of r ends where that of r + 1 begins
  * @returns an index
  */
-function evenBorder(elements: number, size: number, rank: number): number {
+export function evenBorder(elements: number, size: number, rank: number): number {
   return Math.floor((elements * rank) / size);
 }
 

@@ -46,6 +46,8 @@ export interface ExchangeOptions extends CallOptions {
  * however the work is split: the same bits on every rank, every transport and every run. BF16 is added in FP32 and
  * rounded once, to nearest even; 32-bit integers wrap; bytes have no sum.
  *
+ * What arrays hold after a failed call is undefined, and others may still write to its output.
+ *
  * Memory: `out` may be `x` in `allReduce`, and where one of both holds the pieces of all ranks, the other may be this
  * rank's piece of it. Otherwise they may not overlap.
  *

@@ -1,0 +1,72 @@
+// What ranks do in threads.test.ts, by name.
+import { BroadcastChannel } from 'node:worker_threads';
+
+const work = {
+  /** Returns what it was given, and writes into memory that all share. */
+  share(communicator, { counts }) {
+    Atomics.add(counts, 0, communicator.rank + 1);
+    communicator.barrier();
+    return { rank: communicator.rank, seen: Atomics.load(counts, 0) };
+  },
+
+  async threads(communicator) {
+    const { describeKernels } = await import('@baleen/kernels');
+    communicator.barrier();
+    return describeKernels().threads;
+  },
+
+  /** Rank 1 fails in some way while the others wait for it; they report what they were thrown. */
+  fail(communicator, { how, channel }) {
+    communicator.barrier();
+    if (communicator.rank === 1) {
+      if (how === 'throws') throw Object.assign(new RangeError('no more memory'), { cause: 1 });
+      if (how === 'exits') process.exit(3);
+      if (how === 'hangs') for (;;);
+      return null;
+    }
+    try {
+      communicator.start.barrier().wait();
+    } catch (error) {
+      const heard = new BroadcastChannel(channel);
+      heard.postMessage({
+        rank: communicator.rank,
+        code: error.code,
+        ranks: error.ranks,
+        message: error.message,
+      });
+      heard.close();
+      throw error;
+    }
+    return null;
+  },
+
+  /** An exchange that was begun before a long computation is complete at its end. */
+  overlap(communicator, { bytes }) {
+    const { rank, size } = communicator;
+    const shared = () => new Uint8Array(new SharedArrayBuffer(bytes));
+    const [x, out] = [shared().fill(rank + 1), shared()];
+    // The mover's thread starts once.
+    communicator.start.barrier().wait();
+    communicator.barrier();
+    const handle = communicator.start.allToAll(out, x);
+    const until = performance.now() + 500;
+    while (performance.now() < until);
+    // Nothing of it waits for this thread: what is there is there by now.
+    const complete = Array.from(
+      { length: size },
+      (_, k) => out[((k + 1) * bytes) / size - 1] === k + 1,
+    );
+    const start = performance.now();
+    handle.wait();
+    return { complete, waitedMs: performance.now() - start };
+  },
+
+  /** Calls that nobody waits for end before the rank does. */
+  forgotten(communicator, { out }) {
+    communicator.start.allReduce(out[communicator.rank], Int32Array.of(1));
+  },
+};
+
+export default function run(communicator, { what, ...args }) {
+  return work[what](communicator, args);
+}
