@@ -1,56 +1,39 @@
-// Sums over ranks, in their order: ((x₀ + x₁) + x₂) + …, each addition rounded, in blocks that stay in the first cache.
-import { decodeBf16Array, encodeBf16Array } from '@baleen/kernels';
+// Sums over ranks, in their order: ((x₀ + x₁) + x₂) + …, each addition rounded, in blocks that stay in a core's cache.
+import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
-import { bytesOf, type CommArray, type ElementType, elementBytes } from './arrays';
+import { bytesOf, type CommArray, type ElementType } from './arrays';
 
 /** Elements summed at a time. */
-const block = 2048;
+const block = 16384;
 
-/** Arrays of numbers that JavaScript rounds to their type by itself when it writes them. */
-type Rounding = Float32Array | Float64Array | Int32Array;
-
-interface Scratch {
+/** What sums need, made with the first. */
+interface Means {
+  readonly kernels: Kernels;
   readonly f32: Float32Array;
-  readonly f64: Float64Array;
   readonly i32: Int32Array;
-  readonly bf16: Uint16Array;
+  readonly f64: Float64Array;
   readonly decoded: Float32Array;
 }
 
-let scratch: Scratch | null = null;
+let means: Means | null = null;
 
-// One function for each type: a loop over arrays of several types is several times slower.
-const adders: Readonly<
-  Record<
-    'f32' | 'f64' | 'i32',
-    (out: never, a: never, aFrom: number, b: never, bFrom: number, n: number) => void
-  >
-> = {
-  f32(
-    out: Float32Array,
-    a: Float32Array,
-    aFrom: number,
-    b: Float32Array,
-    bFrom: number,
-    n: number,
-  ) {
-    // Two FP32 numbers added in FP64 and rounded again give what one rounding gives: 53 ≥ 2 · 24 + 2 bits.
-    for (let i = 0; i < n; i += 1) out[i] = a[aFrom + i] + b[bFrom + i];
-  },
-  f64(
-    out: Float64Array,
-    a: Float64Array,
-    aFrom: number,
-    b: Float64Array,
-    bFrom: number,
-    n: number,
-  ) {
-    for (let i = 0; i < n; i += 1) out[i] = a[aFrom + i] + b[bFrom + i];
-  },
-  i32(out: Int32Array, a: Int32Array, aFrom: number, b: Int32Array, bFrom: number, n: number) {
-    for (let i = 0; i < n; i += 1) out[i] = a[aFrom + i] + b[bFrom + i];
-  },
-};
+function meansOf(): Means {
+  means ??= {
+    kernels: loadKernels(),
+    f32: new Float32Array(block),
+    i32: new Int32Array(block),
+    f64: new Float64Array(block),
+    decoded: new Float32Array(block),
+  };
+  return means;
+}
+
+type Add = (out: CommArray, a: CommArray, b: CommArray) => void;
+
+/** No kernel has FP64. */
+function addF64(out: Float64Array, a: Float64Array, b: Float64Array): void {
+  for (let i = 0; i < out.length; i += 1) out[i] = a[i] + b[i];
+}
 
 /**
  * Adds arrays of one type and size.
@@ -63,65 +46,60 @@ export function sumInOrder(
   xs: readonly CommArray[],
   type: ElementType,
 ): void {
-  scratch ??= {
-    f32: new Float32Array(block),
-    f64: new Float64Array(block),
-    i32: new Int32Array(block),
-    bf16: new Uint16Array(block),
-    decoded: new Float32Array(block),
-  };
-  const [first] = xs;
-  const targets = outs.map(bytesOf);
-  const width = elementBytes[type];
-  for (let from = 0; from < first.length; from += block) {
-    const n = Math.min(block, first.length - from);
-    const sum = sumBlock(xs, type, from, n, scratch);
-    const bytes = new Uint8Array(sum.buffer, sum.byteOffset, n * width);
-    for (const target of targets) target.set(bytes, from * width);
+  const add = adderOf(type);
+  const { length } = outs[0];
+  for (let from = 0; from < length; from += block) {
+    const to = Math.min(from + block, length);
+    const sum = outs[0].subarray(from, to);
+    sumBlock(
+      sum,
+      xs.map((x) => x.subarray(from, to)),
+      type,
+      add,
+    );
+    for (const out of outs.slice(1)) bytesOf(out.subarray(from, to)).set(bytesOf(sum));
   }
 }
 
-/** The sum of a block; one summand is passed on bit for bit. */
-function sumBlock(
-  xs: readonly CommArray[],
-  type: ElementType,
-  from: number,
-  n: number,
-  own: Scratch,
-): CommArray {
-  if (xs.length === 1) return xs[0].subarray(from, from + n);
-  if (type === 'bf16') return sumBf16(xs as readonly Uint16Array[], from, n, own);
-  const kind = type as 'f32' | 'f64' | 'i32';
-  const add = adders[kind] as (
-    out: Rounding,
-    a: Rounding,
-    aFrom: number,
-    b: Rounding,
-    bFrom: number,
-    n: number,
-  ) => void;
-  const out = own[kind];
-  const summands = xs as readonly Rounding[];
-  add(out, summands[0], from, summands[1], from, n);
-  for (let rank = 2; rank < xs.length; rank += 1) add(out, out, 0, summands[rank], from, n);
-  return out;
+/** How two arrays of a type are added. */
+function adderOf(type: ElementType): Add {
+  if (type === 'f64') return addF64 as Add;
+  const { kernels } = meansOf();
+  type Added = Float32Array | Int32Array;
+  return (out, a, b) => {
+    kernels.add(viewOf(out as Added), viewOf(a as Added), viewOf(b as Added));
+  };
+}
+
+/** The sum of a block, which may be one of the summands; a single one is passed on bit for bit. */
+function sumBlock(out: CommArray, xs: readonly CommArray[], type: ElementType, add: Add): void {
+  const last = xs.length - 1;
+  if (last === 0) {
+    bytesOf(out).set(bytesOf(xs[0]));
+    return;
+  }
+  if (type === 'bf16') {
+    sumBf16(out as Uint16Array, xs as readonly Uint16Array[], add);
+    return;
+  }
+  const kept = meansOf()[type as 'f32' | 'i32' | 'f64'].subarray(0, out.length);
+  let [sum] = xs;
+  for (let rank = 1; rank <= last; rank += 1) {
+    // The output may be a summand whose turn is still to come.
+    const into = rank === last ? out : kept;
+    add(into, sum, xs[rank]);
+    sum = into;
+  }
 }
 
 /** In FP32, rounded once. */
-function sumBf16(xs: readonly Uint16Array[], from: number, n: number, own: Scratch): Uint16Array {
-  const { f32, decoded, bf16 } = own;
-  const add = adders.f32 as (
-    out: Float32Array,
-    a: Float32Array,
-    aFrom: number,
-    b: Float32Array,
-    bFrom: number,
-    n: number,
-  ) => void;
-  decodeBf16Array(xs[0].subarray(from, from + n), f32);
-  for (let rank = 1; rank < xs.length; rank += 1) {
-    decodeBf16Array(xs[rank].subarray(from, from + n), decoded);
-    add(f32, f32, 0, decoded, 0, n);
+function sumBf16(out: Uint16Array, xs: readonly Uint16Array[], add: Add): void {
+  const { kernels, f32, decoded } = meansOf();
+  const [sum, next] = [f32, decoded].map((array) => array.subarray(0, out.length));
+  kernels.cast(viewOf(sum), viewOf(xs[0]));
+  for (const x of xs.slice(1)) {
+    kernels.cast(viewOf(next), viewOf(x));
+    add(sum, sum, next);
   }
-  return encodeBf16Array(f32.subarray(0, n), bf16);
+  kernels.cast(viewOf(out), viewOf(sum));
 }

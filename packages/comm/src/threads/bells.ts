@@ -10,12 +10,14 @@ const place = { rings: 0, sleep: 1 } as const;
 /** What a thread does: it works, sleeps until something moves on, or sleeps until it is given work. */
 const sleep = { none: 0, waiting: 1, idle: 2 } as const;
 
+const { timeOrigin } = performance;
+
 /**
  * Milliseconds since 1970, in fractions: the same clock in every thread.
  * @returns the time
  */
 export function now(): number {
-  return performance.timeOrigin + performance.now();
+  return timeOrigin + performance.now();
 }
 
 /** One thread's bell, and those of the others. */

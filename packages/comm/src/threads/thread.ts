@@ -52,7 +52,6 @@ export type ToMover =
 
 /** Arrays of a call in shared memory. */
 export interface Lease {
-  readonly descriptor: Float64Array;
   /** Brings the result to where it belongs, if the call went well, and gives memory back. */
   end(well: boolean): void;
 }
@@ -101,13 +100,13 @@ export class RankThread {
   /**
    * Brings a call's arrays into shared memory where they are not.
    * @param call - a checked call
+   * @param descriptor - filled with the call's signature and the places of its arrays
    * @param size - ranks of its group; 0 for a message
    * @param receives - whether `out` is filled: it is not on the root of a broadcast
-   * @returns their places, after the call's signature
+   * @returns what is to be done at the end
    */
-  lease(call: Call, size: number, receives: boolean): Lease {
+  lease(call: Call, descriptor: Float64Array, size: number, receives: boolean): Lease {
     const length = signatureLength(size);
-    const descriptor = new Float64Array(length + located.count);
     writeSignature(descriptor, call, size);
     const blocks: SharedArrayBuffer[] = [];
     const { buffers } = this.surroundings;
@@ -133,7 +132,6 @@ export class RankThread {
       if (blocks.length > 0) out = new Uint8Array(blocks[0], 0, call.out.byteLength);
     } else out = place(call.out, located.outBuffer, located.outByte, false);
     return {
-      descriptor,
       end: (well) => {
         if (well && receives && out !== call.out) bytesOf(call.out).set(out);
         for (const block of blocks) this.staging.give(block);

@@ -22,6 +22,9 @@ export class ThreadTransport implements Transport {
   private collective = 0;
   private readonly sent: Int32Array;
   private readonly received: Int32Array;
+  /** Descriptors, written anew for each call: where it goes, they are copied. */
+  private readonly meeting: Float64Array;
+  private readonly message: Float64Array;
 
   /**
    * @param place - this rank's place in the group
@@ -35,12 +38,14 @@ export class ThreadTransport implements Transport {
     this.size = place.memory.size;
     this.sent = new Int32Array(this.size);
     this.received = new Int32Array(this.size);
+    this.meeting = new Float64Array(signatureLength(this.size) + located.count);
+    this.message = new Float64Array(signatureLength(0) + located.count);
   }
 
   run(call: Call, options: CallOptions): void {
     this.check(call.operation, options);
     const lease = this.lease(call);
-    const well = this.carryOut(this.order(call, lease.descriptor, options));
+    const well = this.carryOut(this.order(call, options));
     lease.end(well);
     if (!well) throw errorOf(this.place);
   }
@@ -52,7 +57,7 @@ export class ThreadTransport implements Transport {
       return failedHandle(error as Error);
     }
     const lease = this.lease(call);
-    const order = this.order(call, lease.descriptor, options);
+    const order = this.order(call, options);
     return this.thread.submit(order, this.number, this.place, lease, options.signal);
   }
 
@@ -102,17 +107,18 @@ export class ThreadTransport implements Transport {
     const { operation, peer } = call;
     const message = operation === 'send' || operation === 'recv';
     const receives = operation !== 'send' && !(operation === 'broadcast' && peer === this.rank);
-    return this.thread.lease(call, message ? 0 : this.size, receives);
+    const descriptor = message ? this.message : this.meeting;
+    return this.thread.lease(call, descriptor, message ? 0 : this.size, receives);
   }
 
-  private order(call: Call, descriptor: Float64Array, options: CallOptions): Order {
+  private order(call: Call, options: CallOptions): Order {
     const { operation, peer } = call;
     const message = operation === 'send' || operation === 'recv';
     return {
       row: message ? operation : 'collective',
       call: message ? this.nextMessage(operation, peer) : this.nextCollective(),
       peer,
-      descriptor,
+      descriptor: message ? this.message : this.meeting,
       ...this.times(options),
     };
   }
@@ -158,10 +164,15 @@ export class ThreadTransport implements Transport {
   /** What every rank gives of two numbers. */
   private exchange(values: readonly [number, number], options: CallOptions): [number, number][] {
     this.check('split', options);
-    const descriptor = new Float64Array(signatureLength(this.size) + located.count);
-    writeSplit(descriptor, values);
+    writeSplit(this.meeting, values);
     const call = this.nextCollective();
-    const order: Order = { row: 'collective', call, peer: -1, descriptor, ...this.times(options) };
+    const order: Order = {
+      row: 'collective',
+      call,
+      peer: -1,
+      descriptor: this.meeting,
+      ...this.times(options),
+    };
     if (!this.carryOut(order)) throw errorOf(this.place);
     // What all have posted stays until the call after the next.
     return this.place.memory.collective[call & 1].map((of) => [of[at.xLength], of[at.outLength]]);
