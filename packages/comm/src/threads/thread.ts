@@ -120,6 +120,7 @@ export class RankThread {
       const block = this.staging.take(array.byteLength);
       blocks.push(block);
       descriptor[length + buffer] = buffers.idOf(block);
+      descriptor[length + byte] = 0;
       const bytes = new Uint8Array(block, 0, array.byteLength);
       if (filled) bytes.set(bytesOf(array));
       return bytes;
