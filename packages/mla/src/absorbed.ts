@@ -133,7 +133,7 @@ export function absorbedAttention(
 }
 
 /** Where the numbers of a row's head begin, in elements. */
-interface Places {
+export interface Places {
   /** Between rows. */
   row: number;
   /** Between heads. */
@@ -143,7 +143,7 @@ interface Places {
 }
 
 /** Copies the heads of rows from places to places, in the type of `out`: a call a row or a head, whichever are fewer. */
-function moveHeads(
+export function moveHeads(
   kernels: Kernels,
   out: View,
   to: Places,

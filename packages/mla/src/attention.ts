@@ -17,7 +17,10 @@ import {
 } from '@baleen/tensor';
 
 import { absorbedAttention, upWeights } from './absorbed';
+import { type AbsorbedPlan, absorbedPlan, absorbedTraining } from './absorbed-training';
+import { refuseDocuments } from './checks';
 import { cachedAttention, latentAttention } from './core';
+import type { AttentionForm } from './form';
 import type { HeadSizes } from './heads';
 import { type CachedRows, DecodePass, type RowGroup } from './pass';
 import type { Rotary } from './rotary';
@@ -34,6 +37,12 @@ export interface MlaSpec extends HeadSizes {
   normEps: number;
   /** Factor on the scores, see `softmaxScale`. */
   scale: number;
+  /**
+   * How whole sequences are attended to, with the same value and gradients (default `expanded`). `absorbed` makes no keys and
+   * values and takes more arithmetic; its products with W_UK and W_UV are in BF16 where the factory's are in FP8. It keeps no
+   * documents apart.
+   */
+  form?: AttentionForm;
 }
 
 /** Attention with a latent key-value cache. */
@@ -44,6 +53,7 @@ export class LatentAttention extends Module {
   private readonly kvNorm: Parameter;
   private readonly kvUp: Linear<'kvUp'>;
   private readonly output: Linear<'output'>;
+  private readonly plans = new Map<string, AbsorbedPlan>();
 
   /**
    * @param pools - where weights live
@@ -113,16 +123,30 @@ export class LatentAttention extends Module {
     const length = (x.shape[0] ?? 0) / batch;
     const { first, latent, kRope } = this.project(tape, x);
     // The up-projections and the norms before them are rebuilt in backward (§3.2.3).
-    const [kv] = recompute(tape, [latent], () => [
-      this.expand(tape, this.kvUp.prepareNormed(tape, latent, this.kvNorm, this.spec.normEps)),
-    ]);
     const [q] = this.queryUp
       ? recompute(tape, [first], () => [this.queries(tape, first)])
       : [first];
     const form = this.factory.kept?.attentionOutput ?? 'fp32';
-    const lengths = { batch, queries: length, keys: length, ...(documents && { documents }) };
-    const sizes = { ...this.coreSizes(), ...lengths };
-    const out = latentAttention(tape, q, kv, kRope, this.rotary, sizes, form);
+    let out: Tensor;
+    if (this.spec.form === 'absorbed') {
+      if (documents) refuseDocuments();
+      const [normed] = recompute(tape, [latent], () => [
+        rmsNorm(tape, latent, this.kvNorm, this.spec.normEps),
+      ]);
+      const { kvRank } = this.spec;
+      const sizes = { ...this.coreSizes(), kvRank, batch, length };
+      const input = { q, latent: normed, kRope };
+      const { kvUp } = this.kvUp.weights;
+      const plan = this.planOf(batch, length);
+      out = absorbedTraining(tape, input, kvUp, this.pools, this.rotary, plan, sizes, form);
+    } else {
+      const [kv] = recompute(tape, [latent], () => [
+        this.expand(tape, this.kvUp.prepareNormed(tape, latent, this.kvNorm, this.spec.normEps)),
+      ]);
+      const lengths = { batch, queries: length, keys: length, ...(documents && { documents }) };
+      const sizes = { ...this.coreSizes(), ...lengths };
+      out = latentAttention(tape, q, kv, kRope, this.rotary, sizes, form);
+    }
     // One form is kept for both readers: what a product takes in fewer bits is made from it again.
     const [low] =
       form === 'fp32' || this.factory.precision === 'fp32'
@@ -190,6 +214,16 @@ export class LatentAttention extends Module {
     tape.kernels.readLatents(latents, rotated, pool.layer(layer), group.slots, read);
     const core = { ...sizes, batch: 1, queries: group.rows, keys };
     return cachedAttention(tape, own, this.expand(tape, latents), rotated, this.rotary, core);
+  }
+
+  /** What the absorbed form needs to know of whole sequences, made once for each of their sizes. */
+  private planOf(batch: number, length: number): AbsorbedPlan {
+    const key = `${batch} × ${length}`;
+    const known = this.plans.get(key);
+    if (known) return known;
+    const plan = absorbedPlan(this.pools, { heads: this.spec.heads, batch, length });
+    this.plans.set(key, plan);
+    return plan;
   }
 
   /** Down-projections: the query's latent (or the query), the latent of keys and values, the shared rotary key. */

@@ -44,6 +44,15 @@ export function checkDocuments(
     );
 }
 
+/** Refuses documents where they cannot be kept apart. */
+export function refuseDocuments(): never {
+  return refuse(
+    'documents',
+    'the absorbed form keeps no documents apart',
+    'train in the expanded form, or without a mask',
+  );
+}
+
 /** Refuses a rotary width that does not divide into pairs. */
 export function checkPairs(path: string, width: number): void {
   if (width % 2 !== 0) refuse(path, `${path} (${width}) is odd`, 'rotary pairs need an even width');

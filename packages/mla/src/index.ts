@@ -2,7 +2,6 @@
 export { LatentAttention, type MlaSpec } from './attention';
 export { LatentCache } from './cache';
 export { latentAttention } from './core';
-export { type AttentionForm, attentionForm } from './form';
 export {
   type AttentionShape,
   cacheBytes,
@@ -18,6 +17,7 @@ export {
   type Work,
 } from './costs';
 export { documentBorders } from './documents';
+export { type AttentionForm, attentionForm } from './form';
 export {
   type Attended,
   type AttendedLatents,

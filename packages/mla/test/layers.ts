@@ -13,7 +13,14 @@ import {
 import { expect } from 'vitest';
 
 import { values } from '../../../test/support';
-import { LatentAttention, type MlaSpec, Rotary, softmaxScale, type YarnConfig } from '../src/index';
+import {
+  type AttentionForm,
+  LatentAttention,
+  type MlaSpec,
+  Rotary,
+  softmaxScale,
+  type YarnConfig,
+} from '../src/index';
 
 /** An extension that changes the tables of 16 positions. */
 export const yarn: YarnConfig = {
@@ -31,6 +38,8 @@ export interface Variant {
   queryRank: number | null;
   /** Context extension. */
   yarn: YarnConfig | null;
+  /** How whole sequences are attended to. */
+  form?: AttentionForm;
 }
 
 /** Layers by name. */
@@ -68,13 +77,14 @@ export interface Setup {
  */
 export function setup(
   kernels: Kernels,
-  { queryRank, yarn: extension }: Variant,
+  { queryRank, yarn: extension, form }: Variant,
   factory: LinearFactory = plainLinears('fp32'),
 ): Setup {
   const pools = new Pools(kernels);
   const spec: MlaSpec = {
     ...widths,
     queryRank,
+    ...(form && { form }),
     normEps: 1e-6,
     scale: softmaxScale(widths.nopeDim + widths.ropeDim, extension),
   };
