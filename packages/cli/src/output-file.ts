@@ -1,4 +1,5 @@
-// A file that a flag names for a result: refused before the work that fills it, and complete or absent.
+// A file that a flag names for a result: refused before the work that fills it, complete or absent, and never one that is
+// there.
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
@@ -17,7 +18,7 @@ export function checkPlace(flag: string, path: string): void {
   const isFolder = (place: string): boolean => existsSync(place) && statSync(place).isDirectory();
   let fault = '';
   if (!isFolder(folder)) fault = 'lies in a folder that does not exist';
-  else if (isFolder(path)) fault = 'is a folder';
+  else if (existsSync(path)) fault = isFolder(path) ? 'is a folder' : 'is there already';
   else
     try {
       accessSync(folder, constants.W_OK);
@@ -28,7 +29,7 @@ export function checkPlace(flag: string, path: string): void {
   throw usageError(
     flag.slice(2).toUpperCase(),
     `${flag} (${path}) ${fault}`,
-    'choose another file',
+    'choose another place',
     flag,
   );
 }

@@ -1,8 +1,7 @@
 // A routing trace for `baleen loads`: read, routed again as flags say, and what came of it as lines.
-import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 
 import {
-  type BalancePolicy,
   type BiasRule,
   balancePolicy,
   isTrace,
@@ -13,6 +12,7 @@ import {
 } from '@baleen/moe-router';
 import { type Command, Option } from 'commander';
 
+import { usageError } from './errors';
 import { table } from './format';
 import { numberFlag } from './numbers';
 
@@ -50,15 +50,14 @@ export function addReplayFlags(command: Command): void {
       count('--groups-per-token'),
     )
     .addOption(
-      new Option('--rule <name>', 'of a trace: how biases follow the loads').choices([
-        'sign',
-        'proportional',
-        'ema',
-      ]),
+      new Option(
+        '--rule <name>',
+        'of a trace: how biases follow the loads (default: sign)',
+      ).choices(['sign', 'proportional', 'ema']),
     )
     .option(
       '--speed <x>',
-      'of a trace: how far biases move a step (default: they stay)',
+      'of a trace: γ, how far biases move after each of its batches (default: they stay)',
       numberFlag('--speed', { least: 0 }),
     )
     .option('--no-bias', 'of a trace: begin without the biases that the model had');
@@ -66,11 +65,10 @@ export function addReplayFlags(command: Command): void {
 
 /**
  * Whether a path is a routing trace.
- * @param path - a file or folder, or nothing
- * @returns true for a file that begins as traces do
+ * @param path - a file
+ * @returns true where it begins as traces do
  */
 export function isTraceFile(path: string): boolean {
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return false;
   const head = new Uint8Array(16);
   const fd = openSync(path, 'r');
   try {
@@ -85,32 +83,54 @@ export function isTraceFile(path: string): boolean {
  * @param path - the file
  * @param flags - see {@link ReplayFlags}
  * @returns both
- * @throws `ERR_BALEEN_ROUTER_TRACE` for a file that is no whole trace, `ERR_BALEEN_ROUTER_SIZES` for a choice that cannot be
+ * @throws `ERR_BALEEN_ROUTER_TRACE` for a file that is no whole trace, `ERR_BALEEN_USAGE_…` for a choice that cannot be
  */
 export function replayFile(
   path: string,
-  { topK, groups, groupsPerToken, rule, speed = 0, bias }: ReplayFlags,
-): { trace: RoutingTrace; replay: TraceReplay; policy: BalancePolicy } {
-  const trace = named(path, () => readTrace(readFileSync(path)));
-  const policy = balancePolicy({ speed, ...(rule && { rule }) });
-  const replay = replayTrace(trace, {
-    choice: {
-      ...(topK !== undefined && { expertsPerToken: topK }),
-      ...(groups !== undefined && { groups }),
-      ...(groupsPerToken !== undefined && { groupsPerToken }),
-    },
-    policy,
-    ...(bias ? {} : { bias: null }),
-  });
-  return { trace, replay, policy };
+  { topK, groups, groupsPerToken, rule, speed, bias }: ReplayFlags,
+): { trace: RoutingTrace; replay: TraceReplay } {
+  if (rule !== undefined && speed === undefined)
+    throw usageError(
+      'RULE',
+      `--rule ${rule} moves no bias without a speed`,
+      'add --speed',
+      '--rule',
+    );
+  const trace = readTraceFile(path);
+  const choice = {
+    ...(topK !== undefined && { expertsPerToken: topK }),
+    ...(groups !== undefined && { groups }),
+    ...(groupsPerToken !== undefined && { groupsPerToken }),
+  };
+  try {
+    const policy = balancePolicy({ speed: speed ?? 0, ...(rule && { rule }) });
+    return { trace, replay: replayTrace(trace, { choice, policy, ...(!bias && { bias: null }) }) };
+  } catch (error) {
+    const { path: key, message, hint } = error as { path?: string; message: string; hint?: string };
+    const flag = flagOf[key ?? ''];
+    if (flag === undefined) throw error;
+    throw usageError('VALUE', `of ${path}, ${message}`, hint ?? 'choose another', flag);
+  }
 }
 
-/** Says which file it is about. */
-function named<T>(path: string, read: () => T): T {
+/** The flag that sets a size of the choice. */
+const flagOf: Readonly<Partial<Record<string, string>>> = {
+  expertsPerToken: '--top-k',
+  groups: '--groups',
+  groupsPerToken: '--groups-per-token',
+};
+
+function readTraceFile(path: string): RoutingTrace {
   try {
-    return read();
+    return readTrace(readFileSync(path));
   } catch (error) {
-    throw Object.assign(error as Error, { path });
+    const { code = '', message, hint } = error as Error & { code?: string; hint?: string };
+    const own = code.startsWith('ERR_BALEEN_');
+    throw Object.assign(new Error(`${path} cannot be read: ${message}`, { cause: error }), {
+      code: own ? code : 'ERR_BALEEN_ROUTER_TRACE',
+      path,
+      hint: own ? hint : 'traces have at most 2 GiB, and must be readable',
+    });
   }
 }
 
@@ -118,25 +138,30 @@ function named<T>(path: string, read: () => T): T {
 export interface Pair {
   /** The experts, the lower one first. */
   experts: [number, number];
+  /** Tokens that both served. */
+  tokens: number;
   /** How much more often than experts that were chosen apart from each other would. */
   lift: number;
 }
+
+/** Tokens that two experts should share by chance, at least, for their lift to say something. */
+const leastExpected = 20;
 
 /**
  * The experts of a layer that go together most.
  * @param together - [experts × experts], as `coActivation` has it
  * @param experts - experts of the layer
  * @param tokens - tokens that chose
- * @returns the pair of the greatest lift, or null where no two served the same token
+ * @returns the pair of the greatest lift among those that would share 20 tokens by chance, or null without any
  */
 export function closestPair(together: Int32Array, experts: number, tokens: number): Pair | null {
   let best: Pair | null = null;
   for (let i = 0; i < experts; i += 1)
     for (let j = i + 1; j < experts; j += 1) {
       const both = together[i * experts + j];
-      const apart = (together[i * (experts + 1)] * together[j * (experts + 1)]) / tokens;
-      const lift = both === 0 ? 0 : both / apart;
-      if (lift > (best?.lift ?? 0)) best = { experts: [i, j], lift };
+      const expected = (together[i * (experts + 1)] * together[j * (experts + 1)]) / tokens;
+      if (expected < leastExpected || both / expected <= (best?.lift ?? 0)) continue;
+      best = { experts: [i, j], tokens: both, lift: both / expected };
     }
   return best;
 }
@@ -158,7 +183,7 @@ export function domainLines(domains: readonly string[], loads: readonly Int32Arr
       return mean === 0 ? 'none' : `${top} (× ${(mine[top] / mean).toFixed(2)})`;
     }),
   ]);
-  const heading = ['busiest expert of', ...loads.map((_, index) => `MoE ${index + 1}`)];
+  const heading = ['busiest expert (× mean)', ...loads.map((_, index) => `MoE ${index + 1}`)];
   return table(
     [heading, ...rows],
     loads.map((_, index) => index + 1),

@@ -126,7 +126,7 @@ describe('a routing trace', () => {
       expect(lift).toBeCloseTo((own[a * experts + b] * tokens) / apart, 9);
     });
     const { stdout } = await cli('loads', trace);
-    expect(stdout).toMatch(/^ +busiest expert of +MoE 1/m);
+    expect(stdout).toMatch(/^ +busiest expert \(× mean\) +MoE 1/m);
     for (const name of domains.names) expect(stdout).toContain(name);
     expect(stdout).toMatch(/together +MoE 1: experts \d and \d/);
   });
@@ -153,8 +153,9 @@ describe('a routing trace', () => {
         load.map((list) => list.map((value) => Number(value.toFixed(4))).join(' ')),
       ),
     );
-    const { steps } = await loadsOf('--out', out, '--by', 'step');
-    expect(/data-load="([^"]*)"/.exec(readFileSync(out, 'utf8'))?.[1].split(' ')).toHaveLength(
+    const again = join(folder, 'steps.svg');
+    const { steps } = await loadsOf('--out', again, '--by', 'step');
+    expect(/data-load="([^"]*)"/.exec(readFileSync(again, 'utf8'))?.[1].split(' ')).toHaveLength(
       steps,
     );
   });
@@ -167,9 +168,25 @@ describe('a routing trace', () => {
       path: cut,
     });
     expect(await failure('loads', trace, '--top-k', '99')).toMatchObject({
-      code: 'ERR_BALEEN_ROUTER_SIZES',
-      path: 'expertsPerToken',
+      code: 'ERR_BALEEN_USAGE_VALUE',
+      path: '--top-k',
+      exit: 2,
     });
+    expect(await failure('loads', trace, '--rule', 'sign')).toMatchObject({
+      code: 'ERR_BALEEN_USAGE_RULE',
+      exit: 2,
+    });
+    // What is there stays as it is.
+    const bytes = readFileSync(trace);
+    for (const argv of [
+      ['loads', trace, '--out', trace],
+      ['eval', run, '--trace', trace],
+    ])
+      expect(await failure(...argv)).toMatchObject({
+        message: expect.stringContaining('is there already') as string,
+        exit: 2,
+      });
+    expect(readFileSync(trace).equals(bytes)).toBe(true);
     expect(await failure('loads', run, '--no-bias')).toMatchObject({
       code: 'ERR_BALEEN_USAGE_FLAG',
       path: '--no-bias',
@@ -180,6 +197,20 @@ describe('a routing trace', () => {
       code: 'ERR_BALEEN_USAGE_TRACE',
       exit: 2,
     });
+  });
+});
+
+test('what is no run and no trace is named as what it is', async () => {
+  const text = join(folder, 'text.txt');
+  writeFileSync(text, 'BALEEN');
+  expect(await failure('loads', text)).toMatchObject({
+    code: 'ERR_BALEEN_USAGE_RUN',
+    message: `${text} is neither a run folder nor a routing trace`,
+  });
+  expect(await failure('loads', join(folder, 'none'))).toMatchObject({
+    code: 'ERR_BALEEN_USAGE_RUN',
+    message: `${join(folder, 'none')} does not exist`,
+    exit: 2,
   });
 });
 

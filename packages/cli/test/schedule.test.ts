@@ -153,7 +153,9 @@ test('phases, links and traces', async () => {
 
 test('draw writes an SVG of a method, a schedule or a trace', async () => {
   const folder = temporaryFolder();
-  const [svg, file, trace] = ['a.svg', 'a.json', 'trace.json'].map((name) => join(folder, name));
+  const [svg, again, drawn, file, trace] = ['a.svg', 'b.svg', 'c.svg', 'a.json', 'trace.json'].map(
+    (name) => join(folder, name),
+  );
   const { value } = await json(
     'schedule',
     'draw',
@@ -171,10 +173,10 @@ test('draw writes an SVG of a method, a schedule or a trace', async () => {
   expect(picture).toMatch(/^<svg[^]*total 15 ms[^]*<\/svg>\n$/);
   expect(picture).not.toContain('@media');
   await cli('schedule', 'generate', '1f1b', ...small, '--out', file);
-  await cli('schedule', 'draw', file, '--out', svg, '--theme', 'dark', '--unit', 'ms');
-  expect(readFileSync(svg, 'utf8')).toBe(picture);
+  await cli('schedule', 'draw', file, '--out', again, '--theme', 'dark', '--unit', 'ms');
+  expect(readFileSync(again, 'utf8')).toBe(picture);
   await cli('schedule', 'simulate', file, '--forward', '3', '--out', trace);
-  const measured = await json('schedule', 'draw', trace, '--out', svg);
+  const measured = await json('schedule', 'draw', trace, '--out', drawn);
   expect((measured.value as { total: number }).total).toBeCloseTo(25, 9);
 });
 

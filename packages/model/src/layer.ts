@@ -329,7 +329,7 @@ export class DecoderLayer extends Module {
     const factor = (balanceFactor * batch) / sequences;
     const counts = options.balanceCounts?.get(router);
     const balance =
-      balanceLoss && balanceFactor > 0 && tape.recording
+      balanceLoss && balanceFactor > 0
         ? { factor, loss: balanceLoss, sequences, ...(counts && { counts }) }
         : undefined;
     const routing = router.forward(tape, x, balance);

@@ -44,3 +44,9 @@ export function checkPlaces(path: string, places: Int32Array, count: number, lea
         'take the arrays that routeTokens returns for the same sizes',
       );
 }
+
+/** Refuses names outside a list: what is misspelt would silently be the first. */
+export function checkOneOf(path: string, value: string, allowed: readonly string[]): void {
+  if (!allowed.includes(value))
+    refuse(path, `${path} (${value}) is unknown`, `choose ${allowed.join(', ')}`);
+}

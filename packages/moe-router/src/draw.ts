@@ -24,6 +24,8 @@ const [left, right, width] = [64, 124, 960];
 const plot = width - left - right;
 const chart = { top: 64, height: 96 };
 const gap = 18;
+/** Letters of a title that fit. */
+const mostTitle = 96;
 
 /**
  * The colour class of a load.
@@ -45,7 +47,8 @@ export function drawLoads(
   summary: LoadSummary,
   options: { title?: string; layers?: readonly string[] } = {},
 ): string {
-  const { title = 'Expert load' } = options;
+  const { title: given = 'Expert load' } = options;
+  const title = given.length <= mostTitle ? given : `…${given.slice(1 - mostTitle)}`;
   const names = options.layers ?? summary.layers.map((_, index) => `layer ${index}`);
   const parts: string[] = [];
   let y = chart.top + chart.height + 44;
@@ -91,9 +94,9 @@ function violations({ layers, columns }: LoadSummary, names: readonly string[]):
   const scale = Math.ceil(most / step) * step;
   const at = (value: number): string => (top + height * (1 - value / scale)).toFixed(1);
   const x = (c: number): string => (left + (plot * c) / columns.length).toFixed(2);
-  // Time goes on from column to column; domains stand beside each other.
+  // Time goes on from column to column, where there are several; domains stand beside each other.
   const path = (values: readonly number[]): string =>
-    isNamed(columns)
+    isNamed(columns) || columns.length === 1
       ? values.map((value, c) => `M${x(c + 0.1)},${at(value)}H${x(c + 0.9)}`).join('')
       : `M${values.map((value, c) => `${x(c + 0.5)},${at(value)}`).join('L')}`;
   const mean = columns.map(
@@ -197,9 +200,11 @@ function axis(columns: Columns, y: number): string {
     const column = steps[Math.min(steps.length - 1, Math.floor(share * steps.length))];
     const anchor = share === 0 ? '' : share === 1 ? ' end' : ' middle';
     const words = share === 0 ? `step ${column.from}` : share === 1 ? column.to : column.from;
-    return text(share, anchor, String(words));
+    return { words, line: text(share, anchor, String(words)) };
   });
-  return marks.join('\n');
+  const repeats = (index: number): boolean =>
+    index > 0 && String(marks[index - 1].words).replace('step ', '') === String(marks[index].words);
+  return marks.flatMap(({ line }, index) => (repeats(index) ? [] : line)).join('\n');
 }
 
 function legend(y: number): string {
@@ -227,6 +232,7 @@ function shown(values: readonly number[]): string {
 
 function escaped(text: string): string {
   return text
+    .replaceAll(/\p{Cc}/gu, ' ')
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

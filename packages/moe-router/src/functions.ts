@@ -1,8 +1,8 @@
 // Routing on typed arrays, for use without tensors.
 import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
-import { checkLength, checkPlaces, checkRouting, checkWhole } from './checks';
-import { backThroughGate, type Gate, scoreLogits } from './gate';
+import { checkLength, checkOneOf, checkPlaces, checkRouting, checkWhole } from './checks';
+import { backThroughGate, type Gate, gates, scoreLogits } from './gate';
 
 /** How tokens choose experts by their scores. */
 export interface ChoiceOptions {
@@ -46,7 +46,7 @@ export function chooseExperts(
   const { tokens, experts, expertsPerToken: k, groups = 1 } = sizes;
   const { groupsPerToken = groups, groupBest = 2 } = sizes;
   checkWhole({ tokens }, 0);
-  checkWhole({ groupBest }, 1);
+  checkWhole({ experts, expertsPerToken: k, groups, groupsPerToken, groupBest }, 1);
   checkRouting({ experts, expertsPerToken: k, groups, groupsPerToken });
   checkLength('scores', scores, { tokens, experts });
   if (options.bias) checkLength('bias', options.bias, { experts });
@@ -106,6 +106,7 @@ export function routeTokens(
   const { scaling = 1, normalize = true } = sizes;
   checkWhole({ tokens }, 0);
   checkWhole({ experts, expertsPerToken: k }, 1);
+  checkOneOf('gate', gate, gates);
   checkLength('logits', logits, { tokens, experts });
   const out = options.out ?? {
     indices: new Int32Array(tokens * k),

@@ -2,7 +2,10 @@
 import type { Kernels, View } from '@baleen/kernels';
 
 /** How logits become scores: each for itself, or as shares of one. */
-export type Gate = 'sigmoid' | 'softmax';
+export type Gate = (typeof gates)[number];
+
+/** Their names. */
+export const gates = ['sigmoid', 'softmax'] as const;
 
 /**
  * Scores of logits.

@@ -3,7 +3,7 @@
 // Batch MaxVio is that of each sample, global MaxVio that of all samples' loads together (arXiv 2408.15664, §4.1): loads that
 // change sides from step to step are uneven in every batch and even over the run.
 import { checkLength, checkWhole, refuse } from './checks';
-import { type Counts, maxViolation } from './telemetry';
+import { type Counts, loadEntropy, loadHistogram, maxViolation } from './telemetry';
 
 /** Loads of all layers, sample by sample. */
 export interface LoadSeries {
@@ -21,6 +21,10 @@ export interface LayerSummary {
   batchViolation: number[];
   /** MaxVio of all samples together. */
   globalViolation: number;
+  /** Entropy of all samples' loads together, over that of even ones: 1 is even. */
+  entropy: number;
+  /** Experts by all samples' loads together, in eight bins of a quarter of the mean; the last is open. */
+  histogram: number[];
 }
 
 /** Neighbouring samples in one column. */
@@ -130,5 +134,11 @@ function layerSummary(
       total[e] += tokens;
     });
   }
-  return { load, batchViolation, globalViolation: maxViolation(total) };
+  return {
+    load,
+    batchViolation,
+    globalViolation: maxViolation(total),
+    entropy: loadEntropy(total),
+    histogram: [...loadHistogram(total)],
+  };
 }

@@ -3,13 +3,15 @@
 import { type Kernels, loadKernels, viewOf } from '@baleen/kernels';
 
 import { type SequenceBalance, sequenceBalanceLoss } from './balance';
-import { checkLength, checkWhole, refuse } from './checks';
+import { checkLength, checkOneOf, checkWhole, refuse } from './checks';
 
 /**
  * How a bias follows the gap between an expert's load and the mean, 1 − load / mean: by its `sign` (V3), in proportion
  * (`proportional`), or in proportion to the gap of a moving average of loads (`ema`).
  */
-export type BiasRule = 'sign' | 'proportional' | 'ema';
+export type BiasRule = (typeof rules)[number];
+
+const rules = ['sign', 'proportional', 'ema'] as const;
 
 /** A number, or one that follows the share of the training done, from 0 to 1. */
 export type Schedule = number | ((done: number) => number);
@@ -35,16 +37,24 @@ export interface BalancePolicy {
  */
 export function balancePolicy(changes: Partial<BalancePolicy> = {}): BalancePolicy {
   const speed: Schedule = (done) => (done > 1 - 0.5 / 14.8 ? 0 : 0.001);
-  return { rule: 'sign', speed, decay: 0.9, lossOver: 'sequence', factor: 1e-4, ...changes };
+  const v3 = { speed, decay: usualDecay, factor: 1e-4 };
+  const policy: BalancePolicy = { rule: 'sign', lossOver: 'sequence', ...v3, ...changes };
+  checkOneOf('rule', policy.rule, rules);
+  checkOneOf('lossOver', policy.lossOver, ['sequence', 'batch']);
+  return policy;
 }
 
 /**
  * The value of a schedule.
  * @param schedule - a number, or a function of `done`
- * @param done - share of the training done, from 0 to 1
+ * @param done - share of the training done, from 0 to 1; numbers need none
  * @returns the number
+ * @throws ERR_BALEEN_ROUTER_SIZES where `done` is missing or no share: a schedule would stand still
  */
-export function valueAt(schedule: Schedule, done: number): number {
+export function valueAt(schedule: Schedule, done?: number): number {
+  if (typeof schedule === 'number' && done === undefined) return schedule;
+  if (typeof done !== 'number' || !(done >= 0 && done <= 1))
+    refuse('done', `done (${done}) is not in 0 … 1`, 'say which share of the training is done');
   return typeof schedule === 'number' ? schedule : schedule(done);
 }
 
@@ -118,13 +128,14 @@ export class Balancer {
 
   /**
    * Ends a step: moves the bias by the loads of the whole batch, and clears them.
-   * @param done - share of the training done, for schedules
+   * @param done - share of the training done, from 0 to 1: schedules need it
    * @param reduce - adds up the counts of all ranks in place, where there are several
    */
-  update(done = 0, reduce?: (counts: Int32Array) => void): void {
+  update(done?: number, reduce?: (counts: Int32Array) => void): void {
     const { policy, bias, counts, average, kernels } = this;
+    const speed = valueAt(policy.speed, done);
     reduce?.(counts);
-    updateBias(bias, counts, valueAt(policy.speed, done), { ...policy, average, kernels });
+    updateBias(bias, counts, speed, { ...policy, average, kernels });
     counts.fill(0);
   }
 
@@ -133,7 +144,7 @@ export class Balancer {
    * whole. Losses and gradients of all micro-batches and ranks add up to those of the batch.
    * @param scores - [sequences · sequenceLength, experts], as `routeTokens` returns them
    * @param sizes - see {@link BalancedSizes}
-   * @param options - `done`: share of the training done, for schedules (default 0); `counts`: over a batch of several
+   * @param options - `done`: share of the training done, which schedules need; `counts`: over a batch of several
    *   micro-batches, how often each expert is among a token's best scores in all of them (`sequenceBalanceLoss` says why it
    *   must be known first); and where the result goes
    * @returns loss, gradient and the choice of scores alone
@@ -147,7 +158,7 @@ export class Balancer {
     const { policy, kernels } = this;
     const { sequences, sequenceLength, expertsPerToken, batchSequences = sequences } = sizes;
     checkWhole({ sequences, sequenceLength, batchSequences }, 1);
-    const { done = 0, counts, out } = options;
+    const { done, counts, out } = options;
     const whole = policy.lossOver === 'batch';
     if (whole && batchSequences > sequences && !counts)
       refuse(
@@ -192,16 +203,33 @@ export class Balancer {
  * Refuses biases that would decide every choice of their expert.
  * @param name - what they are called
  * @param values - one an expert
- * @throws ERR_BALEEN_ROUTER_SIZES where one is not finite
+ * @throws ERR_BALEEN_ROUTER_SIZES where one is not finite in FP32
  */
 export function checkFinite(name: string, values: ArrayLike<number>): void {
   for (let i = 0; i < values.length; i += 1)
-    if (!Number.isFinite(values[i]))
+    if (!Number.isFinite(Math.fround(values[i])))
       refuse(
         `${name}[${i}]`,
         `${name}[${i}] (${values[i]}) is not finite`,
         'take an earlier checkpoint: this one is from a run that diverged',
       );
+}
+
+/** Share of a moving average of loads that stays a step. */
+export const usualDecay = 0.9;
+
+/**
+ * Refuses updates that would spoil a bias for good, or silently be others.
+ * @param speed - γ
+ * @param rule - how the bias follows the loads
+ * @param decay - share of the average that stays
+ */
+export function checkUpdate(speed: number, rule: BiasRule, decay: number): void {
+  if (!Number.isFinite(speed))
+    refuse('speed', `speed (${speed}) is not finite`, 'V3 has 0.001, and 0 at the end');
+  checkOneOf('rule', rule, rules);
+  if (!(decay >= 0 && decay < 1))
+    refuse('decay', `decay (${decay}) is not in 0 … 1, below 1`, 'take 0.9');
 }
 
 /** How {@link updateBias} moves a bias. */
@@ -210,7 +238,7 @@ export interface UpdateBiasOptions {
   rule?: BiasRule;
   /** Moving average of loads over their mean [experts], changed in place; needed by the rule `ema`. */
   average?: Float32Array;
-  /** Share of that average which stays (default 0). */
+  /** Share of that average which stays, in 0 … 1 (default 0.9). */
   decay?: number;
   /** Kernels (default: `loadKernels()`). */
   kernels?: Kernels;
@@ -232,8 +260,9 @@ export function updateBias(
   speed: number,
   options: UpdateBiasOptions = {},
 ): Float32Array {
-  const { rule = 'sign', average, decay = 0 } = options;
+  const { rule = 'sign', average, decay = usualDecay } = options;
   const experts = bias.length;
+  checkUpdate(speed, rule, decay);
   checkLength('counts', counts, { experts });
   if (rule === 'ema' && !average)
     refuse('average', 'the rule ema needs the average', 'give an array of ones at first');

@@ -12,7 +12,7 @@ import {
 
 import { checkLength } from './checks';
 import { backThroughGate, type Gate, scoreLogits } from './gate';
-import { type BiasRule, checkFinite } from './policy';
+import { type BiasRule, checkFinite, checkUpdate, usualDecay } from './policy';
 
 /** What a router is made of. */
 export interface RouterSpec {
@@ -55,7 +55,7 @@ export interface BalanceLoss {
 export interface BiasUpdateOptions {
   /** How it follows the loads (default V3's sign). */
   rule?: BiasRule;
-  /** Share of the moving average that stays a step, for the rule `ema`. */
+  /** Share of the moving average that stays a step, for the rule `ema` (default 0.9). */
   decay?: number;
   /**
    * Adds up the loads of all ranks in place, before they are read and cleared. Not needed where they were reduced
@@ -112,7 +112,7 @@ export class Router extends Module {
   }
 
   /**
-   * Routes tokens and, on a recording tape, counts their loads.
+   * Routes tokens and, on a recording tape, counts their loads and their balance loss: once, whatever is computed anew.
    * @param tape - the tape
    * @param x - [T, hidden] FP32
    * @param balance - the balance loss, if any
@@ -141,7 +141,7 @@ export class Router extends Module {
     if (tape.recording) kernels.add(this.load, this.load, counts);
 
     const lossTo = balance && this.balanceTo(tape, scores, balance);
-    if (lossTo) lossTo.add(balance.loss, null);
+    if (lossTo && tape.recording) lossTo.add(balance.loss, null);
     tape.record({
       name: 'router',
       inputs: [x],
@@ -204,6 +204,11 @@ export class Router extends Module {
     writeTensor(this.bias, Float32Array.from(bias));
   }
 
+  /** Clears the loads, as of a step that is not taken. */
+  forgetLoads(): void {
+    this.pools.kernels.fill(this.load, 0);
+  }
+
   /**
    * Loss-free balancing, once a step: experts that got more than the mean of the whole batch lose bias, the others gain it.
    * Clears the loads.
@@ -212,7 +217,8 @@ export class Router extends Module {
    */
   updateBias(speed: number, options: BiasUpdateOptions = {}): void {
     const { kernels } = this.pools;
-    const { rule = 'sign', decay = 0, reduce } = options;
+    const { rule = 'sign', decay = usualDecay, reduce } = options;
+    checkUpdate(speed, rule, decay);
     reduce?.(this.load);
     kernels.updateRouterBias(this.bias, this.load, rule === 'ema' ? this.average : null, {
       experts: this.spec.experts,
@@ -220,6 +226,6 @@ export class Router extends Module {
       proportional: rule !== 'sign',
       decay,
     });
-    kernels.fill(this.load, 0);
+    this.forgetLoads();
   }
 }

@@ -1,6 +1,6 @@
 // What loads say, on typed arrays: imbalance (arXiv 2408.15664, §4.1), spread, and who is chosen with whom. Nothing is
 // allocated where `out` is given.
-import { checkLength, checkPlaces, checkWhole } from './checks';
+import { checkLength, checkPlaces, checkWhole, refuse } from './checks';
 
 /** Tokens each expert got: an array of any kind. */
 export type Counts = Iterable<number> & ArrayLike<number>;
@@ -48,6 +48,7 @@ export function loadHistogram(
 ): Int32Array {
   const { bins = options.out?.length ?? 8, width = 0.25 } = options;
   checkWhole({ bins }, 1);
+  if (!(width > 0)) refuse('width', `width (${width}) is not above 0`, 'take 0.25');
   const out = options.out ?? new Int32Array(bins);
   checkLength('out', out, { bins });
   out.fill(0);
@@ -55,7 +56,8 @@ export function loadHistogram(
   for (const count of counts) total += count;
   const mean = total / counts.length;
   for (const count of counts) {
-    const bin = mean === 0 ? 0 : Math.floor(count / mean / width);
+    // In doubles 0.3 / 0.1 is below 3, and so would its bin be.
+    const bin = mean === 0 ? 0 : Math.floor((count * counts.length) / (total * width) + 1e-9);
     out[Math.min(bins - 1, bin)] += 1;
   }
   return out;

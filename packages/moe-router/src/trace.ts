@@ -5,7 +5,7 @@ import type { Kernels } from '@baleen/kernels';
 import { checkLength, checkPlaces, checkWhole, refuse } from './checks';
 import { type ChoiceOptions, chooseExperts } from './functions';
 import type { LoadSeries } from './loads';
-import { type BalancePolicy, Balancer, balancePolicy } from './policy';
+import { type BalancePolicy, Balancer, balancePolicy, checkFinite } from './policy';
 import { coActivation, domainLoads } from './telemetry';
 
 /** How a trace's tokens choose experts. */
@@ -76,6 +76,7 @@ export function checkTrace(trace: RoutingTrace): void {
   if (bias) checkLength('bias', bias, { layers });
   bias?.forEach((own, layer) => {
     checkLength(`bias[${layer}]`, own, { experts });
+    checkFinite(`bias[${layer}]`, own);
   });
   let last = -Infinity;
   for (const [index, { step, layer, scores, domains: own }] of batches.entries()) {
@@ -123,6 +124,7 @@ export function replayTrace(trace: RoutingTrace, options: ReplayOptions = {}): T
   if (bias) checkLength('bias', bias, { layers });
   bias?.forEach((own, layer) => {
     checkLength(`bias[${layer}]`, own, { experts });
+    checkFinite(`bias[${layer}]`, own);
     balancers[layer].bias.set(own);
   });
   const together = balancers.map(() => new Int32Array(experts * experts));

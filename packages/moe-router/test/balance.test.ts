@@ -10,6 +10,7 @@ import {
   values,
 } from '../../../test/support';
 import {
+  type BalanceLoss,
   type BalanceSizes,
   Router,
   routeTokens,
@@ -143,9 +144,16 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const region = new Region(kernels, 'test');
     const logits = values(36, 3, 2);
     const loss = tensorFrom(region, [1], new Float32Array(1));
-    const tape = new Tape(region, { grad: false });
-    tape.scoped(() => {
-      router.forward(tape, tensorFrom(region, [6, 6], logits), { ...sizes, loss });
+    // A loss is that of training: nothing is counted that no gradient follows.
+    const route = (balance: BalanceLoss): void => {
+      const x = tensorFrom(region, [6, 6], logits);
+      const tape = new Tape(region);
+      tape.frame('test', () => [router.forward(tape, x, balance).weights]);
+    };
+    route({ ...sizes, loss });
+    const still = new Tape(region, { grad: false });
+    still.scoped(() => {
+      router.forward(still, tensorFrom(region, [6, 6], logits), { ...sizes, loss });
       return [];
     });
     const { scores } = routeTokens(logits, { ...sizes, tokens: 6 }, { kernels });
@@ -154,11 +162,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
 
     const counts = Int32Array.of(5, 1, 0, 2, 9, 3);
     loss.readSync().fill(0);
-    tape.scoped(() => {
-      const balance = { ...sizes, loss, counts: tensorFrom(region, [6], counts) };
-      router.forward(tape, tensorFrom(region, [6, 6], logits), balance);
-      return [];
-    });
+    route({ ...sizes, loss, counts: tensorFrom(region, [6], counts) });
     const batch = sequenceBalanceLoss(scores, sizes, { kernels, counts });
     expect(firstDifference(batch.loss, loss.readSync())).toBe(-1);
     expect(batch.loss[0]).not.toBe(own.loss[0]);

@@ -3,7 +3,7 @@ import { loadKernels, referenceKernels } from '@baleen/kernels';
 import { describe, expect, test } from 'vitest';
 
 import { implementationsOf, values } from '../../../test/support';
-import { type RoutingSizes, routeTokens, updateBias } from '../src/index';
+import { chooseExperts, type RoutingSizes, routeTokens, updateBias } from '../src/index';
 
 /** One token's choice and weights, word by word. */
 function literal(scores: number[], bias: ArrayLike<number>, sizes: RoutingSizes) {
@@ -87,6 +87,18 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect([...tied.indices]).toEqual([0, 1]);
     const broken = routeTokens(Float32Array.of(NaN, -9, -8, NaN), sizes, { kernels });
     expect([...broken.indices]).toEqual([2, 1]);
+  });
+
+  test('a token stays in its groups, even where their experts are taken out or broken', () => {
+    const sizes = { tokens: 1, experts: 6, expertsPerToken: 3, groups: 2, groupsPerToken: 1 };
+    const bias = Float32Array.of(0, 0, 0, -Infinity, 0, 0);
+    for (const [scores, own] of [
+      [[0.1, 0.1, 0.1, NaN, 0.9, 0.8], undefined],
+      [[0.1, 0.1, 0.1, 0.7, 0.9, 0.8], bias],
+    ] as const) {
+      const options = { kernels, ...(own && { bias: own }) };
+      expect([...chooseExperts(Float32Array.from(scores), sizes, options)]).toEqual([4, 5, 3]);
+    }
   });
 
   test('writes into what it is given', () => {

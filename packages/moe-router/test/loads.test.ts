@@ -82,6 +82,9 @@ describe('domains', () => {
           ],
           batchViolation: [1, 1],
           globalViolation: 0.5,
+          // Six tokens and two.
+          entropy: expect.closeTo(2 - 0.75 * Math.log2(3), 12) as number,
+          histogram: [0, 0, 1, 0, 0, 0, 1, 0],
         },
         {
           load: [
@@ -90,6 +93,8 @@ describe('domains', () => {
           ],
           batchViolation: [0, 0],
           globalViolation: 0,
+          entropy: 1,
+          histogram: [0, 0, 0, 0, 2, 0, 0, 0],
         },
       ],
     });
@@ -117,6 +122,23 @@ describe('domains', () => {
       refusal('loads[1]'),
     );
   });
+});
+
+test('pictures of few samples have their lines and no label twice', () => {
+  const of = (count: number): string =>
+    drawLoads(
+      summarizeLoads({
+        steps: Array.from({ length: count }, (_, s) => s + 7),
+        loads: Array.from({ length: count }, () => [[8, 0]]),
+      }),
+      { title: `a\u0007b ${'long '.repeat(40)}end` },
+    );
+  expect(/path class="mean"[^>]* d="([^"]*)"/.exec(of(1))?.[1]).toMatch(/^M[\d.]+,[\d.]+H[\d.]+$/);
+  const labels = [...of(3).matchAll(/y="\d+">(?:step )?(\d+)<\/text>/g)].map(([, step]) => step);
+  expect(labels.filter((label) => ['7', '8', '9'].includes(label))).toEqual(['7', '8', '9']);
+  // Titles fit, and are XML.
+  expect(/class="title"[^>]*>([^<]*)</.exec(of(1))?.[1]).toMatch(/^….{91,95}end$/);
+  expect(of(1)).not.toContain('\u0007');
 });
 
 test('series that do not fit are refused', () => {

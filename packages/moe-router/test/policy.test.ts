@@ -125,11 +125,62 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
   test('without speed the bias stays, and without tokens nothing changes', () => {
     const still = new Balancer(2, balancePolicy({ speed: 0 }), { kernels });
     still.count(Int32Array.of(4, 0));
-    still.update();
+    still.update(0);
     expect([...still.bias]).toEqual([0, 0]);
     const idle = new Balancer(2, balancePolicy({ rule: 'ema', speed: 1 }), { kernels });
-    idle.update();
+    idle.update(0);
     expect(idle.state()).toEqual({ bias: [0, 0], average: [1, 1] });
+  });
+});
+
+describe('refused:', () => {
+  const refusal = (path: string): Error =>
+    expect.objectContaining({ code: 'ERR_BALEEN_ROUTER_SIZES', path }) as Error;
+
+  test('rules and losses that are unknown', () => {
+    expect(() => balancePolicy({ rule: 'Sign' as BiasRule })).toThrow(refusal('rule'));
+    expect(() => balancePolicy({ lossOver: 'token' as 'batch' })).toThrow(refusal('lossOver'));
+  });
+
+  test('schedules that are not told how far the training is, or told wrong', () => {
+    const balancer = new Balancer(2, balancePolicy());
+    balancer.count(Int32Array.of(4, 0));
+    for (const done of [undefined, NaN, -0.1, 1.1])
+      expect(() => {
+        balancer.update(done);
+      }, String(done)).toThrow(refusal('done'));
+    // And nothing was lost by it.
+    expect([...balancer.counts]).toEqual([4, 0]);
+    const whole = new Balancer(2, balancePolicy({ speed: 1 }));
+    expect(() => {
+      whole.update(((counts: Int32Array) => counts) as unknown as number);
+    }).toThrow(refusal('done'));
+  });
+
+  test('biases and updates that would spoil every choice after them', () => {
+    const balancer = new Balancer(2, balancePolicy({ speed: 1 }));
+    const router = new Router(new Pools(referenceKernels()), {
+      ...{ hidden: 2, experts: 2, expertsPerToken: 1, groups: 1, groupsPerToken: 1 },
+      ...{ scaling: 1, normalize: true },
+    });
+    // What is finite in doubles may not be in FP32.
+    for (const value of [NaN, Infinity, 1e39]) {
+      expect(() => {
+        balancer.restore({ bias: [0, value], average: [1, 1] });
+      }).toThrow(refusal('bias[1]'));
+      expect(() => {
+        router.restoreBias([0, value]);
+      }).toThrow(refusal('bias[1]'));
+    }
+    const update = (speed: number, options: object): (() => void)[] => [
+      () => updateBias(new Float32Array(2), Int32Array.of(3, 1), speed, options),
+      () => {
+        router.updateBias(speed, options);
+      },
+    ];
+    for (const body of update(NaN, {})) expect(body).toThrow(refusal('speed'));
+    for (const body of update(1, { rule: 'Sign' })) expect(body).toThrow(refusal('rule'));
+    for (const body of update(1, { decay: 1 })) expect(body).toThrow(refusal('decay'));
   });
 });
 
@@ -140,7 +191,7 @@ describe('the auxiliary loss', () => {
 
   test('is each sequence’s, α shared among those of the batch', () => {
     const balancer = new Balancer(4, balancePolicy({ factor: (done) => (done < 0.5 ? 0.3 : 0) }));
-    const own = balancer.loss(scores, { ...micro, batchSequences: 6 });
+    const own = balancer.loss(scores, { ...micro, batchSequences: 6 }, { done: 0 });
     expect(own).toEqual(sequenceBalanceLoss(scores, { ...micro, experts: 4, factor: 0.3 / 6 }));
     const out = balancer.loss(scores, micro, { done: 0.7, out: own });
     expect(out).toBe(own);

@@ -40,6 +40,16 @@ test('the histogram counts experts by load over mean; the last bin is open', () 
   expect([...out]).toEqual([1, 1, 0, 0, 1, 0, 1, 0, 1]);
 });
 
+test('a load on a border is in the bin that begins there, and bins have a width', () => {
+  // 0.3 and 1.7 of the mean, in tenths.
+  const bins = loadHistogram([3, 17], { bins: 20, width: 0.1 });
+  expect([...bins.keys()].filter((bin) => bins[bin] > 0)).toEqual([3, 17]);
+  for (const width of [0, -1, NaN])
+    expect(() => loadHistogram([1, 2], { width })).toThrow(
+      expect.objectContaining({ code: 'ERR_BALEEN_ROUTER_SIZES', path: 'width' }),
+    );
+});
+
 describe('of choices', () => {
   const random = randomFrom(5);
   const sizes = { tokens: 40, experts: 6, expertsPerToken: 3 };

@@ -243,6 +243,10 @@ export function restoreCheckpoint(
     if (values.join() !== (state.routerBiases[name] ?? []).join())
       throw corrupt(join(checkpoint, trainerName), `its biases ${name} are not the weights' own`);
   const averages = state.loadAverages ?? model.routers.map(({ spec }) => ones(spec.experts));
+  const fits = (list: unknown, count: number): boolean =>
+    Array.isArray(list) && list.length === count && list.every(Number.isFinite);
+  if (!model.routers.every(({ spec }, index) => fits(averages[index], spec.experts)))
+    throw corrupt(join(checkpoint, trainerName), 'its loadAverages are not one number an expert');
   model.routers.forEach(({ average }, index) => {
     writeTensor(average, Float32Array.from(averages[index]));
   });

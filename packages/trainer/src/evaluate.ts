@@ -48,8 +48,22 @@ export interface WindowRunOptions {
   signal?: AbortSignal;
   /** Told the share of the windows that are done, after each batch. */
   onProgress?: (share: number) => void;
-  /** Given what the routers of each batch see. */
-  onRouting?: (routed: RoutedBatch) => void;
+  /** Watches the routers. */
+  routing?: RoutingWatcher;
+}
+
+/** Watches what the routers of an evaluation see. */
+export interface RoutingWatcher {
+  /**
+   * Told before the first batch how much there is.
+   * @param tokens - tokens that every router will see, those that are only context included
+   */
+  begin(tokens: number): void;
+  /**
+   * Given what one layer's router sees of a batch.
+   * @param routed - see {@link RoutedBatch}
+   */
+  add(routed: RoutedBatch): void;
 }
 
 /** What one layer's router sees of a batch of windows. */
@@ -117,12 +131,13 @@ export async function runWindows(
   options: WindowRunOptions = {},
 ): Promise<Evaluation> {
   const { sequences = 8, region = new Region(model.kernels, 'evaluation') } = options;
-  const { signal, onProgress, onRouting } = options;
+  const { signal, onProgress, routing } = options;
   if (windows.length === 0)
     throw Object.assign(new Error('there is no text to evaluate'), {
       code: 'ERR_BALEEN_DATA_EMPTY',
       hint: 'give text with at least one byte',
     });
+  routing?.begin(windows.reduce((sum, { ids }) => sum + ids.length, 0));
   const loads = new Loads(model, region);
   const scores = new DepthScores(model.mtp.length);
   let bytes = 0;
@@ -132,9 +147,9 @@ export async function runWindows(
       signal?.throwIfAborted();
       const documents = batch.documents.inputs;
       const onScores =
-        onRouting &&
+        routing &&
         ((layer: number, own: Float32Array) => {
-          onRouting({ batch: index, layer, scores: own, documents });
+          routing.add({ batch: index, layer, scores: own, documents });
         });
       // Windows of one token are too short for a depth.
       const lists = listsOf(batch, Math.min(model.mtp.length, batch.sequence - 1));

@@ -31,6 +31,7 @@ export {
   type Evaluation,
   evaluate,
   type RoutedBatch,
+  type RoutingWatcher,
   type WindowRunOptions,
 } from './evaluate';
 export type {

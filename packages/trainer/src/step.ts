@@ -369,9 +369,9 @@ export class TrainingStep {
     for (const { router } of model.layers) if (router) loads.push([...(await router.load.read())]);
     const lists = counted.length;
     const means = counted.map((count, depth) => sums[depth] / Math.max(1, count));
-    const { rule = 'sign', decay = 0 } = this.settings.balance ?? {};
-    if (finite === 1)
-      for (const router of model.routers) router.updateBias(biasSpeed, { rule, decay });
+    for (const router of model.routers)
+      if (finite === 1) router.updateBias(biasSpeed, this.settings.balance);
+      else router.forgetLoads();
     return {
       finite: finite === 1,
       loss: means[0],

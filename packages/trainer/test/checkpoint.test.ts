@@ -167,6 +167,26 @@ describe('a checkpoint', () => {
     }
   });
 
+  test('whose averages of loads are not one finite number an expert is refused', async () => {
+    const copy = join(temporaryFolder(), 'step-6');
+    cpSync(path, copy, { recursive: true });
+    const file = join(copy, 'trainer.json');
+    const state = JSON.parse(readFileSync(file, 'utf8')) as TrainerState;
+    for (const loadAverages of [
+      [],
+      [[1], [1]],
+      state.loadAverages?.map((list) => list.map(() => null)),
+    ]) {
+      writeFileSync(file, JSON.stringify({ ...state, loadAverages }));
+      expect(
+        await failure(runAll({ ...config, steps: 8 }, { resume: copy, out: null })),
+      ).toMatchObject({
+        code: 'ERR_BALEEN_CHECKPOINT_CORRUPT',
+        message: expect.stringContaining('loadAverages') as string,
+      });
+    }
+  });
+
   test('of other text, or of more steps than asked for, is refused', async () => {
     const other = smallRun(temporaryFolder(), { seed: 2 });
     expect(await failure(runAll(other, { resume: path, out: null }))).toMatchObject({

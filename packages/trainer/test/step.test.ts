@@ -193,9 +193,10 @@ test('λ scales the gradient of the depths; 0 leaves them untrained', () => {
   expect(norms[2] / norms[1]).toBeCloseTo(2, 5);
 });
 
-test('a step that is not finite changes neither weights nor moments nor router biases', async () => {
+test('a step that is not finite changes neither weights nor moments nor router biases, and leaves no loads', async () => {
   const { model, step } = stepOf(2);
   const snapshot = (): number[][] => [
+    ...model.routers.map(({ load }) => [...load.readSync()]),
     ...[...model.parameters()].map(([, { data }]) => [...data.readSync()]),
     ...[...model.states()].map(([, { data }]) => [...data.readSync()]),
     ...[...step.optimizer.moments()].flatMap(([, { m, v }]) => [

@@ -45,7 +45,7 @@ export function define(command: Command, voice: Voice): void {
     .argument('<run>', 'a run folder, one of its checkpoints, or a Hugging Face folder')
     .option(
       '--data <names>',
-      'other text, all of it: moby-dick, sotu, or paths of files and folders',
+      'other text, all of it, by commas: moby-dick, sotu, or paths of files and folders',
       (text: string, before: string[] | undefined) => [...(before ?? []), ...text.split(',')],
     )
     .addOption(
@@ -62,7 +62,10 @@ export function define(command: Command, voice: Voice): void {
       numberFlag('--threads', { least: 0, whole: true }),
       0,
     )
-    .option('--trace <file>', 'write what the routers saw, for `baleen loads`')
+    .option(
+      '--trace <file>',
+      'write what the routers saw, for `baleen loads`: at most 1 GiB of scores',
+    )
     .addHelpText(
       'after',
       examplesText([
@@ -102,11 +105,7 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
         ? {}
         : { sequence: config.batch.sequence, stride: config.evaluation.stride }),
       onProgress: paced(progress, 'scoring'),
-      ...(recorder && {
-        onRouting: (routed) => {
-          recorder.add(routed);
-        },
-      }),
+      ...(recorder && { routing: recorder }),
     });
   } finally {
     progress.stop();
@@ -149,7 +148,11 @@ async function score(path: string, flags: EvalFlags, voice: Voice): Promise<void
       `${result.loss.toFixed(4)} nats a token, over ${whole(result.tokens)} tokens`,
       voice.out,
     ),
-    fact('likeliest', `${percent(result.accuracy)} of tokens are the likeliest`, voice.out),
+    fact(
+      'likeliest',
+      `${percent(result.accuracy)} of tokens were the model’s first guess`,
+      voice.out,
+    ),
     ...result.mtp.map((score, k) => fact(`depth ${k + 1}`, depthText(score), voice.out)),
     fact(
       'experts',

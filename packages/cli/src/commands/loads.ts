@@ -1,4 +1,6 @@
 // `baleen loads <run or trace>`: how evenly experts were used, in numbers and as a picture.
+import { statSync } from 'node:fs';
+
 import { drawLoads, type LoadSummary, summarizeDomains, summarizeLoads } from '@baleen/moe-router';
 import { drawRunLoads, runLoads } from '@baleen/trainer';
 import { type Command, Option } from 'commander';
@@ -38,7 +40,7 @@ export function define(command: Command, voice: Voice): void {
     .addOption(
       new Option(
         '--by <name>',
-        'of a trace: what is drawn side by side (default: domain, where there are several)',
+        'of a trace, with --out: what is drawn side by side (default: domain, where there are several)',
       ).choices(['step', 'domain']),
     );
   addReplayFlags(command);
@@ -56,8 +58,18 @@ export function define(command: Command, voice: Voice): void {
   addCommonFlags(command);
   command.action((path: string, flags: LoadsFlags) => {
     if (flags.out !== undefined) checkPlace('--out', flags.out);
-    if (isTraceFile(path)) showTrace(path, flags, voice);
-    else showRun(path, flags, voice);
+    const target = statSync(path, { throwIfNoEntry: false });
+    if (!target)
+      throw usageError('RUN', `${path} does not exist`, 'name a run folder or a trace', path);
+    if (target.isDirectory()) showRun(path, flags, voice);
+    else if (isTraceFile(path)) showTrace(path, flags, voice);
+    else
+      throw usageError(
+        'RUN',
+        `${path} is neither a run folder nor a routing trace`,
+        'name a run folder, or what `baleen eval <run> --trace <file>` wrote',
+        path,
+      );
   });
 }
 
@@ -69,8 +81,8 @@ function showRun(path: string, flags: LoadsFlags, voice: Voice): void {
     const flag = [...replayFlagNames, '--by'][index];
     throw usageError(
       'FLAG',
-      `${flag} is for routing traces, and ${path} is none`,
-      'write one with `baleen eval <run> --trace <file>`',
+      `${flag} is for routing traces, and ${path} is a folder`,
+      'write a trace with `baleen eval <run> --trace <file>`',
       flag,
     );
   }
@@ -104,7 +116,7 @@ function showTrace(path: string, flags: LoadsFlags, voice: Voice): void {
       ? [
           fact(
             index === 0 ? 'together' : '',
-            `${layers[index]}: experts ${pair.experts.join(' and ')}, × ${pair.lift.toFixed(2)} as often as by chance`,
+            `${layers[index]}: experts ${pair.experts.join(' and ')} share ${whole(pair.tokens)} tokens, × ${pair.lift.toFixed(2)} as many as by chance`,
             voice.out,
           ),
         ]
@@ -129,7 +141,7 @@ function showTrace(path: string, flags: LoadsFlags, voice: Voice): void {
       : []),
     '',
     ...together,
-    fact('tokens', whole(tokens), voice.out),
+    fact('tokens', `${whole(tokens)}, those that are only context included`, voice.out),
   ];
   finish(value, summary, replay.steps.length, more, svg, flags, voice);
 }
@@ -159,16 +171,24 @@ function finish(
 }
 
 function layerLines(layers: LoadSummary['layers']): string[] {
-  const rows = layers.map(({ load, batchViolation, globalViolation }, index) => {
+  const rows = layers.map(({ load, batchViolation, globalViolation, entropy }, index) => {
     const idlest = load.map((loads) => loads.reduce((sum, value) => sum + value, 0) / loads.length);
     return [
       `MoE ${index + 1}`,
       batchViolation[0].toFixed(2),
       (batchViolation.at(-1) ?? 0).toFixed(2),
       globalViolation.toFixed(3),
+      entropy.toFixed(3),
       Math.min(...idlest).toFixed(2),
     ];
   });
-  const heading = ['layer', 'MaxVio at first', 'at the end', 'over all', 'idlest expert'];
-  return table([heading, ...rows], [1, 2, 3, 4]);
+  const heading = [
+    'layer',
+    'MaxVio at first',
+    'at the end',
+    'over all',
+    'entropy',
+    'idlest expert (× mean)',
+  ];
+  return table([heading, ...rows], [1, 2, 3, 4, 5]);
 }

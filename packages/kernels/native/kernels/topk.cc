@@ -93,9 +93,9 @@ static void rankGroups(float* ranks, float* scores, const float* values, float* 
   }
 }
 
-/** Scores to keys; those of groups that are not kept to the key of −∞. */
+/** Scores to keys; those of groups that are not kept to one below that of −∞. */
 static void makeKeys(float* values, const float* ranks, const TopK& s) {
-  const vi lowest = keyOf(set1(-INFINITY));
+  const vi lowest = set1i(INT32_MIN + 1);
   const long size = s.experts / s.groups;
   for (long g = 0; g < s.groups; g += 1)
     for (long e = g * size; e < (g + 1) * size; e += 1) {

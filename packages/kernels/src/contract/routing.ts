@@ -106,8 +106,8 @@ export interface RoutingKernels {
   softmaxBackward(dx: View, dy: View, y: View, sizes: { rows: number; cols: number }): void;
   /**
    * indices [T, K] I32: the K experts of highest scores + bias inside the `groupsKept` groups whose `groupBest` best sum
-   * highest (§2.1.2). Groups outside are masked to −∞. In descending order, ties to the lower index. bias [E] may be
-   * null.
+   * highest (§2.1.2). Experts of groups outside come after all others, also after those at −∞; a NaN counts as −∞. In
+   * descending order, ties to the lower index. bias [E] may be null.
    */
   topK(indices: View, scores: View, bias: View | null, sizes: TopKSizes): void;
   /** weights [T, K] = scaling · sᵢ / (Σ chosen s + 1e-20) from the scores without bias (or scaling · sᵢ). */

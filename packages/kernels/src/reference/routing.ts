@@ -76,19 +76,20 @@ export function topK(indices: View, scores: View, bias: View | null, sizes: TopK
       }
       const kept = largest(groupScore, groupsKept);
       for (let g = 0; g < groups; g += 1)
-        if (!kept.includes(g)) biased.fill(-Infinity, g * size, (g + 1) * size);
+        if (!kept.includes(g)) biased.fill(NaN, g * size, (g + 1) * size);
     }
     chosen.set(largest(biased, k), t * k);
   }
 }
 
-/** Positions of the `count` largest values, descending, ties to the lower position. */
+/** Positions of the `count` largest values, descending, ties to the lower position; NaN comes after −∞. */
 function largest(values: Float32Array, count: number): number[] {
   const picked: number[] = [];
+  const passes = (a: number, b: number): boolean => a > b || (Number.isNaN(b) && !Number.isNaN(a));
   for (let i = 0; i < count; i += 1) {
     let best = -1;
     for (let j = 0; j < values.length; j += 1)
-      if (!picked.includes(j) && (best < 0 || values[j] > values[best])) best = j;
+      if (!picked.includes(j) && (best < 0 || passes(values[j], values[best]))) best = j;
     picked.push(best);
   }
   return picked;
