@@ -11,6 +11,9 @@ import {
   rebalanceExperts,
 } from '../src/index';
 import { packEvenly, replicate } from '../src/placement/greedy';
+import { assign, keepSlots, matchDevices } from '../src/placement/match';
+import { takeApart } from '../src/placement/repair';
+import { checkPlacement } from '../src/placement/sizes';
 
 /** The published example: 12 experts in 4 groups, 16 slots on 8 devices of 2 nodes (README of EPLB). */
 const example: PlacementSizes = { experts: 12, slots: 16, devices: 8, nodes: 2, groups: 4 };
@@ -98,6 +101,34 @@ describe('the published algorithm', () => {
     expect(ours.offsets[1]).toBe(4); // the hot expert is everywhere, once
     expect(top(ours)).toBeLessThan(top(placeExpertsGreedily(load, sizes)));
   });
+});
+
+test('as light as the published placement where that has an expert twice on a device, but need not', () => {
+  const load = [2307, 1349, 1101, 425, 330, 654, 578, 438, 2642, 274, 468, 988];
+  const sizes = { experts: 12, slots: 16, devices: 8 };
+  const published = placeExpertsGreedily(load, sizes);
+  expect(holdsTwice(published, sizes)).toBe(true);
+  const ours = placeExperts(load, sizes);
+  expectSound(ours, load, sizes);
+  expect(top(ours)).toBeLessThanOrEqual(top(published) * (1 + 1e-12));
+});
+
+test('the published placement, taken apart: every expert still there, none twice on a device', () => {
+  let [swapped, replaced] = [0, 0];
+  for (let seed = 0; seed < 60; seed += 1) {
+    const load = Float64Array.from(loads(6, seed));
+    const sizes = { experts: 6, slots: 12, devices: 4 };
+    const published = placeExpertsGreedily(load, sizes).expertOfSlot;
+    const slots = published.slice();
+    takeApart(slots, 4, load);
+    for (const own of devicesOf(slots, sizes)) expect(new Set(own).size).toBe(3);
+    expect(new Set(slots).size).toBe(6);
+    if (slots.every((e, slot) => e === published[slot])) continue;
+    if ([...slots].sort().join() === [...published].sort().join()) swapped += 1;
+    else replaced += 1;
+  }
+  expect(swapped).toBeGreaterThan(0);
+  expect(replaced).toBeGreaterThan(0);
 });
 
 describe.each(shapes)('%o', (sizes) => {
@@ -225,12 +256,53 @@ describe('rebalancing', () => {
     expect(result.moves).toBeLessThan(20);
   });
 
-  test('places anew where small changes do not reach the tolerance', () => {
+  test('a new placement where small changes do not reach the tolerance, on devices that hold some of it', () => {
     const load = loads(64, 2);
     const { expertOfSlot } = placeExperts(load, prefill);
     const next = loads(64, 77);
+    const fresh = placeExperts(next, prefill);
     const result = rebalanceExperts(expertOfSlot, next, prefill, { tolerance: 0 });
-    expect(top(result)).toBeLessThanOrEqual(top(placeExperts(next, prefill)));
+    expectSound(result, next, prefill);
+    expect(top(result)).toBeLessThanOrEqual(top(fresh) * (1 + 1e-12));
+    expect(result.moves).toBe(moved(expertOfSlot, result.expertOfSlot, prefill));
+    expect(result.moves).toBeLessThan(0.8 * moved(expertOfSlot, fresh.expertOfSlot, prefill));
+  });
+
+  test('assignments have the largest sum of all', () => {
+    const orders = (of: number[]): number[][] =>
+      of.length === 0
+        ? [[]]
+        : of.flatMap((c) => orders(of.filter((other) => other !== c)).map((rest) => [c, ...rest]));
+    for (let seed = 0; seed < 40; seed += 1) {
+      const random = randomFrom(seed);
+      const n = 1 + (seed % 6);
+      const values = Array.from({ length: n }, () =>
+        Array.from({ length: n }, () => Math.floor(6 * random())),
+      );
+      const total = (order: number[]): number =>
+        order.reduce((sum, c, row) => sum + values[row][c], 0);
+      const found = assign(values);
+      expect([...found].sort()).toEqual([...values.keys()]);
+      expect(total(found)).toBe(Math.max(...orders([...values.keys()]).map(total)));
+    }
+  });
+
+  test.each([prefill, { ...prefill, nodes: 1 }])(
+    'a placement whose nodes, devices and slots are in another order is the same one (%o)',
+    (sizes) => {
+      const load = loads(64, 5);
+      const { expertOfSlot } = placeExperts(load, sizes);
+      const devices = devicesOf(expertOfSlot, sizes);
+      // The last node first, and so are its devices and their slots.
+      const turned = Int32Array.from(devices.reverse().flatMap((own) => own.reverse()));
+      const full = checkPlacement(load, sizes, true);
+      expect(matchDevices(turned, expertOfSlot, full)).toEqual(expertOfSlot);
+    },
+  );
+
+  test('what stays on a device stays in its slot', () => {
+    const kept = keepSlots(Int32Array.of(3, 1, 0, 4, 2, 5), Int32Array.of(0, 1, 2, 3, 4, 5), 3);
+    expect([...kept]).toEqual([0, 1, 3, 2, 4, 5]);
   });
 });
 
@@ -268,6 +340,17 @@ describe('refused:', () => {
 
   test.each([NaN, -1, Infinity])('a load of %d', (value) => {
     expect(() => placeExperts([...load.slice(0, 11), value], example)).toThrow(refusal('load[11]'));
+  });
+
+  test.each([NaN, -5, 1.5, Infinity])('%d tries', (tries) => {
+    expect(() => placeExperts(load, example, { tries })).toThrow(refusal('tries'));
+  });
+
+  test.each([NaN, -0.1, Infinity])('a tolerance of %d', (tolerance) => {
+    const { expertOfSlot } = placeExperts(load, example);
+    expect(() => rebalanceExperts(expertOfSlot, load, example, { tolerance })).toThrow(
+      refusal('tolerance'),
+    );
   });
 
   test('what is no placement of these sizes', () => {

@@ -17,12 +17,15 @@ export interface NodeLayout {
 export interface Effort {
   /** The busiest device's load that is good enough (default 0: as low as it gets). */
   target?: number;
-  /** The slots before anything was changed: of its changes, the search makes those that gain most for each expert copied. */
+  /**
+   * The slots before anything was changed, -1 where the expert is no longer the node's: of its changes, the search makes
+   * those that gain most for each expert copied.
+   */
   before?: Int32Array;
 }
 
-/** A change: slot `at` gets `expert`, and with a swap slot `other` gets what was in `at`. */
-interface Change {
+/** A change: slot `at` gets `expert`, and with a swap (`other` from 0 up) slot `other` gets what was in `at`. */
+export interface Change {
   at: number;
   expert: number;
   other: number;
@@ -53,7 +56,7 @@ export class Search {
     const presence = (list: Int32Array): Uint8Array => {
       const there = new Uint8Array(devices * load.length);
       list.forEach((e, slot) => {
-        there[this.deviceOf(slot) * load.length + e] = 1;
+        if (e >= 0) there[this.deviceOf(slot) * load.length + e] = 1;
       });
       return there;
     };
@@ -69,6 +72,11 @@ export class Search {
 
   has(device: number, expert: number): boolean {
     return this.holds[device * this.holders.length + expert] === 1;
+  }
+
+  /** Whether a device held an expert before. */
+  had(device: number, expert: number): boolean {
+    return this.held[device * this.holders.length + expert] === 1;
   }
 
   /** Load of one of an expert's replicas, if it had `more` of them. */

@@ -1,6 +1,16 @@
 // Placement of experts on devices, balanced by their loads: the published greedy one, but without an expert twice on a
 // device, then improved by local search.
-import { groupLoads, groupsByLoad, nodeExperts, packEvenly, replicate } from './greedy';
+import { checkWhole } from '../checks';
+import {
+  groupLoads,
+  groupsByLoad,
+  nodeExperts,
+  packEvenly,
+  placeExpertsGreedily,
+  replicate,
+} from './greedy';
+import { improve } from './improve';
+import { takeApart } from './repair';
 import { defaultTries, improveShaken } from './shake';
 import {
   checkPlacement,
@@ -12,6 +22,8 @@ import {
 
 /** How near to the lower bound is near enough. */
 const near = 1e-4;
+/** What sums of the same numbers may differ by. */
+const rounding = 1e-12;
 
 /**
  * Places experts, with replicas of the busy ones, so that the busiest device has little to do (§3.4.1 of the V3 report calls
@@ -21,8 +33,8 @@ const near = 1e-4;
  * @param sizes - see {@link PlacementSizes}
  * @param options - `tries`: searches after the first, each from a shaken placement (default 30; 0 is fastest)
  * @returns the placement
- * @throws ERR_BALEEN_ROUTER_SIZES where sizes do not divide, a device would have to hold an expert twice, or a load is
- *   negative or not finite
+ * @throws ERR_BALEEN_ROUTER_SIZES where sizes do not divide, a device would have to hold an expert twice, a load is
+ *   negative or not finite, or `tries` is not a whole number from 0 up
  *
  * @example
  * ```ts
@@ -40,6 +52,9 @@ export function placeExperts(
   const full = checkPlacement(load, sizes, true);
   const { node } = full;
   const { tries = defaultTries } = options;
+  checkWhole({ tries }, 0);
+  const published = placeExpertsGreedily(load, sizes);
+  const goal = Math.max(...published.deviceLoad);
   const expertOfSlot = new Int32Array(full.slots);
   const nodes = nodeExperts(groupsByLoad(load, full), full).map((experts, n) => {
     const own = Float64Array.from(experts, (e) => load[e]);
@@ -48,15 +63,24 @@ export function placeExperts(
   // The busiest node first: the others need be no better than it came out.
   let top = 0;
   for (const { n, experts, own, mean } of nodes.sort((a, b) => b.mean - a.mean)) {
+    const first = n * node.slots;
     const { slots, largest } = packNode(own, full);
-    const target = Math.max(top, Math.max(mean, largest) * (1 + near));
-    top = Math.max(
-      top,
-      improveShaken({ slots, devices: node.devices, load: own }, { target }, tries),
-    );
+    const apart = published.expertOfSlot.slice(first, first + node.slots);
+    apart.forEach((e, slot) => {
+      apart[slot] = experts.indexOf(e);
+    });
+    takeApart(apart, node.devices, own);
+    const bound = Math.max(mean, largest);
+    const target = Math.max(top, bound * (1 + near));
+    const layout = { slots, devices: node.devices, load: own };
+    const other = { ...layout, slots: apart };
+    if (improve(other, { target }) < improve(layout, { target })) layout.slots = apart;
+    // Where the published load may be had without an expert twice on a device, it is worth a longer search.
+    const above = bound > goal ? Infinity : goal * (1 + rounding);
+    top = Math.max(top, improveShaken(layout, { target, above }, tries));
     expertOfSlot.set(
-      slots.map((e) => experts[e]),
-      n * node.slots,
+      layout.slots.map((e) => experts[e]),
+      first,
     );
   }
   return placementOf(expertOfSlot, load, full);

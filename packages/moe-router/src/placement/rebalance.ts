@@ -1,10 +1,16 @@
 // Rebalancing that moves few experts: loads drift while a system serves, and every expert that a device did not hold has to
 // be copied there. From the placement there is, the changes that gain most for each copy are made until the busiest device
-// is about as light as a new placement would make it.
+// is about as light as a new placement would make it; what need not have moved returns.
+
+import { mulberry32 } from '@baleen/tensor';
 import { checkLength, refuse } from '../checks';
+
 import { groupLoads } from './greedy';
+import { improve, type NodeLayout } from './improve';
+import { keepSlots, matchDevices } from './match';
 import { placeExperts } from './place';
-import { defaultTries, improveShaken } from './shake';
+import { restore } from './restore';
+import { defaultTries, shake } from './shake';
 import {
   checkPlacement,
   type ExpertPlacement,
@@ -19,14 +25,21 @@ export interface Rebalance extends ExpertPlacement {
   moves: number;
 }
 
+/** Share of a new placement's moves that is few enough. */
+const few = 0.25;
+
 /**
- * Adapts a placement to new loads.
+ * Adapts a placement to new loads. Two beginnings: the placement there is, and the new one that {@link placeExperts} makes,
+ * on the devices that already hold most of it. From each, experts move, and return, until the tolerance is kept with at most
+ * a quarter of the moves that the new placement takes as it stands; else the search ends after a fixed number of tries and
+ * what moves fewest is kept.
  * @param current - expert in each slot, from {@link placeExperts} or this function
  * @param load - tokens each expert got since [experts]
  * @param sizes - those of `current`
  * @param options - `tolerance`: how far the busiest device may stay above a new placement's (default 0.05)
- * @returns the placement and its moves. Where small changes do not reach the tolerance it is the new placement
- * @throws ERR_BALEEN_ROUTER_SIZES like `placeExperts`, and where `current` is not a placement of these sizes
+ * @returns the placement and its moves; an expert that stays on its device stays in its slot
+ * @throws ERR_BALEEN_ROUTER_SIZES like `placeExperts`, where `current` is not a placement of these sizes, and where the
+ *   tolerance is negative or not finite
  */
 export function rebalanceExperts(
   current: Int32Array,
@@ -36,27 +49,93 @@ export function rebalanceExperts(
 ): Rebalance {
   const full = checkPlacement(load, sizes, true);
   checkLength('current', current, { slots: full.slots });
+  const { tolerance = 0.05 } = options;
+  if (!(tolerance >= 0 && tolerance < Infinity))
+    refuse(
+      'tolerance',
+      `tolerance (${tolerance}) is negative or not finite`,
+      'give a share, such as 0.05',
+    );
   const nodes = expertsOfNodes(current, full);
   const fresh = placeExperts(load, sizes);
-  const target = (1 + (options.tolerance ?? 0.05)) * Math.max(...fresh.deviceLoad);
+  const target = (1 + tolerance) * Math.max(...fresh.deviceLoad);
+  const enough = few * movesBetween(current, fresh.expertOfSlot, full);
   const slots = current.slice();
-  const { node } = full;
   exchangeGroups(slots, nodes, load, full, target);
-  let top = 0;
-  nodes.forEach((experts, n) => {
-    const own = slots.subarray(n * node.slots, (n + 1) * node.slots);
-    const local = (list: Int32Array): Int32Array => list.map((e) => experts.indexOf(e));
-    const layout = {
-      slots: local(own),
-      devices: node.devices,
-      load: Float64Array.from(experts, (e) => load[e]),
+  let best = settle(slots, current, load, full, target, enough);
+  if (best.top > target || best.moves > enough) {
+    const matched = matchDevices(fresh.expertOfSlot, current, full);
+    const other = settle(matched, current, load, full, target, enough);
+    if (isBetter(other, best, target)) best = other;
+  }
+  keepSlots(best.slots, current, full.slotsPerDevice);
+  return { ...placementOf(best.slots, load, full), moves: best.moves };
+}
+
+/** Where a search came to. */
+interface Settled {
+  slots: Int32Array;
+  /** Load of the busiest device. */
+  top: number;
+  moves: number;
+}
+
+/** Whether a result is below the target, or nearer to it, or there with fewer moves. */
+function isBetter(one: Settled, other: Settled, target: number): boolean {
+  const [a, b] = [Math.max(one.top, target), Math.max(other.top, target)];
+  return a < b || (a === b && one.moves < other.moves);
+}
+
+/**
+ * Searches each node from a placement until all are below the target with few enough moves, taking turns, each time from the
+ * node's best shaken.
+ */
+function settle(
+  start: Int32Array,
+  current: Int32Array,
+  load: ArrayLike<number>,
+  sizes: FullSizes,
+  target: number,
+  enough: number,
+): Settled {
+  const { node } = sizes;
+  const random = mulberry32(0);
+  const nodes = expertsOfNodes(start, sizes).map((experts, n) => {
+    const local = (list: Int32Array): Int32Array =>
+      list.subarray(n * node.slots, (n + 1) * node.slots).map((e) => experts.indexOf(e));
+    const before = local(current);
+    const own = Float64Array.from(experts, (e) => load[e]);
+    const attempt = (slots: Int32Array, shaken: boolean): Settled => {
+      const layout: NodeLayout = { slots: slots.slice(), devices: node.devices, load: own };
+      if (shaken) shake(layout, random);
+      improve(layout, { target, before });
+      return { slots: layout.slots, ...restore(layout, before, target) };
     };
-    const before = local(current.subarray(n * node.slots, (n + 1) * node.slots));
-    top = Math.max(top, improveShaken(layout, { target, before }, defaultTries));
-    own.set(layout.slots.map((e) => experts[e]));
+    return { experts, attempt, best: attempt(local(start), false) };
   });
-  const chosen = top <= target ? placementOf(slots, load, full) : fresh;
-  return { ...chosen, moves: movesBetween(current, chosen.expertOfSlot, full) };
+  const all = (): Settled => {
+    const slots = start.slice();
+    nodes.forEach(({ experts, best }, n) => {
+      slots.set(
+        best.slots.map((e) => experts[e]),
+        n * node.slots,
+      );
+    });
+    return {
+      slots,
+      top: Math.max(...nodes.map(({ best }) => best.top)),
+      moves: nodes.reduce((sum, { best }) => sum + best.moves, 0),
+    };
+  };
+  let result = all();
+  for (let i = 0; i < defaultTries && (result.top > target || result.moves > enough); i += 1) {
+    for (const one of nodes) {
+      const trial = one.attempt(one.best.slots, true);
+      if (isBetter(trial, one.best, target)) one.best = trial;
+    }
+    result = all();
+  }
+  return result;
 }
 
 /** The experts on each node, ascending; refuses what is no placement of these sizes. */

@@ -6,6 +6,8 @@ import { type Effort, improve, type NodeLayout, Search } from './improve';
 
 /** Searches after the first, unless a caller says otherwise. */
 export const defaultTries = 30;
+/** Times as many where the load is one that can perhaps be avoided. */
+const patience = 20;
 /** Random changes before a search. */
 const changes = 3;
 /** Times that a random change is drawn, for it may not be allowed. */
@@ -14,19 +16,19 @@ const draws = 10;
 /**
  * Searches from the layout as it is, then from the best one shaken, again and again.
  * @param layout - changed in place
- * @param effort - see {@link Effort}
+ * @param effort - see {@link Effort}; and `above`: while the load is above it, `patience` times as many tries (default: never)
  * @param tries - searches after the first
  * @returns the busiest device's load
  */
 export function improveShaken(
   layout: NodeLayout,
-  effort: Effort & { target: number },
+  effort: Effort & { target: number; above?: number },
   tries: number,
 ): number {
-  const { target } = effort;
+  const { target, above = Infinity } = effort;
   let best = improve(layout, effort);
   const random = mulberry32(0);
-  for (let i = 0; i < tries && best > target; i += 1) {
+  for (let i = 0; best > target && i < (best > above ? patience : 1) * tries; i += 1) {
     const trial = { ...layout, slots: layout.slots.slice() };
     shake(trial, random);
     const top = improve(trial, effort);
@@ -37,8 +39,12 @@ export function improveShaken(
   return best;
 }
 
-/** Changes the busiest device and a few others. */
-function shake(layout: NodeLayout, random: () => number): void {
+/**
+ * Changes the busiest device and a few others.
+ * @param layout - changed in place
+ * @param random - numbers in [0, 1)
+ */
+export function shake(layout: NodeLayout, random: () => number): void {
   const search = new Search(layout);
   const { slots, devices } = layout;
   const below = (count: number): number => Math.floor(random() * count);
