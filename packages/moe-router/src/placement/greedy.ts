@@ -21,17 +21,46 @@ export function placeExpertsGreedily(
   sizes: PlacementSizes,
 ): ExpertPlacement {
   const full = checkPlacement(load, sizes, false);
-  const { node } = full;
-  const expertOfSlot = new Int32Array(full.slots);
-  nodeExperts(groupsByLoad(load, full), full).forEach((experts, n) => {
+  return packNodes(nodeExperts(groupsByLoad(load, full), full), load, full);
+}
+
+/** The published placement of nodes whose experts are given. */
+export function packNodes(
+  nodes: readonly number[][],
+  load: ArrayLike<number>,
+  sizes: FullSizes,
+): ExpertPlacement {
+  const expertOfSlot = new Int32Array(sizes.slots);
+  nodes.forEach((experts, n) => {
     const own = Float64Array.from(experts, (e) => load[e]);
-    const { counts, expertOf } = replicate(own, node.slots, Infinity);
-    const weights = Float64Array.from(expertOf, (e) => own[e] / counts[e]);
-    packEvenly(weights, node.devices).forEach((place, replica) => {
-      expertOfSlot[n * node.slots + place] = experts[expertOf[replica]];
-    });
+    const { slots } = packNode(own, sizes, false);
+    expertOfSlot.set(
+      slots.map((e) => experts[e]),
+      n * sizes.node.slots,
+    );
   });
-  return placementOf(expertOfSlot, load, full);
+  return placementOf(expertOfSlot, load, sizes);
+}
+
+/**
+ * Packs one node.
+ * @param own - load of each of its experts
+ * @param sizes - of the placement
+ * @param distinct - no device may hold an expert twice
+ * @returns the expert of each of its slots, and the load of the largest replica
+ */
+export function packNode(
+  own: Float64Array,
+  { node }: FullSizes,
+  distinct: boolean,
+): { slots: Int32Array; largest: number } {
+  const { counts, expertOf } = replicate(own, node.slots, distinct ? node.devices : Infinity);
+  const weights = Float64Array.from(expertOf, (e) => own[e] / counts[e]);
+  const slots = new Int32Array(node.slots);
+  packEvenly(weights, node.devices, distinct ? expertOf : undefined).forEach((place, replica) => {
+    slots[place] = expertOf[replica];
+  });
+  return { slots, largest: weights.reduce((top, weight) => Math.max(top, weight), 0) };
 }
 
 /** Load of each group. */

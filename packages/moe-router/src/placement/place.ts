@@ -1,14 +1,7 @@
 // Placement of experts on devices, balanced by their loads: the published greedy one, but without an expert twice on a
 // device, then improved by local search.
 import { checkWhole } from '../checks';
-import {
-  groupLoads,
-  groupsByLoad,
-  nodeExperts,
-  packEvenly,
-  placeExpertsGreedily,
-  replicate,
-} from './greedy';
+import { groupLoads, groupsByLoad, nodeExperts, packNode, packNodes, replicate } from './greedy';
 import { improve } from './improve';
 import { takeApart } from './repair';
 import { defaultTries, improveShaken } from './shake';
@@ -50,13 +43,30 @@ export function placeExperts(
   options: { tries?: number } = {},
 ): ExpertPlacement {
   const full = checkPlacement(load, sizes, true);
-  const { node } = full;
   const { tries = defaultTries } = options;
   checkWhole({ tries }, 0);
-  const published = placeExpertsGreedily(load, sizes);
+  return placeNodes(nodeExperts(groupsByLoad(load, full), full), load, full, tries);
+}
+
+/**
+ * Places nodes whose experts are given.
+ * @param expertsOf - each node's
+ * @param load - of each expert
+ * @param sizes - of the placement
+ * @param tries - searches after the first
+ * @returns the placement
+ */
+export function placeNodes(
+  expertsOf: readonly number[][],
+  load: ArrayLike<number>,
+  sizes: FullSizes,
+  tries: number,
+): ExpertPlacement {
+  const { node } = sizes;
+  const published = packNodes(expertsOf, load, sizes);
   const goal = Math.max(...published.deviceLoad);
-  const expertOfSlot = new Int32Array(full.slots);
-  const nodes = nodeExperts(groupsByLoad(load, full), full).map((experts, n) => {
+  const expertOfSlot = new Int32Array(sizes.slots);
+  const nodes = expertsOf.map((experts, n) => {
     const own = Float64Array.from(experts, (e) => load[e]);
     return { n, experts, own, mean: sum(own) / node.devices };
   });
@@ -64,7 +74,7 @@ export function placeExperts(
   let top = 0;
   for (const { n, experts, own, mean } of nodes.sort((a, b) => b.mean - a.mean)) {
     const first = n * node.slots;
-    const { slots, largest } = packNode(own, full);
+    const { slots, largest } = packNode(own, sizes, true);
     const apart = published.expertOfSlot.slice(first, first + node.slots);
     apart.forEach((e, slot) => {
       apart[slot] = experts.indexOf(e);
@@ -83,18 +93,7 @@ export function placeExperts(
       first,
     );
   }
-  return placementOf(expertOfSlot, load, full);
-}
-
-/** What the local search of a node begins with, and the load of the largest replica if all have as many as they can use. */
-function packNode(own: Float64Array, { node }: FullSizes): { slots: Int32Array; largest: number } {
-  const { counts, expertOf } = replicate(own, node.slots, node.devices);
-  const weights = Float64Array.from(expertOf, (e) => own[e] / counts[e]);
-  const slots = new Int32Array(node.slots);
-  packEvenly(weights, node.devices, expertOf).forEach((place, replica) => {
-    slots[place] = expertOf[replica];
-  });
-  return { slots, largest: weights.reduce((top, weight) => Math.max(top, weight), 0) };
+  return placementOf(expertOfSlot, load, sizes);
 }
 
 /**

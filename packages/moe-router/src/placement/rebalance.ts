@@ -8,7 +8,7 @@ import { checkLength, refuse } from '../checks';
 import { groupLoads } from './greedy';
 import { improve, type NodeLayout } from './improve';
 import { keepSlots, matchDevices } from './match';
-import { placeExperts } from './place';
+import { placeExperts, placeNodes } from './place';
 import { restore } from './restore';
 import { defaultTries, shake } from './shake';
 import {
@@ -29,10 +29,10 @@ export interface Rebalance extends ExpertPlacement {
 const few = 0.25;
 
 /**
- * Adapts a placement to new loads. Two beginnings: the placement there is, and the new one that {@link placeExperts} makes,
- * on the devices that already hold most of it. From each, experts move, and return, until the tolerance is kept with at most
- * a quarter of the moves that the new placement takes as it stands; else the search ends after a fixed number of tries and
- * what moves fewest is kept.
+ * Adapts a placement to new loads. It begins with the placement there is; then, where there are nodes, with one made anew
+ * of the experts each has; then with the new one that {@link placeExperts} makes, both on the devices that already hold most
+ * of it. From each, experts move, and return, until the tolerance is kept with at most a quarter of the moves that the new
+ * placement takes as it stands; else each search ends after a fixed number of tries and what moves fewest is kept.
  * @param current - expert in each slot, from {@link placeExperts} or this function
  * @param load - tokens each expert got since [experts]
  * @param sizes - those of `current`
@@ -63,9 +63,15 @@ export function rebalanceExperts(
   const slots = current.slice();
   exchangeGroups(slots, nodes, load, full, target);
   let best = settle(slots, current, load, full, target, enough);
-  if (best.top > target || best.moves > enough) {
-    const matched = matchDevices(fresh.expertOfSlot, current, full);
-    const other = settle(matched, current, load, full, target, enough);
+  const anew = (placement: ExpertPlacement): Int32Array =>
+    matchDevices(placement.expertOfSlot, current, full);
+  const beginnings = [
+    ...(full.nodes > 1 ? [() => anew(placeNodes(nodes, load, full, defaultTries))] : []),
+    () => anew(fresh),
+  ];
+  for (const begin of beginnings) {
+    if (best.top <= target && best.moves <= enough) break;
+    const other = settle(begin(), current, load, full, target, enough);
     if (isBetter(other, best, target)) best = other;
   }
   keepSlots(best.slots, current, full.slotsPerDevice);
