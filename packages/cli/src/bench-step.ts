@@ -1,10 +1,12 @@
 // `baleen bench step`: a training step against the bound that this machine's peaks set.
 import { describeKernels, setThreads } from '@baleen/kernels';
-import { benchStep, type ChromeTrace } from '@baleen/trainer';
+import { type RecomputedPart, recomputedParts } from '@baleen/model';
+import { benchStep, type ChromeTrace, didYouMean } from '@baleen/trainer';
 import type { Command } from 'commander';
 
+import { usageError } from './errors';
 import { addConfigFlags } from './flags';
-import { block, duration, percent, table, whole } from './format';
+import { block, bytes, duration, percent, table, whole } from './format';
 import type { Formatter, Voice } from './io';
 import { kernelLines } from './kernel-report';
 import { checkPlace, writeResult } from './output-file';
@@ -16,6 +18,8 @@ import { addCommonFlags, examplesText, shaped } from './shape';
 interface StepOptions extends SettingsOptions {
   /** Where the trace goes. */
   profile?: string;
+  /** Parts that are not made again. */
+  keep?: readonly RecomputedPart[];
 }
 
 /** Adds the subcommand. */
@@ -32,12 +36,18 @@ export function defineStep(command: Command, voice: Voice): void {
     '--profile <file>',
     "write when each phase and kernel ran, on which sizes, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",
   );
+  step.option(
+    '--keep <parts>',
+    `what backward finds kept instead of making it again: all, or some of ${recomputedParts.join(', ')}`,
+    partsOf,
+  );
   step.addHelpText(
     'after',
     examplesText([
       ['baleen bench step --preset small', 'the median step, its bound, and where the time goes'],
       ['baleen bench step --preset small --precision bf16 --json', 'for programs'],
       ['baleen bench step --preset tiny --profile trace.json', 'every kernel on a time line'],
+      ['baleen bench step --keep norms,upProjections', 'what recomputing these saves and costs'],
     ]),
   );
   addCommonFlags(step);
@@ -45,8 +55,23 @@ export function defineStep(command: Command, voice: Voice): void {
     await measure(
       await resolveSettings(options, 'small'),
       typeof options.steps === 'number' ? options.steps : undefined,
-      options.profile,
+      options,
       voice,
+    );
+  });
+}
+
+/** Names of parts, separated by commas. */
+function partsOf(text: string): readonly RecomputedPart[] {
+  if (text === 'all') return recomputedParts;
+  return text.split(',').map((name) => {
+    const part = recomputedParts.find((one) => one === name.trim());
+    if (part) return part;
+    throw usageError(
+      'VALUE',
+      `--keep (${name}) is nothing that is made again`,
+      didYouMean(name, [...recomputedParts, 'all'], `the parts are ${recomputedParts.join(', ')}`),
+      '--keep',
     );
   });
 }
@@ -54,7 +79,7 @@ export function defineStep(command: Command, voice: Voice): void {
 async function measure(
   settings: Settings,
   steps: number | undefined,
-  profile: string | undefined,
+  { profile, keep = [] }: StepOptions,
   voice: Voice,
 ): Promise<void> {
   const { config, preset, name } = settings;
@@ -71,6 +96,7 @@ async function measure(
       onProfile: (made) => {
         trace = made;
       },
+      keep,
       ...(steps === undefined ? {} : { steps }),
       ...(preset === null ? {} : { preset }),
     });
@@ -92,6 +118,11 @@ async function measure(
       voice.out,
     ),
     fact('speed', `${whole(result.tokensPerSecond)} tokens/s`, voice.out),
+    fact(
+      'memory',
+      `${bytes(result.activationBytes)} wait for backward, ${bytes(result.peakRegionBytes)} at most`,
+      voice.out,
+    ),
     fact(
       'bound',
       bound === null || ofBound === null

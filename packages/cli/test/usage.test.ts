@@ -68,6 +68,7 @@ test.each([
   [['schedule', 'simulate', '1f1b', '--bytes', '1'], 'USAGE_BANDWIDTH', 'add --bandwidth'],
   [['schedule', 'draw', '1f1b'], 'USAGE_OUT', 'add --out schedule.svg'],
   [['presets', 'tiny', '--context', '0'], 'USAGE_VALUE', 'give a whole number from 1'],
+  [['bench', 'step', '--keep', 'norm'], 'USAGE_VALUE', 'did you mean norms?'],
   [['doctor', 'me'], 'USAGE_ARGUMENT', 'see `baleen doctor --help`'],
 ])('%j exits 2 and says what was meant', async (argv, code, hint) => {
   const error = await failure(...argv);

@@ -124,15 +124,14 @@ export class LatentAttention extends Module {
     const { first, latent, kRope } = this.project(tape, x);
     // The up-projections and the norms before them are rebuilt in backward (§3.2.3).
     const [q] = this.queryUp
-      ? recompute(tape, [first], () => [this.queries(tape, first)])
+      ? recompute(tape, [first], () => [this.queries(tape, first)], 'upProjections')
       : [first];
     const form = this.factory.kept?.attentionOutput ?? 'fp32';
     let out: Tensor;
     if (this.spec.form === 'absorbed') {
       if (documents) refuseDocuments();
-      const [normed] = recompute(tape, [latent], () => [
-        rmsNorm(tape, latent, this.kvNorm, this.spec.normEps),
-      ]);
+      const norm = (): [Tensor] => [rmsNorm(tape, latent, this.kvNorm, this.spec.normEps)];
+      const [normed] = recompute(tape, [latent], norm, 'norms');
       const { kvRank } = this.spec;
       const sizes = { ...this.coreSizes(), kvRank, batch, length };
       const input = { q, latent: normed, kRope };
@@ -140,9 +139,10 @@ export class LatentAttention extends Module {
       const plan = this.planOf(batch, length);
       out = absorbedTraining(tape, input, kvUp, this.pools, this.rotary, plan, sizes, form);
     } else {
-      const [kv] = recompute(tape, [latent], () => [
+      const up = (): [Tensor] => [
         this.expand(tape, this.kvUp.prepareNormed(tape, latent, this.kvNorm, this.spec.normEps)),
-      ]);
+      ];
+      const [kv] = recompute(tape, [latent], up, 'upProjections');
       const lengths = { batch, queries: length, keys: length, ...(documents && { documents }) };
       const sizes = { ...this.coreSizes(), ...lengths };
       out = latentAttention(tape, q, kv, kRope, this.rotary, sizes, form);
@@ -151,7 +151,7 @@ export class LatentAttention extends Module {
     const [low] =
       form === 'fp32' || this.factory.precision === 'fp32'
         ? [out]
-        : recompute(tape, [out], () => [this.output.prepare(tape, out)]);
+        : recompute(tape, [out], () => [this.output.prepare(tape, out)], 'forms');
     return this.output.forward(tape, low).output;
   }
 

@@ -50,7 +50,13 @@ export {
   isMtpTensor,
   isSharedCopy,
 } from './hugging-face-names';
-export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
+export {
+  DecoderLayer,
+  type LayerLinears,
+  type LayerOptions,
+  type RecomputedPart,
+  recomputedParts,
+} from './layer';
 export {
   headerLength,
   makeHeader,

@@ -25,6 +25,22 @@ import {
 
 import type { ModelConfig } from './config';
 
+/**
+ * What backward makes again rather than finding it kept (§3.2.3, §3.3.3): `norms`, the normed stream in the form that products
+ * take; `upProjections`, attention's queries and up-projected latents with the norms before them; `activations`, SwiGLU's
+ * output; `permuted`, tokens in the order of experts; `forms`, attention's output in the form that products take.
+ */
+export const recomputedParts = [
+  'norms',
+  'upProjections',
+  'activations',
+  'permuted',
+  'forms',
+] as const;
+
+/** One of {@link recomputedParts}. */
+export type RecomputedPart = (typeof recomputedParts)[number];
+
 /** What a forward pass may ask of the layers. */
 export interface LayerOptions {
   /** α of the balance loss over the sequences of the whole batch; 0 for none. */
@@ -64,7 +80,12 @@ function gatedOutput(
   form: KeptForm,
 ): Value {
   for (const x of [gate, up]) keepAs(tape, x, form);
-  const [act] = recompute(tape, [gate, up], () => [down.prepareGated(tape, gate, up)]);
+  const [act] = recompute(
+    tape,
+    [gate, up],
+    () => [down.prepareGated(tape, gate, up)],
+    'activations' satisfies RecomputedPart,
+  );
   return act;
 }
 
@@ -290,9 +311,8 @@ export class DecoderLayer extends Module {
     const h = input.h as Tensor;
     const { norm, inner } = this.attention;
     const flat = this.rows(h);
-    const [x] = recompute(tape, [h], () => [
-      inner.prepareNormed(tape, flat, norm, this.config.normEps),
-    ]);
+    const normed = (): [Value] => [inner.prepareNormed(tape, flat, norm, this.config.normEps)];
+    const [x] = recompute(tape, [h], normed, 'norms' satisfies RecomputedPart);
     const { cached } = options;
     const u = cached
       ? inner.decode(tape, x, cached.pass, cached.layer)
@@ -303,9 +323,9 @@ export class DecoderLayer extends Module {
   private denseForward(tape: Tape, input: Bundle, dense: FeedForward): Bundle {
     const h = input.h as Tensor;
     const flat = this.rows(h);
-    const [x] = recompute(tape, [h], () => [
-      dense.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
-    ]);
+    const { norm } = this.feedForward;
+    const normed = (): [Value] => [dense.prepareNormed(tape, flat, norm, this.config.normEps)];
+    const [x] = recompute(tape, [h], normed, 'norms' satisfies RecomputedPart);
     return { ...input, h: add(tape, h, dense.forward(tape, x)) };
   }
 
@@ -319,8 +339,11 @@ export class DecoderLayer extends Module {
     const h = input.h as Tensor;
     const flat = this.rows(h);
     // One norm for router, experts and shared expert; quantised once for both kinds of experts.
-    const [low, x] = recompute(tape, [h], () =>
-      experts.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
+    const [low, x] = recompute(
+      tape,
+      [h],
+      () => experts.prepareNormed(tape, flat, this.feedForward.norm, this.config.normEps),
+      'norms' satisfies RecomputedPart,
     );
     const { balanceLoss, balanceFactor, balanceOver } = options;
     const batch = h.shape[0] ?? 1;
@@ -333,9 +356,12 @@ export class DecoderLayer extends Module {
         ? { factor, loss: balanceLoss, sequences, ...(counts && { counts }) }
         : undefined;
     const routing = router.forward(tape, x, balance);
-    const [sorted] = recompute(tape, [low, routing.slotOfRow, routing.rowOfSlot], () => [
-      permute(tape, low, routing),
-    ]);
+    const [sorted] = recompute(
+      tape,
+      [low, routing.slotOfRow, routing.rowOfSlot],
+      () => [permute(tape, low, routing)],
+      'permuted' satisfies RecomputedPart,
+    );
     return {
       ...input,
       sorted,

@@ -11,14 +11,16 @@ import { blocksOf, type Tensor, type Value } from './tensor';
  * @param tape - the tape
  * @param inputs - the values whose gradients pass through; the body reads no other value of the tape
  * @param body - the computation, from inputs to outputs
+ * @param name - a tape that keeps parts of this name (`TapeOptions.keep`) records the body as it is
  * @returns the outputs
  */
 export function recompute<T extends readonly Value[]>(
   tape: Tape,
   inputs: readonly Value[],
   body: () => T,
+  name = '',
 ): T {
-  if (!tape.recording) return body();
+  if (!tape.recording || tape.keep.includes(name)) return body();
   const { outputs } = tape.collect(false, body);
   const blocks = outputs.flatMap(blocksOf);
   tape.adopt(blocks);

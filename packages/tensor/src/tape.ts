@@ -34,6 +34,8 @@ export interface TapeOptions {
   grad?: boolean;
   /** Keep weight gradients in the queue until `drainWeightGrads` instead of running them at once. */
   deferWeightGrads?: boolean;
+  /** Names of parts whose values are kept for backward, where `recompute` would make them again (default none). */
+  keep?: readonly string[];
 }
 
 /** One micro-batch on one stage: its region, its frames, its queue of weight gradients. */
@@ -45,6 +47,8 @@ export class Tape {
   private scope: Block[] = [];
   private readonly queue: WeightGrad[] = [];
   private readonly deferring: boolean;
+  /** Parts that are not computed again. */
+  readonly keep: readonly string[];
 
   /**
    * @param region - memory for everything made on this tape
@@ -57,6 +61,7 @@ export class Tape {
   ) {
     this.recording = options.grad ?? true;
     this.deferring = options.deferWeightGrads ?? false;
+    this.keep = options.keep ?? [];
   }
 
   /** The backend. */

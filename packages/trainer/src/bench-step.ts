@@ -6,7 +6,7 @@ import {
   measurePeaks,
   profileKernels,
 } from '@baleen/kernels';
-import { Decoder } from '@baleen/model';
+import { Decoder, type RecomputedPart } from '@baleen/model';
 import { initialize, mulberry32 } from '@baleen/tensor';
 
 import { type ChromeTrace, chromeTrace, type Span } from './chrome-trace';
@@ -29,6 +29,12 @@ export interface StepBenchmark {
   medianStepSeconds: number;
   /** Tokens a second at that time. */
   tokensPerSecond: number;
+  /** Parts that backward found kept rather than made again. */
+  keep: readonly RecomputedPart[];
+  /** Intermediate bytes of a micro-batch that wait for backward when its last forward phase has ended. */
+  activationBytes: number;
+  /** Most intermediate bytes at once. */
+  peakRegionBytes: number;
   /**
    * Time of a step whose calls took their operations at the peak or their bytes at the speed of a copy, whichever is
    * longer: what caches keep is faster. Null without native kernels.
@@ -51,6 +57,8 @@ export interface StepBenchmarkOptions {
   steps?: number;
   /** Name to report. */
   preset?: string;
+  /** Parts to keep for backward rather than make again (default none): what recomputation saves and costs. */
+  keep?: readonly RecomputedPart[];
   /** Kernels (default: this process's). */
   kernels?: Kernels;
   /** Told the share of all steps that are done, after each. */
@@ -70,7 +78,7 @@ export async function benchStep(
   options: StepBenchmarkOptions = {},
 ): Promise<StepBenchmark> {
   checkTrainConfig(config);
-  const { steps = 12, preset = null, kernels = loadKernels() } = options;
+  const { steps = 12, preset = null, kernels = loadKernels(), keep = [] } = options;
   if (!Number.isInteger(steps) || steps < 3)
     throw Object.assign(new Error(`steps (${steps}) is not a whole number from 3 up`), {
       code: 'ERR_BALEEN_USAGE_STEPS',
@@ -82,17 +90,24 @@ export async function benchStep(
   const told = (): void => {
     options.onProgress?.((done += 1) / (steps + parts + 2));
   };
-  const times = await measure(kernels, config, steps, told);
+  const { times, activationBytes, peakRegionBytes } = await measure(
+    kernels,
+    config,
+    keep,
+    steps,
+    told,
+  );
   const profile = profileKernels(kernels);
   const program = { steps: new Array<Span>(), phases: new Array<Span>() };
   let profiled: number[];
   let spans: KernelSpan[];
   try {
-    profiled = await measure(profile.kernels, config, parts + 2, told, (step) => {
+    const noted = await measure(profile.kernels, config, keep, parts + 2, told, (step) => {
       if (step < 2) return null;
       if (step === 2) profile.start();
       return program;
     });
+    profiled = noted.times;
   } finally {
     spans = profile.stop();
   }
@@ -102,7 +117,7 @@ export async function benchStep(
   options.onProfile?.(chromeTrace(`baleen bench step ${preset ?? ''}`.trim(), program, spans));
   const medianStepSeconds = median(times.slice(2));
   const peaks = kernels.implementation === 'native' ? measurePeaks() : null;
-  const bound = peaks && { seconds: boundSeconds(stepCosts(config), peaks) };
+  const bound = peaks && { seconds: boundSeconds(stepCosts(config, keep), peaks) };
   const tokensPerStep = batch.sequences * batch.sequence;
   return {
     preset,
@@ -111,6 +126,9 @@ export async function benchStep(
     tokensPerStep,
     medianStepSeconds,
     tokensPerSecond: tokensPerStep / medianStepSeconds,
+    keep,
+    activationBytes,
+    peakRegionBytes,
     bound,
     ofBound: bound && bound.seconds / medianStepSeconds,
     breakdown: Object.fromEntries([...breakdown].sort(([, a], [, b]) => b - a)),
@@ -118,14 +136,23 @@ export async function benchStep(
   };
 }
 
-/** Seconds of each of some steps of a new model; `noteOf` says where a step and its phases are to be noted, if anywhere. */
+/** What steps of a new model came to. */
+interface Measured {
+  /** Seconds of each. */
+  times: number[];
+  activationBytes: number;
+  peakRegionBytes: number;
+}
+
+/** Seconds of each of some steps of a new model, and its memory; `noteOf` says where a step and its phases are to be noted, if anywhere. */
 async function measure(
   kernels: Kernels,
   config: TrainConfig,
+  keep: readonly RecomputedPart[],
   steps: number,
   after: () => void,
   noteOf: (step: number) => { steps: Span[]; phases: Span[] } | null = () => null,
-): Promise<number[]> {
+): Promise<Measured> {
   const { batch, optimizer, schedule, balance, data } = config;
   const model = new Decoder(kernels, modelConfigOf(config), config.precision, {
     fp8: config.fp8,
@@ -137,6 +164,7 @@ async function measure(
     balanceFactor: schedule.balanceFactor,
     balance,
     documentMask: data.documentMask,
+    keep,
   });
   const tokens = randomTokens(batch.sequences * batch.sequence, model.config.vocabSize);
   const plan = {
@@ -146,6 +174,7 @@ async function measure(
     mtpWeight: schedule.mtpWeight.first,
   };
   const times: number[] = [];
+  let activationBytes = 0;
   for (let index = 0; index < steps; index += 1) {
     const note = noteOf(index);
     const begin = performance.now();
@@ -157,7 +186,11 @@ async function measure(
     };
     step.load(tokens, plan.mtpWeight);
     passed('load');
-    for (const name of step.pieces(plan)) passed(name);
+    for (const name of step.pieces(plan)) {
+      passed(name);
+      // Later steps may be made from recordings, which take no memory anew.
+      if (index === 0 && name.endsWith(' forward')) activationBytes = step.region.liveBytes;
+    }
     passed('optimizer');
     await step.finish(plan.biasSpeed);
     passed('finish');
@@ -172,7 +205,7 @@ async function measure(
     // Kernels block this thread: let signals and timers through.
     await new Promise(setImmediate);
   }
-  return times;
+  return { times, activationBytes, peakRegionBytes: step.region.peakBytes };
 }
 
 /** One long document of evenly spread tokens. */

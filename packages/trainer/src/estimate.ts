@@ -1,7 +1,7 @@
 // What a run will take, before it runs: its step goes once through the null backend, which knows every shape and no value.
 // Memory is exact (the trainer asks for the same blocks in the same order); time is a bound from the machine's peaks.
 import { type KernelCost, measurePeaks, nullKernels } from '@baleen/kernels';
-import { countParameters, Decoder } from '@baleen/model';
+import { countParameters, Decoder, type RecomputedPart } from '@baleen/model';
 
 import type { TrainConfig } from './config';
 import { checkTrainConfig, modelConfigOf } from './resolve';
@@ -73,11 +73,13 @@ export interface StepCosts {
  * A run's model and step on the null backend: shapes and memory, no values.
  * @param config - the run
  * @param onCall - told what every kernel call costs
+ * @param keep - parts that are kept for backward rather than made again
  * @returns both, before the first step
  */
 export function stepOfShapes(
   config: TrainConfig,
   onCall?: (cost: KernelCost) => void,
+  keep: readonly RecomputedPart[] = [],
 ): { model: Decoder; step: TrainingStep } {
   checkTrainConfig(config);
   const kernels = nullKernels(onCall && { onCall });
@@ -85,12 +87,15 @@ export function stepOfShapes(
   const model = new Decoder(kernels, modelConfigOf(config), precision, { fp8 });
   const { balanceFactor } = schedule;
   const { documentMask } = data;
-  const settings = { batch, optimizer, balanceFactor, balance, documentMask };
+  const settings = { batch, optimizer, balanceFactor, balance, documentMask, keep };
   return { model, step: new TrainingStep(model, settings) };
 }
 
 /** Builds the run on the null backend and sends a step's worth of work through it. */
-function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; costs: StepCosts } {
+function dryRun(
+  config: TrainConfig,
+  keep?: readonly RecomputedPart[],
+): { model: Decoder; step: TrainingStep; costs: StepCosts } {
   let calls: KernelCost[] = [];
   const taken = (): KernelCost[] => {
     const list = calls;
@@ -98,7 +103,7 @@ function dryRun(config: TrainConfig): { model: Decoder; step: TrainingStep; cost
     return list;
   };
   const { batch, optimizer } = config;
-  const { model, step } = stepOfShapes(config, (cost) => calls.push(cost));
+  const { model, step } = stepOfShapes(config, (cost) => calls.push(cost), keep);
   const oneMicroBatch = (): KernelCost[] => {
     step.countMicroBatch(0, batch.sequences);
     step.microBatch(0, batch.sequences);
@@ -133,10 +138,11 @@ function difference(longer: KernelCost[], shorter: KernelCost[]): KernelCost[] {
 /**
  * The kernel calls of a full step.
  * @param config - the run
+ * @param keep - parts that are kept for backward rather than made again (default none)
  * @returns their costs
  */
-export function stepCosts(config: TrainConfig): StepCosts {
-  return dryRun(config).costs;
+export function stepCosts(config: TrainConfig, keep?: readonly RecomputedPart[]): StepCosts {
+  return dryRun(config, keep).costs;
 }
 
 /**

@@ -2,6 +2,7 @@
 // one. A micro-batch's kernel calls are the same every time, addresses included: where the kernels can record, each piece
 // runs its program once, and from then on only the calls are made again.
 import type { Recording } from '@baleen/kernels';
+import type { RecomputedPart } from '@baleen/model';
 import { type Region, Run } from '@baleen/tensor';
 
 /** A piece of a pass, and what it is called. */
@@ -13,6 +14,8 @@ export interface PassOptions {
   region: Region;
   /** Record for backward. */
   grad: boolean;
+  /** Parts that are kept for backward rather than made again. */
+  keep: readonly RecomputedPart[];
   /** Recordings of passes that were made before, by kind. */
   recordings: Map<string, Recording[]>;
   /** Which of them this is: passes of one kind make the same calls. */
@@ -27,7 +30,7 @@ export interface PassOptions {
  */
 export function* passPieces(
   pieces: readonly Piece[],
-  { region, grad, recordings, kind }: PassOptions,
+  { region, grad, keep, recordings, kind }: PassOptions,
 ): Generator<string, void, void> {
   const recorded = recordings.get(kind);
   if (recorded) {
@@ -44,7 +47,7 @@ export function* passPieces(
   }
   const { kernels } = region;
   const made: Recording[] = [];
-  const run = new Run(region, { grad });
+  const run = new Run(region, { grad, keep });
   let finished = false;
   try {
     for (const [name, work] of pieces) {

@@ -8,7 +8,7 @@
 // Legend: S sequences of the step, B of a micro-batch, L tokens of a sequence, D depths of multi-token prediction;
 // R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch.
 import type { Recording } from '@baleen/kernels';
-import type { Decoder } from '@baleen/model';
+import type { Decoder, RecomputedPart } from '@baleen/model';
 import { maxViolation, type Router } from '@baleen/moe-router';
 import { lossWeights, mtpTargets } from '@baleen/mtp';
 import {
@@ -63,6 +63,8 @@ export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
   balance?: TrainConfig['balance'];
   /** Attention keeps documents apart (default: it does not, as V3's). */
   documentMask?: boolean;
+  /** Parts that are kept for backward rather than made again (default none). */
+  keep?: readonly RecomputedPart[];
 };
 
 /** The model's phases for batches of one size, and their kernel calls once they were made. */
@@ -317,7 +319,9 @@ export class TrainingStep {
     // Whoever may have made these forms already, an evaluation say: a recording must make them itself.
     if (kernels.record && index === 0 && !recordings.has(which))
       for (const [, parameter] of model.parameters()) parameter.version += 1;
-    yield* passPieces(pieces, { region, grad: kind === 'training', recordings, kind: which });
+    const { keep = [] } = this.settings;
+    const grad = kind === 'training';
+    yield* passPieces(pieces, { region, grad, keep, recordings, kind: which });
   }
 
   /** Adds a micro-batch's losses, depth by depth, to the step's sums. */
