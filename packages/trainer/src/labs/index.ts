@@ -9,6 +9,7 @@ import { kvCache } from './kv-cache';
 import type { Lab } from './lab';
 import { lossFree } from './loss-free';
 import { lossFreeUpdates } from './loss-free-updates';
+import { mtp } from './mtp';
 import { nodeLimited } from './node-limited';
 import { routerCollapse } from './router-collapse';
 
@@ -25,4 +26,5 @@ export const labs: readonly Lab[] = [
   dualpipeOverlap,
   nodeLimited,
   kvCache,
+  mtp,
 ];
