@@ -52,7 +52,7 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/doctor'),
   },
   bench: {
-    summary: 'measure this machine at the work of a training step',
+    summary: 'measure this machine at the work of training and generation',
     load: () => import('./commands/bench'),
   },
   lab: {

@@ -56,16 +56,24 @@ export function addSamplingFlags(command: Command, tokens: number, of: string): 
       numberFlag('--seed', { whole: true }),
     )
     .option(
-      '--cache <format>',
-      'what cached latents take: fp32, bf16 or fp8 (default: as the model computes, fp32 or bf16)',
-      cacheFlag,
-    )
-    .option(
       '--threads <n>',
       'threads of the kernels; 0 for every core',
       numberFlag('--threads', { least: 0, whole: true }),
       0,
     );
+  addCacheFlag(command);
+}
+
+/**
+ * Adds `--cache`.
+ * @param command - to which
+ */
+export function addCacheFlag(command: Command): void {
+  command.option(
+    '--cache <format>',
+    'what cached latents take: fp32, bf16 or fp8 (default: as the model computes, fp32 or bf16)',
+    cacheFlag,
+  );
 }
 
 function cacheFlag(text: string): (typeof caches)[number] {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
 
-import { cli, json, smallFile, temporaryFolder } from './helpers';
+import { cli, failure, json, smallFile, temporaryFolder } from './helpers';
 
 test('bench step --json has every field of the contract', async () => {
   const config = smallFile(temporaryFolder());
@@ -108,6 +108,32 @@ test('bench step refuses a folder as a trace', async () => {
   );
   expect(code).toBe(2);
   expect(value).toMatchObject({ error: { code: 'ERR_BALEEN_USAGE_PROFILE', path: '--profile' } });
+});
+
+test('bench decode times both forms, for programs and for people, and refuses what is no list', async () => {
+  const config = smallFile(temporaryFolder());
+  const argv = ['bench', 'decode', '--config', config, '--steps', '1', '--contexts', '3,9'];
+  const { code, value } = await json(...argv, '--batches', '2');
+  expect(code).toBe(0);
+  expect(value).toMatchObject({
+    preset: 'tiny',
+    precision: 'fp32',
+    cache: 'fp32',
+    threads: 1,
+    cases: [3, 3, 9, 9].map((context, index) => ({
+      context,
+      batch: 2,
+      form: index % 2 === 0 ? 'absorbed' : 'expanded',
+    })),
+  });
+  const { stdout } = await cli(...argv, '--batches', '1', '--cache', 'bf16');
+  for (const part of ['9 tokens', '1 sequence', 'absorbed', 'expanded', 'tokens/s', 'bf16'])
+    expect(stdout).toContain(part);
+  expect(await failure('bench', 'decode', '--contexts', '4,x')).toMatchObject({
+    code: 'ERR_BALEEN_USAGE_VALUE',
+    path: '--contexts',
+    exit: 2,
+  });
 });
 
 test('bench kernels on the reference says that only native kernels are measured', async () => {

@@ -122,6 +122,7 @@ test.each([
   ['presets'],
   ['doctor'],
   ['bench', 'step'],
+  ['bench', 'decode'],
   ['lab'],
   ['schedule', 'generate'],
   ['schedule', 'check'],

@@ -60,6 +60,11 @@ export class CachePools {
     };
   }
 
+  /** Bytes of all pages. */
+  get bytes(): number {
+    return [this.main, ...this.depths].reduce((sum, pool) => sum + pool.bytes, 0);
+  }
+
   /** Gives the memory back. */
   release(): void {
     for (const pool of [this.main, ...this.depths]) pool.release();

@@ -76,7 +76,6 @@ export class TextMemory {
    * @param prompt - token ids
    * @param options - how to go on
    * @returns its sequence
-   * @internal
    */
   begin(prompt: Int32Array, options: SamplingOptions): Sequence {
     if ((options.drafts ?? 0) > 0)
@@ -96,7 +95,6 @@ export class TextMemory {
   /**
    * Remembers a text.
    * @param sequence - begun here
-   * @internal
    */
   keep(sequence: Sequence): void {
     this.tokens = sequence.tokens.slice(0, this.cache.length);

@@ -11,6 +11,7 @@ export {
   signalToNoiseOf,
   type WeightAudit,
 } from './audit-checks';
+export { CachePools, type CacheSizes, type SequenceCaches } from './caches';
 export {
   type CheckpointPiece,
   checkpointPieces,
@@ -57,6 +58,7 @@ export {
   type RecomputedPart,
   recomputedParts,
 } from './layer';
+export { advance } from './pass';
 export {
   headerLength,
   makeHeader,
@@ -65,4 +67,4 @@ export {
   type SafetensorsType,
   type TensorEntry,
 } from './safetensors';
-export { type SamplingOptions } from './sequence';
+export { type CacheDemand, demandOf, type SamplingOptions, Sequence } from './sequence';

@@ -2,7 +2,7 @@
 //
 // Legend: n tokens cached, so that token n, the last one known, is the first the main model has not seen; K drafts behind
 // it; D depths that draft.
-import type { CachedRows } from '@baleen/mla';
+import type { AttentionForm, CachedRows } from '@baleen/mla';
 import {
   type Acceptance,
   accept,
@@ -33,6 +33,11 @@ export interface SamplingOptions extends SamplingShape {
   drafts?: number;
   /** Gets what became of the drafts added. */
   counts?: DraftCounts;
+  /**
+   * How tokens attend to cached ones (default: the prompt by `attentionForm` of `@baleen/mla`, what follows absorbed). Both
+   * give the same but for rounding.
+   */
+  attention?: AttentionForm;
 }
 
 /** Hidden states of the main model that drafting still needs. */
@@ -108,7 +113,8 @@ export class Sequence {
     const { tokens, cached, drafts, caches } = this;
     const known = tokens.length - cached;
     const rows = { cache: caches.main, count: known + drafts.length };
-    return known === 1 && cached > 0 ? { ...rows, form: 'absorbed' } : rows;
+    const form = this.options.attention ?? (known === 1 && cached > 0 ? 'absorbed' : undefined);
+    return form ? { ...rows, form } : rows;
   }
 
   /** What the main model has not seen: known tokens, then drafts. */

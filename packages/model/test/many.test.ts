@@ -77,6 +77,23 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     },
   );
 
+  test('absorbed or expanded throughout, texts are the same, through FP32 caches and BF16 ones', () => {
+    for (const [precision, cache] of [
+      ['fp32', 'fp32'],
+      ['bf16', 'bf16'],
+      ['bf16', 'fp32'],
+    ] as const) {
+      const model = smallModel(kernels, sizes, precision);
+      const run = (attention: 'absorbed' | 'expanded'): number[][] =>
+        together(
+          model,
+          requests(0).map((text) => ({ ...text, attention })),
+          { cache },
+        ).made;
+      expect(run('absorbed')).toEqual(run('expanded'));
+    }
+  });
+
   test('a stop token ends its text alone, and the next one takes its place', () => {
     const model = smallModel(kernels, sizes);
     const free = alone(model, requests(0));

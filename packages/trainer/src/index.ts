@@ -4,6 +4,12 @@ export type { OperandAudit, OperandKind } from './audit/operands';
 export { auditStep, type StepAudit, type StepAuditOptions } from './audit/step';
 export type { PeakName } from './bench-case';
 export {
+  benchDecode,
+  type DecodeBenchmark,
+  type DecodeBenchmarkOptions,
+  type DecodeResult,
+} from './bench-decode';
+export {
   benchKernels,
   type KernelBenchmark,
   type KernelBenchmarkOptions,

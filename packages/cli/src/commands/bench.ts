@@ -1,6 +1,7 @@
-// `baleen bench`: this machine at the work of training, by kernel and by step.
+// `baleen bench`: this machine at the work of training and generation: by kernel, by step, by token.
 import type { Command } from 'commander';
 
+import { defineDecode } from '../bench-decode';
 import { defineKernels } from '../bench-kernels';
 import { defineStep } from '../bench-step';
 import type { Voice } from '../io';
@@ -8,9 +9,10 @@ import { addCommonFlags } from '../shape';
 
 /** Adds the subcommands. */
 export function define(command: Command, voice: Voice): void {
-  command.description('Measure this machine at the work of training.');
+  command.description('Measure this machine at the work of training and generation.');
   // Also before the subcommand, and when it is missing.
   addCommonFlags(command);
   defineStep(command, voice);
   defineKernels(command, voice);
+  defineDecode(command, voice);
 }
