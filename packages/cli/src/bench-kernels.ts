@@ -67,11 +67,11 @@ async function measure(options: KernelOptions, voice: Voice): Promise<void> {
   if (voice.json) return;
   const { bold, cyan } = voice.out;
   voice.print('', bold('Kernels against the peaks'), '');
-  for (const { threads, fp32, bf16Dot, copy } of result.peaks)
+  for (const { threads, fp32, bf16Dot, copy, read } of result.peaks)
     voice.print(
       fact(
         threads === 1 ? '1 thread' : `${threads} threads`,
-        `FP32 ${rate(fp32)} GFLOP/s · BF16 dot ${rate(bf16Dot)} GFLOP/s · copy ${rate(copy)} GB/s`,
+        `FP32 ${rate(fp32)} GFLOP/s · BF16 dot ${rate(bf16Dot)} GFLOP/s · copy ${rate(copy)} GB/s · read ${rate(read)} GB/s`,
         voice.out,
       ),
     );
@@ -84,7 +84,7 @@ async function measure(options: KernelOptions, voice: Voice): Promise<void> {
       one.shape.join('×'),
       one.threads === 1 ? '1 thread' : `${one.threads} threads`,
       measured(one),
-      `${(100 * one.ofPeak).toFixed(0)} % of ${peakNames[one.of]}`,
+      `${(100 * one.ofPeak).toFixed(0)} % of ${peakNames[one.of]}${pointOf(one)}`,
     ]),
     [3],
   );
@@ -98,7 +98,13 @@ async function measure(options: KernelOptions, voice: Voice): Promise<void> {
   );
 }
 
-const peakNames = { fp32: 'FP32', bf16Dot: 'BF16 dot', copy: 'copy' } as const;
+const peakNames = { fp32: 'FP32', bf16Dot: 'BF16 dot', copy: 'copy', read: 'reading' } as const;
+
+/** Where arithmetic and reading compete. */
+function pointOf({ roofline }: KernelResult): string {
+  if (!roofline) return '';
+  return `, ${rate(roofline.intensity)} FLOP a byte of ${rate(roofline.ridge)}`;
+}
 
 function measured({ gflops, gbps }: KernelResult): string {
   return gflops === undefined ? `${rate(gbps ?? 0)} GB/s` : `${rate(gflops)} GFLOP/s`;

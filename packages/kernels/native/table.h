@@ -16,7 +16,7 @@ struct KernelEntry {
 struct KernelTable {
   const KernelEntry* entries;
   /** GFLOP/s of FP32 multiply-adds, of BF16 dot products, GB/s of copying (read plus written), on all threads. */
-  void (*peaks)(double* fp32, double* bf16Dot, double* copy);
+  void (*peaks)(double* fp32, double* bf16Dot, double* copy, double* read);
 };
 
 }  // namespace baleen

@@ -13,6 +13,7 @@ import {
 import type { ScaledTensor, Tensor } from '@baleen/tensor';
 
 import type { KernelCase } from './bench-case';
+import { latentCases } from './bench-latent-cases';
 import { block, Operands } from './bench-operands';
 import { streamingCases } from './bench-streaming-cases';
 
@@ -31,7 +32,7 @@ const linears: readonly (readonly [number, number])[] = [
 
 /**
  * The cases.
- * @param scale - rows of the streaming kernels, 1 for 64 MiB of FP32
+ * @param scale - rows of the streaming kernels, 1 for 64 MiB of FP32; and the caches of decoding, 1 for 256 MiB
  * @returns what to measure
  */
 export function kernelCases(scale = 1): KernelCase[] {
@@ -45,6 +46,7 @@ export function kernelCases(scale = 1): KernelCase[] {
     ...grouped(16, 8192, 256, 128),
     ...attention(8, 256, 8, 64, 32),
     ...attention(1, 4096, 8, 64, 32),
+    ...latentCases(scale),
     ...streamingCases(Math.max(1, Math.round(16384 * scale))),
   ];
 }

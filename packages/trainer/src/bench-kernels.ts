@@ -2,6 +2,7 @@
 // peaks are read in the same process every few seconds, and a kernel is held against the higher of the readings before and
 // after it.
 import { type Kernels, nativeKernels, type Peaks, setThreads } from '@baleen/kernels';
+import { roofline } from '@baleen/mla';
 
 import type { KernelCase, PeakName } from './bench-case';
 import { kernelCases } from './bench-kernel-cases';
@@ -29,6 +30,8 @@ export interface KernelResult {
   of: PeakName;
   /** That peak on as many threads, about when the kernel ran, in the same unit as its rate. */
   peak: number;
+  /** Where arithmetic and reading compete: operations a byte, and how many the machine needs for arithmetic to be the peak. */
+  roofline?: { intensity: number; ridge: number };
   /** Rate over that peak. */
   ofPeak: number;
 }
@@ -52,6 +55,8 @@ export interface KernelBenchmarkOptions {
   only?: string;
   /** Threads of the runs on several (0, the default: every core). */
   threads?: number;
+  /** Of the cases that stream memory (default 1: 64 MiB of FP32, 256 MiB of caches). */
+  scale?: number;
   /** Seconds a case is repeated for (default 0.25), after two runs to warm up. */
   seconds?: number;
   /** Told the share of all cases that are done, after each. */
@@ -65,7 +70,7 @@ export interface KernelBenchmarkOptions {
  * @throws with code ERR_BALEEN_KERNELS_NATIVE without native kernels, ERR_BALEEN_USAGE_ONLY if no case is left
  */
 export async function benchKernels(options: KernelBenchmarkOptions = {}): Promise<KernelBenchmark> {
-  const { only = '', threads = 0, seconds = 0.25, onProgress } = options;
+  const { only = '', threads = 0, seconds = 0.25, scale = 1, onProgress } = options;
   const kernels = nativeKernels();
   if (!kernels)
     throw Object.assign(
@@ -75,7 +80,7 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
         hint: '`baleen doctor` says why they did not load',
       },
     );
-  const cases = kernelCases().filter(({ kernel }) => kernel.includes(only));
+  const cases = kernelCases(scale).filter(({ kernel }) => kernel.includes(only));
   if (cases.length === 0)
     throw Object.assign(new Error(`no kernel's name contains "${only}"`), {
       code: 'ERR_BALEEN_USAGE_ONLY',
@@ -112,8 +117,8 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
       }
       peaks.push({ threads: turn.count, ...best(readings) });
       for (const { each, rate, reading } of timed) {
-        const { kernel, shape, of } = each;
-        const peak = best(readings.slice(reading, reading + 2))[of];
+        const { kernel, shape } = each;
+        const { of, peak, ...point } = peakOf(each, best(readings.slice(reading, reading + 2)));
         results.push({
           kernel,
           shape: [...shape],
@@ -122,14 +127,31 @@ export async function benchKernels(options: KernelBenchmarkOptions = {}): Promis
           of,
           peak,
           ofPeak: rate / peak,
+          ...point,
         });
       }
     }
   } finally {
     setThreads(before);
   }
-  const [{ fp32, bf16Dot, copy }] = peaks;
-  return { peak: { fp32, bf16Dot, copy }, peaks, cases: results };
+  const [{ fp32, bf16Dot, copy, read }] = peaks;
+  return { peak: { fp32, bf16Dot, copy, read }, peaks, cases: results };
+}
+
+/** What a case is held against: its peak, or what reading allows where that is less. */
+function peakOf(
+  { of, work, bytes }: KernelCase,
+  peaks: Peaks,
+): Pick<KernelResult, 'of' | 'peak' | 'roofline'> {
+  if (bytes === undefined) return { of, peak: peaks[of] };
+  const { intensity, ridge, bound } = roofline(
+    { flops: work, bytes },
+    { flopsPerSecond: peaks[of] * 1e9, bytesPerSecond: peaks.read * 1e9 },
+  );
+  const point = { intensity, ridge };
+  return bound === 'compute'
+    ? { of, peak: peaks[of], roofline: point }
+    : { of: 'read', peak: intensity * peaks.read, roofline: point };
 }
 
 /** Median seconds of one run, repeated for at least so long. */
@@ -150,5 +172,10 @@ function measure(kernels: Kernels, each: KernelCase, least: number): number {
 /** The most of each. */
 function best(readings: readonly Peaks[]): Peaks {
   const most = (name: PeakName): number => Math.max(...readings.map((reading) => reading[name]));
-  return { fp32: most('fp32'), bf16Dot: most('bf16Dot'), copy: most('copy') };
+  return {
+    fp32: most('fp32'),
+    bf16Dot: most('bf16Dot'),
+    copy: most('copy'),
+    read: most('read'),
+  };
 }

@@ -34,6 +34,18 @@ export class Operands {
     return out;
   }
 
+  /** The same of many rows, of which a thousand differ: making each would take longer than what is measured. */
+  bf16Rows(rows: number, cols: number): Tensor {
+    const out = emptyTensor(this.region, [rows, cols], 'bf16');
+    const most = Math.min(rows, 1000);
+    const some = this.bf16(most, cols);
+    for (let row = 0; row < rows; row += most) {
+      const count = Math.min(most, rows - row);
+      this.kernels.copy(out.rows(row, count), some.rows(0, count));
+    }
+    return out;
+  }
+
   /** These integers. */
   i32(values: readonly number[]): Tensor {
     const out = emptyTensor(this.region, [values.length], 'i32');

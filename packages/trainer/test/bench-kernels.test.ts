@@ -18,6 +18,10 @@ test('the cases count the work of what they run', () => {
     work: 2 * 64 * ((256 * 257) / 2) * 96,
     of: 'bf16Dot',
   });
+  // 8 heads of 2 · (576 + 512) operations a token, and 1,152 bytes of it, the queries and outputs beside.
+  const [latent] = find('latent-attention');
+  expect(latent).toMatchObject({ shape: [228, 1024, 8], work: 228 * 1024 * 8 * 2 * 1088 });
+  expect(latent.bytes).toBe(228 * (1024 * 1152 + 2 * 8 * 1088));
   expect(find('adamw')[0]).toMatchObject({ shape: [2 ** 24], work: 20 * 2 ** 24, of: 'copy' });
   // FP32 read once, a byte of codes written.
   expect(find('rms-norm-quantize')[0]).toMatchObject({ work: (4 + 1) * 2 ** 24, of: 'copy' });
@@ -43,7 +47,10 @@ describe.skipIf(native === null)('measured', () => {
       onProgress: (share) => shares.push(share),
     });
     expect(peaks.map((each) => each.threads)).toEqual([1, 2]);
-    expect(peak).toEqual({ fp32: peaks[0].fp32, bf16Dot: peaks[0].bf16Dot, copy: peaks[0].copy });
+    const { threads: one, ...own } = peaks[0];
+    expect(one).toBe(1);
+    expect(peak).toEqual(own);
+    for (const rate of Object.values(own)) expect(rate).toBeGreaterThan(0);
     expect(cases.map((one) => [one.kernel, one.threads])).toEqual([
       ['grouped-gemm-fp8', 1],
       ['grouped-gemm-fp8-weight-gradient', 1],
@@ -81,6 +88,25 @@ describe.skipIf(native === null)('measured', () => {
     ]);
     for (const { gbps = 0, ofPeak, peak: copy } of cases)
       expect(ofPeak).toBeCloseTo(gbps / copy, 10);
+  });
+
+  test('decoding is held against arithmetic or reading, whichever takes longer', async () => {
+    const { cases, peaks } = await benchKernels({
+      only: 'latent-attention',
+      threads: 1,
+      seconds: 0,
+      scale: 1 / 64,
+    });
+    expect(cases.map(({ shape }) => shape[2])).toEqual([8, 16, 128, 8, 16, 128]);
+    for (const { of, peak, gflops = 0, ofPeak, roofline } of cases) {
+      const { intensity = 0, ridge = 0 } = roofline ?? {};
+      expect(of).toBe(intensity > ridge ? 'bf16Dot' : 'read');
+      // Readings between which the kernel ran may be lower than the highest.
+      expect(peak).toBeLessThanOrEqual(
+        Math.min(peaks[0].bf16Dot, intensity * peaks[0].read) * 1.001,
+      );
+      expect(ofPeak).toBeCloseTo(gflops / peak, 10);
+    }
   });
 
   test('every case runs', () => {

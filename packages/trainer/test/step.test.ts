@@ -274,7 +274,7 @@ describe('memory', () => {
 
 test('an estimate counts the step’s products, what is recomputed on top, and bounds its time', () => {
   const config = configured();
-  const peaks = { fp32: 1, bf16Dot: 1, copy: 1e9 };
+  const peaks = { fp32: 1, bf16Dot: 1, copy: 1e9, read: 1e9 };
   const { flopsPerStep, tokensPerStep, secondsPerStep, tokens } = estimate(config, { peaks });
   const sizes = modelConfigOf(config, 257);
   const { training, mtpTraining } = flopsPerToken(sizes, sequence);

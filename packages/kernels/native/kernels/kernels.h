@@ -11,7 +11,7 @@ namespace BALEEN_ISA {
 #undef BALEEN_KERNEL
 
 /** See KernelTable::peaks. */
-void measurePeaks(double* fp32, double* bf16Dot, double* copy);
+void measurePeaks(double* fp32, double* bf16Dot, double* copy, double* read);
 
 const KernelTable& table();
 

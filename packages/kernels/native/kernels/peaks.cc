@@ -1,6 +1,6 @@
 // What this machine's processor reaches with nothing but registers and streams: the peaks that kernels are measured by.
 // The compute loops try several numbers of accumulators and keep the best; copying takes the better of plain and
-// non-temporal stores.
+// non-temporal stores, and reading sums up what it reads, in vectors enough that adding does not bound it.
 #include <time.h>
 
 #include "kernels.h"
@@ -75,23 +75,37 @@ double bestRate() {
   return best;
 }
 
+void readThrough(const float* in, long count) {
+  constexpr int vectors = 8;
+  vf acc[vectors];
+  for (int v = 0; v < vectors; v += 1) acc[v] = set1(0);
+  for (long i = 0; i < count; i += vectors * W)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v += 1) acc[v] = add(acc[v], load(in + i + v * W));
+  vf total = set1(0);
+  for (int v = 0; v < vectors; v += 1) total = add(total, acc[v]);
+  sink = sumOf(total);
+}
+
 void stream(float* out, const float* in, long count) {
   for (long i = 0; i < count; i += W) storePast(out + i, load(in + i));
   drain();
 }
 
-double copyRate() {
+/** GB/s of copying, read plus written, and of reading alone. */
+void streamRates(double* copy, double* read) {
   // Far larger than the caches.
   const long count = 32 << 20;
   float* in = new (std::align_val_t(64)) float[count];
   float* out = new (std::align_val_t(64)) float[count];
   const long parts = threads();
-  const long share = count / parts / 64 * 64;
+  const long share = count / parts / 128 * 128;
   parallelFor(parts, [&](long p) {
     memset(in + p * share, 1, static_cast<size_t>(share) * 4);
     memset(out + p * share, 1, static_cast<size_t>(share) * 4);
   });
-  double best = 0;
+  *copy = 0;
+  *read = 0;
   for (int attempt = 0; attempt < 6; attempt += 1) {
     const double begin = seconds();
     parallelFor(parts, [&](long p) {
@@ -101,20 +115,24 @@ double copyRate() {
         memcpy(out + p * share, in + p * share, static_cast<size_t>(share) * 4);
       }
     });
-    const double now = 8.0 * static_cast<double>(share * parts) / (seconds() - begin) / 1e9;
-    best = now > best ? now : best;
+    const double between = seconds();
+    parallelFor(parts, [&](long p) { readThrough(in + p * share, share); });
+    const double bytes = 4e-9 * static_cast<double>(share * parts);
+    const double copied = 2 * bytes / (between - begin);
+    const double gone = bytes / (seconds() - between);
+    *copy = copied > *copy ? copied : *copy;
+    *read = gone > *read ? gone : *read;
   }
   ::operator delete[](in, std::align_val_t(64));
   ::operator delete[](out, std::align_val_t(64));
-  return best;
 }
 
 }  // namespace
 
-void measurePeaks(double* fp32, double* bf16Dot, double* copy) {
+void measurePeaks(double* fp32, double* bf16Dot, double* copy, double* read) {
   *fp32 = bestRate<false>();
   *bf16Dot = bestRate<true>();
-  *copy = copyRate();
+  streamRates(copy, read);
 }
 
 }  // namespace BALEEN_ISA

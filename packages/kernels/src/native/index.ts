@@ -37,7 +37,7 @@ interface Addon {
   setThreads(threads: number): void;
   /** Threads of the pool. */
   threads(): number;
-  /** [GFLOP/s of FP32, GFLOP/s of BF16 dot products, GB/s of copying]. */
+  /** [GFLOP/s of FP32, GFLOP/s of BF16 dot products, GB/s of copying, GB/s of reading]. */
   peaks(): number[];
 }
 
@@ -49,6 +49,8 @@ export interface Peaks {
   bf16Dot: number;
   /** GB/s of copying, read plus written. */
   copy: number;
+  /** GB/s of reading alone. */
+  read: number;
 }
 
 /** The native kernels with their controls. */
@@ -339,8 +341,8 @@ function bindAddon(addon: Addon): LoadedNative {
       addon.setThreads(threads === 0 ? everyCore() : threads);
     },
     peaks: () => {
-      const [fp32 = 0, bf16Dot = 0, copy = 0] = addon.peaks();
-      return { fp32, bf16Dot, copy };
+      const [fp32 = 0, bf16Dot = 0, copy = 0, read = 0] = addon.peaks();
+      return { fp32, bf16Dot, copy, read };
     },
   };
   Object.defineProperty(kernels, 'isa', { get: () => addon.isa(), enumerable: true });
