@@ -54,3 +54,31 @@ export function overlap(a: CommArray, b: CommArray): boolean {
     b.byteOffset < a.byteOffset + a.byteLength
   );
 }
+
+/**
+ * An array of elements in memory.
+ * @param type - of the elements
+ * @param buffer - where they are
+ * @param byte - where they begin
+ * @param length - how many
+ * @returns the array
+ */
+export function arrayOf(
+  type: ElementType,
+  buffer: ArrayBufferLike,
+  byte: number,
+  length: number,
+): CommArray {
+  switch (type) {
+    case 'f32':
+      return new Float32Array(buffer, byte, length);
+    case 'f64':
+      return new Float64Array(buffer, byte, length);
+    case 'i32':
+      return new Int32Array(buffer, byte, length);
+    case 'bf16':
+      return new Uint16Array(buffer, byte, length);
+    case 'u8':
+      return new Uint8Array(buffer, byte, length);
+  }
+}

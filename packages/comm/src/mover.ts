@@ -1,9 +1,10 @@
 // The thread beside a rank that carries out calls which the rank does not wait for, so that they go on while it computes.
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 
+import { callWord, state } from './movers';
 import { GroupMemory } from './threads/memory';
-import { failureOf, type Place, ringGroup, type Task, taskOf } from './threads/tasks';
-import { callWord, type MoverData, state, surroundingsOf, type ToMover } from './threads/thread';
+import { type Place, ringGroup, type Task, taskOf } from './threads/tasks';
+import { type MoverData, surroundingsOf, type ToMover } from './threads/thread';
 
 /** How often it looks before it sleeps: few times, for the rank computes beside it. */
 const spins = 50;
@@ -60,7 +61,8 @@ function goOn(): boolean {
       ended = task.step();
     } catch (error) {
       const text = `what moves its data failed: ${error instanceof Error ? error.message : String(error)}`;
-      place.memory.fail(failureOf('RANK_FAILED', `rank ${place.rank}: ${text}`, [place.rank]));
+      const message = `rank ${place.rank}: ${text}`;
+      place.memory.record.fail({ what: 'RANK_FAILED', message, ranks: [place.rank] });
       ringGroup(place, surroundings);
       task.failed = true;
     }

@@ -35,7 +35,7 @@ try {
   if (typeof work !== 'function') throw new TypeError(`${url} has no function as default export`);
   const call = work as (communicator: Communicator, args: unknown) => unknown;
   const result = await call(new Group(transport), args);
-  await thread.settled();
+  await thread.mover.settled();
   end(rankState.ended, 'has ended', { result });
 } catch (error) {
   const report = reportOf(error);

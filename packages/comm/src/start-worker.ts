@@ -1,4 +1,4 @@
-// Starts threads of the build: rank.js and mover.js.
+// Starts threads of the build: rank.js, mover.js and mpi-mover.js.
 import { type Transferable, Worker } from 'node:worker_threads';
 
 /** The condition under which this workspace resolves packages to their sources, which Node.js cannot run. */
@@ -12,7 +12,7 @@ const sources = '@baleen/source';
  * @returns the thread
  */
 export function startWorker(
-  name: 'rank' | 'mover',
+  name: 'rank' | 'mover' | 'mpi-mover',
   workerData: unknown,
   transfer: readonly Transferable[] = [],
 ): Worker {

@@ -2,6 +2,7 @@
 //
 // Legend: n ranks. Calls on a group are numbered, collective ones in one row, messages in a row for each pair of ranks.
 // Words count calls of a row and wrap; they are compared by their difference.
+import { FailureRecord } from '../failure';
 import { signatureLength } from '../signature';
 
 /** Words of a cache line. */
@@ -20,11 +21,6 @@ export const messageWord: Readonly<Record<'sent' | 'sendEnded' | 'received', num
 /** Where the arrays of a call are, after its signature: numbers of buffers and bytes into them. */
 export const located = { xBuffer: 0, xByte: 1, outBuffer: 2, outByte: 3, count: 4 } as const;
 
-/** Bytes that the text of a failure may take. */
-const textBytes = 16384;
-
-const failureState = { none: 0, beingWritten: 1, written: 2 } as const;
-
 /**
  * Whether a row has come to a call.
  * @param count - how far it is
@@ -33,18 +29,6 @@ const failureState = { none: 0, beingWritten: 1, written: 2 } as const;
  */
 export function reached(count: number, call: number): boolean {
   return ((count - call) | 0) > 0;
-}
-
-/** How a group failed, as every rank throws it. */
-export interface Failure {
-  /** End of the error's code. */
-  readonly what: string;
-  /** Who did what. */
-  readonly message: string;
-  /** The remedy. */
-  readonly hint: string;
-  /** Ranks of the group that are to blame. */
-  readonly ranks: readonly number[];
 }
 
 /** A view of a group's memory. */
@@ -56,7 +40,8 @@ export class GroupMemory {
   readonly messages: readonly Float64Array[];
   /** Where a descriptor's `located` begins. */
   readonly locatedAt: number;
-  private readonly text: Uint8Array;
+  /** How the group failed. */
+  readonly record: FailureRecord;
 
   /**
    * @param buffer - see `GroupMemory.make`
@@ -77,7 +62,7 @@ export class GroupMemory {
     };
     this.collective = [0, 1].map(() => Array.from({ length: size }, () => take(width)));
     this.messages = Array.from({ length: size * size }, () => take(messageWidth));
-    this.text = new Uint8Array(buffer, byte, textBytes);
+    this.record = new FailureRecord(buffer, byte);
   }
 
   /**
@@ -88,13 +73,13 @@ export class GroupMemory {
   static make(size: number): SharedArrayBuffer {
     const { words, width, messageWidth } = GroupMemory.sizes(size);
     return new SharedArrayBuffer(
-      4 * words + 8 * (2 * size * width + size * size * messageWidth) + textBytes,
+      4 * words + 8 * (2 * size * width + size * size * messageWidth) + FailureRecord.bytes,
     );
   }
 
   private static sizes(size: number): { words: number; width: number; messageWidth: number } {
     return {
-      words: line * (1 + size + 2 * size * size),
+      words: line * (size + 2 * size * size),
       width: signatureLength(size) + located.count,
       messageWidth: signatureLength(0) + located.count,
     };
@@ -102,42 +87,11 @@ export class GroupMemory {
 
   /** Index of a rank's word. */
   at(rank: number, name: number): number {
-    return line * (1 + rank) + name;
+    return line * rank + name;
   }
 
   /** Index of a word of the messages from a rank to another. */
   atMessage(from: number, to: number, name: number): number {
-    return line * (1 + this.size + 2 * (from * this.size + to)) + name;
-  }
-
-  /**
-   * Writes how the group failed, if nobody has yet.
-   * @param failure - how
-   */
-  fail(failure: Failure): void {
-    const { none, beingWritten, written } = failureState;
-    if (Atomics.compareExchange(this.words, 0, none, beingWritten) !== none) return;
-    let bytes = new TextEncoder().encode(JSON.stringify(failure));
-    if (bytes.length > textBytes) {
-      const message = `${failure.message.slice(0, textBytes / 8)} …`;
-      bytes = new TextEncoder().encode(JSON.stringify({ ...failure, message }));
-    }
-    this.text.set(bytes);
-    this.words[1] = bytes.length;
-    Atomics.store(this.words, 0, written);
-  }
-
-  /** How the group failed; null while it has not. */
-  failure(): Failure | null {
-    if (Atomics.load(this.words, 0) === failureState.none) return null;
-    while (Atomics.load(this.words, 0) !== failureState.written);
-    // A decoder does not read shared memory.
-    const bytes = this.text.slice(0, this.words[1]);
-    return JSON.parse(new TextDecoder().decode(bytes)) as Failure;
-  }
-
-  /** Whether the group failed. */
-  get failed(): boolean {
-    return Atomics.load(this.words, 0) !== failureState.none;
+    return line * (this.size + 2 * (from * this.size + to)) + name;
   }
 }

@@ -1,33 +1,12 @@
 // The data of a call that every rank has come to: each rank moves what is to lie in its own output, out of the memory of
 // the others. Only sums are written to all outputs, by the rank whose part they are, while they are in its cache.
-import { type CommArray, type ElementType, elementBytes } from '../arrays';
+import { arrayOf, type CommArray, elementBytes } from '../arrays';
 import { evenBorder } from '../call-bytes';
 import { copyElements } from '../calls';
 import { at, meetingOf, receivedPiece, sentPiece, typeOfSignature } from '../signature';
 import { sumInOrder } from '../sum';
 import type { Buffers } from './buffers';
 import { located } from './memory';
-
-/** An array of shared memory. */
-function view(
-  type: ElementType,
-  buffer: SharedArrayBuffer,
-  byte: number,
-  length: number,
-): CommArray {
-  switch (type) {
-    case 'f32':
-      return new Float32Array(buffer, byte, length);
-    case 'f64':
-      return new Float64Array(buffer, byte, length);
-    case 'i32':
-      return new Int32Array(buffer, byte, length);
-    case 'bf16':
-      return new Uint16Array(buffer, byte, length);
-    case 'u8':
-      return new Uint8Array(buffer, byte, length);
-  }
-}
 
 const nothing = new Uint8Array(0);
 
@@ -44,7 +23,7 @@ function part(
   const type = typeOfSignature(descriptor);
   const [buffer, byte] =
     which === 'x' ? [located.xBuffer, located.xByte] : [located.outBuffer, located.outByte];
-  return view(
+  return arrayOf(
     type,
     buffers.get(descriptor[locatedAt + buffer]),
     descriptor[locatedAt + byte] + from * elementBytes[type],

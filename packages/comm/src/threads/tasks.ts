@@ -4,10 +4,12 @@
 // collective: post what is called (once this rank has ended its calls before), wait until all have posted, judge whether
 //             that goes together, move the data that is this rank's to move, wait until all have moved theirs.
 // message:    the sender posts and waits until it was received; the receiver waits for the post, copies, and says so.
+
+import type { Failure } from '../failure';
 import { disagreement, meetingOf, messageDisagreement, ranksInWords } from '../signature';
 import { now } from './bells';
 import type { Surroundings } from './job';
-import { type Failure, type GroupMemory, located, messageWord, reached, word } from './memory';
+import { type GroupMemory, located, messageWord, reached, word } from './memory';
 import { moveCollective, moveMessage } from './move';
 
 /** A rank's place in a group. */
@@ -36,23 +38,6 @@ export interface Order {
   readonly deadlineMs: number;
   /** Not 0 at index 0 once the rank gave the call up; null: it cannot. */
   readonly cancel: Int32Array | null;
-}
-
-/** What goes wrong with a call that others are to blame for, by the end of its code. */
-const hints = {
-  MISMATCH: 'make the same calls in the same order, with the same types and sizes, on every rank',
-  RANK_FAILED: 'look for what that rank reported',
-  DEADLINE: 'see what that rank does instead, or give a longer deadlineMs',
-  ABORTED: 'a call that one rank gives up is given up on all; go on with another communicator',
-} as const;
-
-/** How a call fails for every rank of its group. */
-export function failureOf(
-  what: keyof typeof hints,
-  message: string,
-  ranks: readonly number[],
-): Failure {
-  return { what, message, hint: hints[what], ranks };
 }
 
 /** Wakes every thread of a group that waits for something to move on. */
@@ -91,9 +76,9 @@ export abstract class Task {
   step(): boolean {
     if (this.failed || this.advance()) return true;
     const { cancel } = this.order;
-    if (cancel && Atomics.load(cancel, 0) !== 0 && !this.place.memory.failed)
+    if (cancel && Atomics.load(cancel, 0) !== 0 && !this.place.memory.record.failed)
       this.fail('ABORTED', `rank ${this.place.rank} gave it up`, [this.place.rank]);
-    if (this.place.memory.failed) this.failed = true;
+    if (this.place.memory.record.failed) this.failed = true;
     return this.failed;
   }
 
@@ -115,8 +100,8 @@ export abstract class Task {
   /** The ranks that it waits for. */
   protected abstract missing(): number[];
 
-  protected fail(what: keyof typeof hints, text: string, ranks: readonly number[]): void {
-    this.place.memory.fail(failureOf(what, `${this.name}: ${text}`, ranks));
+  protected fail(what: Failure['what'], text: string, ranks: readonly number[]): void {
+    this.place.memory.record.fail({ what, message: `${this.name}: ${text}`, ranks });
     ringGroup(this.place, this.surroundings);
   }
 

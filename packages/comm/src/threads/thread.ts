@@ -1,11 +1,12 @@
 // What the thread of a rank has beside its communicators: shared memory for arrays, and a mover for calls that it does not
 // wait for.
-import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 import { bytesOf, type CommArray } from '../arrays';
 import type { Call } from '../calls';
 import type { Handle } from '../communicator';
 import { commError } from '../errors';
+import { callWord, type Lease, Mover, type Running } from '../movers';
 import { signatureLength, writeSignature } from '../signature';
 import { startWorker } from '../start-worker';
 import { Bells } from './bells';
@@ -37,24 +38,12 @@ export interface MoverData {
   readonly ready: Int32Array;
 }
 
-/** States of a call that a mover has. */
-export const state = { underWay: 0, ended: 1, failed: 2 } as const;
-
-/** Words of such a call: its state, whether somebody waits for a message about it, whether the rank gave it up. */
-export const callWord = { state: 0, wanted: 1, cancel: 2, count: 3 } as const;
-
 /** What a rank tells its mover. */
 export type ToMover =
   | { buffers: [number, SharedArrayBuffer][] }
   | { group: number; memory: SharedArrayBuffer; rank: number; members: readonly number[] }
   | { leave: number }
   | { id: number; on: number; order: Order; words: Int32Array };
-
-/** Arrays of a call in shared memory. */
-export interface Lease {
-  /** Brings the result to where it belongs, if the call went well, and gives memory back. */
-  end(well: boolean): void;
-}
 
 /**
  * What a thread works with.
@@ -81,10 +70,10 @@ export function surroundingsOf(
 /** The thread of a rank. */
 export class RankThread {
   readonly surroundings: Surroundings;
+  readonly mover: Mover;
   private readonly staging = new Staging();
-  private readonly pending = new Map<number, PendingCall>();
-  private mover: { port: MessagePort; worker: Worker; groups: Set<number> } | null = null;
-  private nextId = 0;
+  /** Groups that the mover knows, by number. */
+  private readonly groups = new Set<number>();
 
   /**
    * @param job - what the job gave it
@@ -95,6 +84,7 @@ export class RankThread {
     readonly rank: number,
   ) {
     this.surroundings = surroundingsOf(job, rank, rank);
+    this.mover = new Mover(this.surroundings.bells, job.ranks + rank, () => this.startMover());
   }
 
   /**
@@ -156,81 +146,45 @@ export class RankThread {
     lease: Lease,
     signal: AbortSignal | undefined,
   ): Handle {
-    this.reap();
-    this.mover ??= this.startMover();
-    const { port, groups } = this.mover;
-    if (!groups.has(on)) {
-      const { memory, rank, members } = place;
-      groups.add(on);
+    const { port } = this.mover.start();
+    const { memory, rank, members } = place;
+    if (!this.groups.has(on)) {
+      this.groups.add(on);
       port.postMessage({ group: on, memory: memory.buffer, rank, members } satisfies ToMover);
     }
-    const words = new Int32Array(new SharedArrayBuffer(4 * callWord.count));
-    const cancel = words.subarray(callWord.cancel);
-    const id = this.nextId++;
-    const call = new PendingCall(this, id, words, place, lease);
-    this.pending.set(id, call);
-    port.postMessage({ id, on, order: { ...order, cancel }, words } satisfies ToMover);
-    this.surroundings.bells.wake(this.job.ranks + this.rank);
-    if (signal) call.listen(signal);
-    return call;
+    return this.mover.submit(
+      (id, words): ToMover => ({
+        id,
+        on,
+        order: { ...order, cancel: words.subarray(callWord.cancel) },
+        words,
+      }),
+      memory.record,
+      lease,
+      signal,
+    );
   }
-
-  /** Wakes the mover. */
-  wakeMover(): void {
-    this.surroundings.bells.wake(this.job.ranks + this.rank);
-  }
-
-  /**
-   * Forgets a call that has ended.
-   * @param id - its number
-   */
-  drop(id: number): void {
-    this.pending.delete(id);
-  }
-
-  /**
-   * Says whether a message from the mover is waited for: the thread's event loop lives on as long as that.
-   * @param count - calls that wait for one: 1 more or 1 less
-   */
-  expect(count: 1 | -1): void {
-    this.expected += count;
-    if (this.expected > 0) this.mover?.port.ref();
-    else this.mover?.port.unref();
-  }
-  private expected = 0;
 
   /**
    * Leaves a group.
    * @param on - its number
    */
   leave(on: number): void {
-    if (this.mover?.groups.delete(on)) this.mover.port.postMessage({ leave: on } satisfies ToMover);
-  }
-
-  /** Resolves when no call is under way any more. */
-  async settled(): Promise<void> {
-    await Promise.allSettled([...this.pending.values()].map((call) => call.done));
+    if (this.groups.delete(on)) this.mover.tell({ leave: on } satisfies ToMover);
   }
 
   /** Ends the mover and stops listening. */
   close(): void {
-    this.mover?.port.close();
-    void this.mover?.worker.terminate();
+    this.mover.close();
     this.surroundings.buffers.close();
   }
 
-  /** Calls that nobody asked about have ended as well. */
-  private reap(): void {
-    for (const call of this.pending.values()) call.look();
-  }
-
-  private startMover(): { port: MessagePort; worker: Worker; groups: Set<number> } {
+  private startMover(): Running {
     const { port1: port, port2 } = new MessageChannel();
     const ready = new Int32Array(new SharedArrayBuffer(4));
     const { job, rank } = this;
     const data: MoverData = { job, rank, port: port2, ready };
     const worker = startWorker('mover', data, [port2]);
-    worker.unref();
     Atomics.wait(ready, 0, 0, 30_000);
     if (Atomics.load(ready, 0) === 0)
       throw commError(
@@ -240,105 +194,6 @@ export class RankThread {
       );
     // From here on it hears of new memory itself; of what came before, this thread tells it.
     port.postMessage({ buffers: this.surroundings.buffers.all() } satisfies ToMover);
-    port.on('message', (id: number) => {
-      this.pending.get(id)?.look();
-    });
-    port.unref();
-    return { port, worker, groups: new Set() };
+    return { port, worker };
   }
-}
-
-/** A call that the mover has. */
-class PendingCall implements Handle {
-  private outcome: { error: Error | null } | null = null;
-  private promise: Promise<void> | null = null;
-  private resolve: (() => void) | null = null;
-  private reject: ((error: Error) => void) | null = null;
-  private stopListening: (() => void) | null = null;
-
-  constructor(
-    private readonly thread: RankThread,
-    private readonly id: number,
-    private readonly words: Int32Array,
-    private readonly place: Place,
-    private readonly lease: Lease,
-  ) {}
-
-  get done(): Promise<void> {
-    if (this.promise) return this.promise;
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-    if (this.outcome) this.tell(this.outcome.error);
-    else {
-      this.thread.expect(1);
-      // The mover writes the state and then looks whether a message is wanted: one of both sees the other.
-      Atomics.store(this.words, callWord.wanted, 1);
-      this.look();
-    }
-    return this.promise;
-  }
-
-  wait(): void {
-    this.thread.surroundings.bells.wait(
-      () => Atomics.load(this.words, callWord.state) !== state.underWay,
-      () => Infinity,
-      () => undefined,
-    );
-    const error = this.look()?.error;
-    if (error) throw error;
-  }
-
-  /**
-   * Gives the call up when a signal is raised.
-   * @param signal - not raised yet
-   */
-  listen(signal: AbortSignal): void {
-    const abort = (): void => {
-      Atomics.store(this.words, callWord.cancel, 1);
-      this.thread.wakeMover();
-    };
-    signal.addEventListener('abort', abort, { once: true });
-    this.stopListening = () => {
-      signal.removeEventListener('abort', abort);
-    };
-  }
-
-  /** Takes note if the call has ended. */
-  look(): { error: Error | null } | null {
-    if (this.outcome) return this.outcome;
-    const now = Atomics.load(this.words, callWord.state);
-    if (now === state.underWay) return null;
-    this.lease.end(now === state.ended);
-    this.stopListening?.();
-    this.thread.drop(this.id);
-    const error = now === state.failed ? errorOf(this.place) : null;
-    this.outcome = { error };
-    if (this.promise) {
-      this.thread.expect(-1);
-      this.tell(error);
-    }
-    return this.outcome;
-  }
-
-  private tell(error: Error | null): void {
-    if (error) this.reject?.(error);
-    else this.resolve?.();
-  }
-}
-
-/**
- * How a group failed, to throw.
- * @param place - in the group
- * @returns the error
- */
-export function errorOf({ memory }: Place): Error {
-  const { what, message, hint, ranks } = memory.failure() ?? {
-    what: 'RANK_FAILED',
-    message: 'a call failed',
-    hint: 'look for what the ranks reported',
-    ranks: [],
-  };
-  return commError(what, message, hint, { ranks });
 }

@@ -4,11 +4,12 @@ import type { Call } from '../calls';
 import type { CallOptions, Handle } from '../communicator';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
+import type { Lease } from '../movers';
 import { at, signatureLength, writeSplit } from '../signature';
 import { now } from './bells';
 import { GroupMemory, located, word } from './memory';
-import { failureOf, type Order, type Place, ringGroup, taskOf } from './tasks';
-import { errorOf, type Lease, type RankThread } from './thread';
+import { type Order, type Place, ringGroup, taskOf } from './tasks';
+import type { RankThread } from './thread';
 
 /** Numbers groups of this thread, for its mover. */
 let groups = 0;
@@ -47,7 +48,7 @@ export class ThreadTransport implements Transport {
     const lease = this.lease(call);
     const well = this.carryOut(this.order(call, options));
     lease.end(well);
-    if (!well) throw errorOf(this.place);
+    if (!well) throw this.place.memory.record.error();
   }
 
   begin(call: Call, options: CallOptions): Handle {
@@ -95,12 +96,12 @@ export class ThreadTransport implements Transport {
   /** Refuses a call on a group that has failed, or that is given up before it begins. */
   private check(operation: string, { signal }: CallOptions): void {
     const { memory } = this.place;
-    if (signal?.aborted && !memory.failed) {
+    if (signal?.aborted && !memory.record.failed) {
       const text = `${operation}: rank ${this.rank} gave it up, its signal was raised before it began`;
-      memory.fail(failureOf('ABORTED', text, [this.rank]));
+      memory.record.fail({ what: 'ABORTED', message: text, ranks: [this.rank] });
       ringGroup(this.place, this.thread.surroundings);
     }
-    if (memory.failed) throw errorOf(this.place);
+    if (memory.record.failed) throw this.place.memory.record.error();
   }
 
   private lease(call: Call): Lease {
@@ -173,7 +174,7 @@ export class ThreadTransport implements Transport {
       descriptor: this.meeting,
       ...this.times(options),
     };
-    if (!this.carryOut(order)) throw errorOf(this.place);
+    if (!this.carryOut(order)) throw this.place.memory.record.error();
     // What all have posted stays until the call after the next.
     return this.place.memory.collective[call & 1].map((of) => [of[at.xLength], of[at.outLength]]);
   }
