@@ -25,7 +25,7 @@ export interface Failure {
  * @param failure - how a call failed
  * @returns the error
  */
-export function errorOfFailure({ what, message, ranks }: Failure): Error {
+function errorOfFailure({ what, message, ranks }: Failure): Error {
   return commError(what, message, hints[what], { ranks });
 }
 

@@ -8,6 +8,7 @@ export type {
   Operations,
   PieceOptions,
 } from './communicator';
+export { emulatedLink, type LinkOptions } from './emulated-link';
 export { type DispatchLayout, dispatchLayout, type LayoutSizes } from './layout';
 export { self } from './self';
 export {

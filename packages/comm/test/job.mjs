@@ -1,6 +1,8 @@
 // What ranks do in threads.test.ts, by name.
 import { BroadcastChannel } from 'node:worker_threads';
 
+import { emulatedLink } from '@baleen/comm';
+
 const work = {
   /** Returns what it was given, and writes into memory that all share. */
   share(communicator, { counts }) {
@@ -59,6 +61,45 @@ const work = {
     const start = performance.now();
     handle.wait();
     return { complete, waitedMs: performance.now() - start };
+  },
+
+  /** Times of calls over a slow link, ms, and what they cost the processor. */
+  async link(communicator, options) {
+    const { rank, size } = communicator;
+    const slow = emulatedLink(communicator, options);
+    slow.start.barrier().wait();
+    const timed = async (call) => {
+      communicator.barrier();
+      const start = performance.now();
+      await call();
+      return performance.now() - start;
+    };
+    const x = new Uint8Array(size * 500_000).fill(rank + 1);
+    const out = new Uint8Array(x.length);
+    const cpu = process.cpuUsage();
+    const exchange = await timed(() => slow.allToAll(out, x));
+    const twice = await timed(() =>
+      Promise.all([
+        slow.start.allToAll(out, x).done,
+        slow.start.allToAll(new Uint8Array(x.length), x).done,
+      ]),
+    );
+    const { user, system } = process.cpuUsage(cpu);
+    const barrier = await timed(() => slow.barrier());
+    const group = slow.split(0, -rank);
+    const message = await timed(() => {
+      if (group.rank === 0) group.send(x, 1);
+      else if (group.rank === 1) group.recv(out, 0);
+    });
+    return {
+      exchange,
+      twice,
+      barrier,
+      message,
+      cpuMs: (user + system) / 1000,
+      got: out.at(-1),
+      sent: slow.traffic.allToAll.sentBytes,
+    };
   },
 
   /** Calls that nobody waits for end before the rank does. */

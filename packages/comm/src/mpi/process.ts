@@ -12,7 +12,7 @@ import type { PlaceData } from './place';
 import type { Order } from './tasks';
 
 /** Steps before a thread sleeps: each asks the library, which goes on meanwhile. */
-export const spins = 100;
+const spins = 100;
 /** Numbers of the threads of a process. */
 export const thread = { rank: 0, mover: 1 } as const;
 

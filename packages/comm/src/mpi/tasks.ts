@@ -66,7 +66,9 @@ export abstract class Task {
 
   /** When to look again. */
   get wakeAt(): number {
-    return now() + pause;
+    const time = now();
+    const { leaveAt, deadlineAt } = this.order;
+    return time < leaveAt ? Math.min(leaveAt, deadlineAt) : time + pause;
   }
 
   /** Goes as far as it can; true: the call has ended. */
