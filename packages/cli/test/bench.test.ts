@@ -147,3 +147,41 @@ test('bench kernels refuses a number of threads that is none', async () => {
   expect(code).toBe(2);
   expect(stderr).toContain('--threads (two)');
 });
+
+test('bench comm measures every operation on threads and says what is missing', async () => {
+  const { code, value } = await json(
+    ...['bench', 'comm', '--transport', 'threads', '--ranks', '1'],
+  );
+  expect(code).toBe(0);
+  const { ranks, cases, missing } = value as {
+    ranks: number;
+    cases: {
+      operation: string;
+      bytes: number;
+      us: number;
+      bestUs: number;
+      ofCopy: number | null;
+    }[];
+    missing: object;
+  };
+  expect({ ranks, missing }).toEqual({ ranks: 1, missing: {} });
+  const names = ['copy', 'broadcast', 'allReduce', 'reduceScatter', 'allGather', 'allToAll'];
+  expect(cases.map(({ operation, bytes }) => `${operation} ${bytes}`)).toEqual([
+    'barrier 0',
+    ...[8, 65536, 2 ** 24].flatMap((bytes) => names.map((name) => `${name} ${bytes}`)),
+  ]);
+  for (const { us, bestUs, operation, ofCopy } of cases) {
+    expect(bestUs).toBeGreaterThan(0);
+    expect(us).toBeGreaterThanOrEqual(bestUs);
+    expect(ofCopy === null).toBe(operation === 'barrier');
+  }
+});
+
+test.each([
+  ['--ranks', 'none', 'USAGE_RANKS'],
+  ['--transport', 'pigeons', 'USAGE_TRANSPORT'],
+])('bench comm refuses %s %s', async (flag, value, what) => {
+  const { code, value: said } = await json('bench', 'comm', flag, value);
+  expect(code).toBe(2);
+  expect(said).toMatchObject({ error: { code: `ERR_BALEEN_${what}`, path: flag } });
+});

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
+import { benchComm } from '@baleen/comm/bench';
 import { describe, expect, test } from 'vitest';
 
 const program = fileURLToPath(new URL('./mpi-rank.mjs', import.meta.url));
@@ -85,6 +86,18 @@ describe.skipIf(missing)('under mpirun', { timeout: 200_000 }, () => {
     expect(status).not.toBe(0);
     expect(stderr).toMatch(/the launcher started 4 ranks \(PMI_SIZE\), libmpi.so.40 sees 1/);
     expect(stderr).toMatch(/ERR_BALEEN_COMM_LAUNCHER/);
+  });
+
+  test('the benchmark measures every operation', async () => {
+    const { cases, missing } = await benchComm({
+      ...{ ranks: 2, transports: ['mpi'], bytes: [8, 4096], seconds: 0.001 },
+    });
+    expect(missing).toEqual({});
+    expect(cases).toHaveLength(1 + 2 * 7);
+    for (const { bestUs, transport } of cases) {
+      expect(transport).toBe('mpi');
+      expect(bestUs).toBeGreaterThan(0);
+    }
   });
 
   test('a library that is not there is named', () => {

@@ -1,6 +1,7 @@
-// `baleen bench`: this machine at the work of training and generation: by kernel, by step, by token.
+// `baleen bench`: this machine at the work of training and generation: by kernel, by step, by token and between ranks.
 import type { Command } from 'commander';
 
+import { defineComm } from '../bench-comm';
 import { defineDecode } from '../bench-decode';
 import { defineKernels } from '../bench-kernels';
 import { defineStep } from '../bench-step';
@@ -15,4 +16,5 @@ export function define(command: Command, voice: Voice): void {
   defineStep(command, voice);
   defineKernels(command, voice);
   defineDecode(command, voice);
+  defineComm(command, voice);
 }
