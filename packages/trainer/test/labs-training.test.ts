@@ -140,6 +140,7 @@ test('loss-free: effects are those of the grid', async () => {
     rows,
     values: effects,
     furtherValues,
+    notes,
   } = await runLab(shortened('loss-free', { steps: 3 }, 1), {
     kernels: referenceKernels(),
     seed: 3,
@@ -154,6 +155,13 @@ test('loss-free: effects are those of the grid', async () => {
     expect(furtherValues?.[1][i]).toBeCloseTo(Math.log(d / c) / Math.log(c), 10);
     expect(furtherValues?.[2][i]).toBeCloseTo(Math.log(a / b) / Math.log(b), 10);
   });
+  for (const arm of ['none', 'auxiliary', 'sequenceWise', 'lossFree']) {
+    const [perplexity, violation] = ['perplexity', 'MaxVio'].map((column) => {
+      const list = of(arm, column);
+      return (list.reduce((sum, value) => sum + value, 0) / list.length).toFixed(3);
+    });
+    expect(notes).toContain(`${arm}: perplexity ${perplexity}, MaxVio ${violation}`);
+  }
 });
 
 test('fp8-loss from end to end', async () => {

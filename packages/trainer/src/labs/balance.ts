@@ -88,6 +88,22 @@ export async function trainBalanced<Name extends string>(
   return (arm, of) => seen.map((ended) => of(ended[arm]));
 }
 
+/**
+ * What arms came to on the mean of all pairs, to stand beside a paper's table.
+ * @param arms - by name
+ * @param all - from {@link trainBalanced}
+ * @returns a line an arm
+ */
+export function armMeans<Name extends string>(
+  arms: Readonly<Record<Name, Arm>>,
+  all: (arm: Name, of: (ended: Ended) => number) => number[],
+): string[] {
+  return (Object.keys(arms) as Name[]).map((arm) => {
+    const [perplexity, violation] = [perplexityOf, globalViolation].map((of) => mean(all(arm, of)));
+    return `${arm}: perplexity ${perplexity.toFixed(3)}, MaxVio ${violation.toFixed(3)}`;
+  });
+}
+
 /** Held-out loss, nats a token. */
 export const lossOf = ({ loss }: Ended): number => loss;
 /** Held-out perplexity a token. */

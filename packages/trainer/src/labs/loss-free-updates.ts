@@ -5,6 +5,7 @@
 // proportional rule is at most as long as one of the sign's where an expert has at most twice the mean. The speeds are the
 // paper's times ten, for runs of hundreds of steps, and what is judged is the pair at 0.01, chosen before any run.
 import {
+  armMeans,
   balanceArm,
   balanceSettings,
   globalViolation,
@@ -76,6 +77,7 @@ export const lossFreeUpdates: Lab<TrainingSettings> = {
         ratios(violation('sign 0.001'), middle),
         ratios(violation('sign 0.1'), middle),
       ].map((pairs) => ({ effect: { pairs } })),
+      notes: armMeans(arms, all),
     };
   },
 };
