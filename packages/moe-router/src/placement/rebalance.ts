@@ -27,6 +27,8 @@ export interface Rebalance extends ExpertPlacement {
 
 /** Share of a new placement's moves that is few enough. */
 const few = 0.25;
+/** Times as many searches where the load is low enough, but moves are too many. */
+const patience = 5;
 
 /**
  * Adapts a placement to new loads. It begins with the placement there is; then, where there are nodes, with one made anew
@@ -134,7 +136,8 @@ function settle(
     };
   };
   let result = all();
-  for (let i = 0; i < defaultTries && (result.top > target || result.moves > enough); i += 1) {
+  for (let i = 0; i < (result.top > target ? 1 : patience) * defaultTries; i += 1) {
+    if (result.top <= target && result.moves <= enough) break;
     for (const one of nodes) {
       const trial = one.attempt(one.best.slots, true);
       if (isBetter(trial, one.best, target)) one.best = trial;
