@@ -1,10 +1,9 @@
 // Rebalancing that moves few experts: loads drift while a system serves, and every expert that a device did not hold has to
 // be copied there. From the placement there is, the changes that gain most for each copy are made until the busiest device
 // is about as light as a new placement would make it; what need not have moved returns.
-
 import { mulberry32 } from '@baleen/tensor';
-import { checkLength, refuse } from '../checks';
 
+import { checkLength, refuse } from '../checks';
 import { groupLoads } from './greedy';
 import { improve, type NodeLayout } from './improve';
 import { keepSlots, matchDevices } from './match';
