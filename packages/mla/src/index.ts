@@ -42,7 +42,13 @@ export {
   type PagedInput,
 } from './functions-cached';
 export type { CoreSizes, HeadSizes } from './heads';
-export { type CachedRows, DecodePass, type RowGroup } from './pass';
+export {
+  type AbsorbedGroup,
+  type CachedRows,
+  DecodePass,
+  type ExpandedGroup,
+  type RowGroup,
+} from './pass';
 export { type CacheFormat, LatentPool, type LatentPoolSizes } from './pool';
 export { Rotary, type RotaryTables, rotaryFrequencies, rotaryTables } from './rotary';
 export { convertRotary, type RotaryLayout, type RotaryLayoutSizes } from './rotary-layout';
