@@ -2,6 +2,7 @@
 import { mpi } from '@baleen/comm/mpi';
 
 import conformance from './conformance.mjs';
+import large from './large.mjs';
 
 const [what, argument] = process.argv.slice(2);
 
@@ -17,6 +18,8 @@ function thrown(call) {
 
 const work = {
   conformance: (communicator, options) => conformance(communicator, JSON.parse(options)),
+
+  large,
 
   /** Rank 1 is killed; the others name it. */
   killed(communicator) {
