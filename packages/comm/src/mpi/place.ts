@@ -43,6 +43,25 @@ export function memoryOf(mpi: Mpi, bytes: number): Memory {
   return { bytes: array, address: mpi.addressOf(array) };
 }
 
+/** Memory for a signature, and payload after it. */
+export interface Envelope extends Memory {
+  readonly signature: Float64Array;
+}
+
+/** What a message between two ranks needs. */
+export interface MessageKit {
+  readonly leaving: Requests;
+  readonly arrivals: Requests;
+  readonly envelope: Envelope;
+  readonly answer: Memory;
+}
+
+function envelopeOf(mpi: Mpi, size: number): Envelope {
+  const length = signatureLength(size);
+  const memory = memoryOf(mpi, 8 * length + inlineBytes);
+  return { ...memory, signature: new Float64Array(memory.bytes.buffer, 0, length) };
+}
+
 /** A thread's view of a group. */
 export class Place {
   readonly size: number;
@@ -51,8 +70,12 @@ export class Place {
   readonly record: FailureRecord;
   readonly requests: Requests;
   /** What goes to each rank at the beginning of a meeting, and comes from it: a signature, and payload if it is small. */
-  readonly out: readonly Memory[];
-  readonly in: readonly Memory[];
+  readonly out: readonly Envelope[];
+  readonly in: readonly Envelope[];
+  /** What comes from each rank in a meeting. */
+  readonly arrivals: readonly Requests[];
+  /** What messages need, of those that have ended. */
+  private readonly kits: MessageKit[] = [];
   private readonly closedWords: Int32Array;
   private readonly lock: Int32Array;
   private readonly notice: Memory;
@@ -69,15 +92,33 @@ export class Place {
     this.lock = new Int32Array(memory, FailureRecord.bytes, 1);
     this.closedWords = new Int32Array(memory, FailureRecord.bytes + 4, this.size);
     this.requests = new Requests(mpi);
-    const bytes = 8 * signatureLength(this.size) + inlineBytes;
-    this.out = members.map(() => memoryOf(mpi, bytes));
-    this.in = members.map(() => memoryOf(mpi, bytes));
+    this.out = members.map(() => envelopeOf(mpi, this.size));
+    this.in = members.map(() => envelopeOf(mpi, this.size));
+    this.arrivals = members.map(() => new Requests(mpi));
     this.notice = memoryOf(mpi, noticeBytes);
   }
 
   /** Memory that the threads of a process share for a group of so many ranks. */
   static memory(size: number): SharedArrayBuffer {
     return new SharedArrayBuffer(FailureRecord.bytes + 4 + 4 * size);
+  }
+
+  /** What a message needs; given back when it went well. */
+  takeKit(): MessageKit {
+    const { mpi } = this;
+    return (
+      this.kits.pop() ?? {
+        leaving: new Requests(mpi),
+        arrivals: new Requests(mpi),
+        envelope: envelopeOf(mpi, 0),
+        answer: memoryOf(mpi, 8),
+      }
+    );
+  }
+
+  /** Takes back what a message needed. */
+  giveKit(kit: MessageKit): void {
+    this.kits.push(kit);
   }
 
   /** The tag of a kind of message of this group. */

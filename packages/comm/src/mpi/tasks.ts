@@ -20,8 +20,8 @@ import {
 } from '../signature';
 import { sumInOrder } from '../sum';
 import { now } from '../threads/bells';
-import { mostBytes, Requests } from './library';
-import { inlineBytes, kind, type Memory, memoryOf, type Place } from './place';
+import { mostBytes, type Requests } from './library';
+import { inlineBytes, kind, type Memory, type MessageKit, memoryOf, type Place } from './place';
 
 /** A call that a rank makes. */
 export interface Order {
@@ -75,6 +75,8 @@ export abstract class Task {
   step(): boolean {
     if (this.failed) return true;
     const { record, rank } = this.place;
+    // What others gave up in the meantime must not be begun.
+    if (this.steps === 0) this.place.listen();
     if (!record.failed && this.advance()) return true;
     const { cancel } = this.order;
     if (cancel && Atomics.load(cancel, 0) !== 0)
@@ -111,7 +113,7 @@ export abstract class Task {
   protected abstract advance(): boolean;
   protected abstract missing(): number[];
   /** Receives that must not be written to any more. */
-  protected abstract receives(): Requests[];
+  protected abstract receives(): readonly Requests[];
 
   protected get mayBegin(): boolean {
     return this.order.leaveAt === 0 || now() >= this.order.leaveAt;
@@ -192,7 +194,7 @@ function isWhole(signature: Float64Array): boolean {
 
 class Meeting extends Task {
   private phase: 'begin' | 'meet' | 'exchange' | 'spread' = 'begin';
-  private readonly arrivals: Requests[];
+  private readonly arrivals: readonly Requests[];
   private readonly signatures: Float64Array[];
   private readonly width: number;
   private readonly head: number;
@@ -201,16 +203,12 @@ class Meeting extends Task {
 
   constructor(place: Place, order: Order, x: Memory, out: Memory) {
     super(place, order, x, out);
-    const { size } = place;
-    const length = signatureLength(size);
-    this.head = 8 * length;
+    this.head = 8 * signatureLength(place.size);
     this.width = elementBytes[typeOfSignature(order.signature)];
-    this.signatures = place.in.map(({ bytes }, rank) =>
-      rank === place.rank
-        ? order.signature
-        : new Float64Array(bytes.buffer, bytes.byteOffset, length),
+    this.arrivals = place.arrivals;
+    this.signatures = place.in.map(({ signature }, rank) =>
+      rank === place.rank ? order.signature : signature,
     );
-    this.arrivals = place.members.map(() => new Requests(place.mpi));
     this.summands = place.members.map(() => null);
   }
 
@@ -231,7 +229,8 @@ class Meeting extends Task {
           this.fail('MISMATCH', found.message, found.ranks);
           return false;
         }
-        this.exchange();
+        if (this.name === 'split') this.report();
+        else this.exchange();
         this.phase = 'exchange';
         return false;
       }
@@ -250,7 +249,7 @@ class Meeting extends Task {
     return this.others().filter((rank) => !this.arrivals[rank].ended());
   }
 
-  protected receives(): Requests[] {
+  protected receives(): readonly Requests[] {
     return this.arrivals;
   }
 
@@ -276,7 +275,7 @@ class Meeting extends Task {
       const arrival = place.in[other];
       this.move('Irecv', arrival, 0, head + inlineBytes, other, kind.meeting, this.arrivals[other]);
       const leaving = place.out[other];
-      new Float64Array(leaving.bytes.buffer, leaving.bytes.byteOffset).set(signature);
+      leaving.signature.set(signature);
       const [from, count] = outgoing(signature, place.rank, other, place.size);
       const small = this.isInline(count) ? count * width : 0;
       if (small > 0)
@@ -308,6 +307,15 @@ class Meeting extends Task {
     const { bytes } = own[0];
     const source = this.x.bytes.subarray(from * width, (from + count) * width);
     if (this.x.address + from * width !== own[0].address + own[1]) bytes.set(source, own[1]);
+  }
+
+  /** Writes the two numbers that each rank gave to a cut. */
+  private report(): void {
+    const { bytes } = this.out;
+    const table = new Float64Array(bytes.buffer, bytes.byteOffset, 2 * this.place.size);
+    this.signatures.forEach((signature, rank) => {
+      table.set([signature[at.xLength], signature[at.outLength]], 2 * rank);
+    });
   }
 
   /** Where what comes from a rank belongs; null where it came with the signature and is summed from there. */
@@ -363,19 +371,13 @@ class Meeting extends Task {
 
 class Message extends Task {
   private phase: 'begin' | 'meet' | 'data' = 'begin';
-  private readonly leaving: Requests;
-  private readonly arrivals: Requests;
-  private readonly envelope: Memory;
-  private readonly answer: Memory;
+  private readonly kit: MessageKit;
   private readonly head = 8 * signatureLength(0);
   private readonly bytes: number;
 
   constructor(place: Place, order: Order, x: Memory, out: Memory) {
     super(place, order, x, out);
-    this.leaving = new Requests(place.mpi);
-    this.arrivals = new Requests(place.mpi);
-    this.envelope = memoryOf(place.mpi, this.head + inlineBytes);
-    this.answer = memoryOf(place.mpi, 8);
+    this.kit = place.takeKit();
     const { signature } = order;
     this.bytes =
       signature[order.row === 'send' ? at.xLength : at.outLength] *
@@ -388,53 +390,56 @@ class Message extends Task {
       this.begin();
     }
     if (this.phase === 'meet') {
-      if (!this.arrivals.ended()) return false;
+      if (!this.kit.arrivals.ended()) return false;
       if (this.order.row === 'recv' && !this.meet()) return false;
       this.phase = 'data';
     }
-    const arrived = this.arrivals.ended();
-    return this.leaving.ended() && arrived;
+    const arrived = this.kit.arrivals.ended();
+    if (!this.kit.leaving.ended() || !arrived) return false;
+    this.place.giveKit(this.kit);
+    return true;
   }
 
   protected missing(): number[] {
     return this.phase === 'begin' ? [] : [this.order.peer];
   }
 
-  protected receives(): Requests[] {
-    return [this.arrivals];
+  protected receives(): readonly Requests[] {
+    return [this.kit.arrivals];
   }
 
   private begin(): void {
-    const { envelope, bytes, head } = this;
+    const { bytes, head } = this;
+    const { envelope, answer, arrivals, leaving } = this.kit;
     const { row, peer, signature } = this.order;
     const small = bytes <= inlineBytes;
     this.phase = 'meet';
     if (row === 'recv') {
-      this.move('Irecv', envelope, 0, head + inlineBytes, peer, kind.send, this.arrivals);
+      this.move('Irecv', envelope, 0, head + inlineBytes, peer, kind.send, arrivals);
       return;
     }
-    new Float64Array(envelope.bytes.buffer, 0, signature.length).set(signature);
+    envelope.signature.set(signature);
     if (small) {
       envelope.bytes.set(this.x.bytes.subarray(0, bytes), head);
-      this.move('Irecv', this.answer, 0, 1, peer, kind.received, this.arrivals);
-    } else this.move('Issend', this.x, 0, bytes, peer, kind.sendData, this.leaving);
-    this.move('Isend', envelope, 0, head + (small ? bytes : 0), peer, kind.send, this.leaving);
+      this.move('Irecv', answer, 0, 1, peer, kind.received, arrivals);
+    } else this.move('Issend', this.x, 0, bytes, peer, kind.sendData, leaving);
+    this.move('Isend', envelope, 0, head + (small ? bytes : 0), peer, kind.send, leaving);
   }
 
   /** What a receiver does when a message has come; false where it does not fit. */
   private meet(): boolean {
-    const { envelope, bytes, head } = this;
+    const { bytes, head } = this;
+    const { envelope, answer, arrivals, leaving } = this.kit;
     const { peer, signature } = this.order;
-    const sent = new Float64Array(envelope.bytes.buffer, 0, signature.length);
-    const found = messageDisagreement(sent, signature, [peer, this.place.rank]);
+    const found = messageDisagreement(envelope.signature, signature, [peer, this.place.rank]);
     if (found) {
       this.fail('MISMATCH', found.message, found.ranks);
       return false;
     }
     if (bytes <= inlineBytes) {
       this.out.bytes.set(envelope.bytes.subarray(head, head + bytes));
-      this.move('Isend', this.answer, 0, 1, peer, kind.received, this.leaving);
-    } else this.move('Irecv', this.out, 0, bytes, peer, kind.sendData, this.arrivals);
+      this.move('Isend', answer, 0, 1, peer, kind.received, leaving);
+    } else this.move('Irecv', this.out, 0, bytes, peer, kind.sendData, arrivals);
     return true;
   }
 }

@@ -6,7 +6,7 @@ import type { CallOptions, Handle } from '../communicator';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
 import { callWord } from '../movers';
-import { at, signatureLength, writeSignature, writeSplit } from '../signature';
+import { signatureLength, writeSignature, writeSplit } from '../signature';
 import { now } from '../threads/bells';
 import { type Memory, Place } from './place';
 import { type Process, pin, type Span, type ToMpiMover } from './process';
@@ -99,8 +99,6 @@ export class MpiTransport implements Transport {
       const text = `${operation}: rank ${this.rank} gave it up, its signal was raised before it began`;
       place.fail({ what: 'ABORTED', message: text, ranks: [this.rank] });
     }
-    // What others gave up in the meantime must not be begun.
-    if (!this.process.alone) place.listen();
     if (place.record.failed) throw place.record.error();
   }
 
@@ -182,11 +180,9 @@ export class MpiTransport implements Transport {
       signature: this.meeting,
       ...this.times(options),
     };
-    this.carryOut(order, nothing, nothing);
-    return this.place.in.map(({ bytes }, rank) => {
-      const of = rank === this.rank ? this.meeting : new Float64Array(bytes.buffer);
-      return [of[at.xLength], of[at.outLength]];
-    });
+    const table = new Float64Array(new SharedArrayBuffer(16 * this.size));
+    this.carryOut(order, nothing, table);
+    return this.place.members.map((_, rank) => [table[2 * rank], table[2 * rank + 1]]);
   }
 }
 
