@@ -7,7 +7,7 @@ export class LatentCache {
   private readonly pages: number[] = [];
   private tokens = 0;
 
-  /** Made by `LatentPool.sequence`. */
+  /** A new sequence, without tokens. */
   constructor(
     /** Where its tokens lie. */
     readonly pool: LatentPool,

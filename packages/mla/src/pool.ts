@@ -3,7 +3,6 @@
 import { bytesPerElement, type LatentType, latentBytes } from '@baleen/kernels';
 import { emptyTensor, type Region, type Tensor } from '@baleen/tensor';
 
-import { LatentCache } from './cache';
 import { checkWhole, refuse } from './checks';
 
 /** What cached numbers take: FP32; BF16; or codes of FP8 with scales and BF16 rotary keys, as `encodeLatents` has them. */
@@ -35,12 +34,12 @@ export interface LatentPoolSizes {
  *
  * @example
  * ```ts
- * import { LatentPool } from '@baleen/mla';
+ * import { LatentCache, LatentPool } from '@baleen/mla';
  * import { referenceKernels } from '@baleen/kernels';
  * import { Region } from '@baleen/tensor';
  * const region = new Region(referenceKernels(), 'cache');
  * const pool = new LatentPool(region, { pages: 4, layers: 61, kvRank: 512, ropeDim: 64, format: 'bf16' });
- * const prompt = pool.sequence();
+ * const prompt = new LatentCache(pool);
  * prompt.append(100); // two pages
  * const answer = prompt.clone(); // none yet
  * answer.append(1); // a page of its own, with what the shared one held of it
@@ -110,14 +109,6 @@ export class LatentPool {
   /** Bytes of all pages. */
   get bytes(): number {
     return this.pages * this.pageBytes;
-  }
-
-  /**
-   * The cache of a new sequence.
-   * @returns one without tokens
-   */
-  sequence(): LatentCache {
-    return new LatentCache(this);
   }
 
   /**

@@ -4,7 +4,7 @@ import { Region } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
 
 import { randomFrom } from '../../../test/support';
-import { type CacheFormat, type LatentCache, LatentPool } from '../src/index';
+import { type CacheFormat, LatentCache, LatentPool } from '../src/index';
 
 const sizes = { kvRank: 512, ropeDim: 64 };
 const region = (): Region => new Region(referenceKernels(), 'cache');
@@ -20,7 +20,7 @@ test.each([
     const pool = new LatentPool(memory, { ...sizes, pages: 2, layers: 3, format });
     expect(pool.bytes).toBe(2 * 64 * 3 * bytes);
     expect(memory.liveBytes).toBe(pool.bytes);
-    const sequence = pool.sequence();
+    const sequence = new LatentCache(pool);
     expect(sequence.bytes).toBe(0);
     sequence.append(65);
     expect(sequence.bytes).toBe(pool.bytes);
@@ -32,7 +32,7 @@ test.each([
 describe('sequences', () => {
   test('in one page as long as the longest, each lies in one piece', () => {
     const pool = new LatentPool(region(), { ...sizes, kvRank: 4, pages: 2, pageSize: 100 });
-    const [a, b] = [pool.sequence(), pool.sequence()];
+    const [a, b] = [new LatentCache(pool), new LatentCache(pool)];
     a.append(70);
     b.append(1);
     expect([a.slot(0), a.slot(69), b.slot(0)]).toEqual([0, 69, 100]);
@@ -54,7 +54,7 @@ describe('sequences', () => {
     for (let step = 0; step < 1000; step += 1) {
       const one = living[below(living.length)] as LatentCache | undefined;
       const what = below(10);
-      if (!one || what === 0) living.push(pool.sequence());
+      if (!one || what === 0) living.push(new LatentCache(pool));
       else if (what === 1 && living.length < 8) living.push(one.clone());
       else if (what === 2) {
         one.release();
@@ -87,7 +87,7 @@ describe('sequences', () => {
   test('lengths, layers and sizes that cannot be are refused', () => {
     const memory = region();
     const pool = new LatentPool(memory, { ...sizes, pages: 1 });
-    const cache = pool.sequence();
+    const cache = new LatentCache(pool);
     cache.append(3);
     for (const bad of [4, -1, 1.5, NaN])
       expect(() => {

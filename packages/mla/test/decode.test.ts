@@ -16,7 +16,7 @@ import {
   type CachedRows,
   type CacheFormat,
   type LatentAttention,
-  type LatentCache,
+  LatentCache,
   LatentPool,
 } from '../src/index';
 import { batch, forward, length, setup, variants, widths } from './layers';
@@ -98,7 +98,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
           for (let b = 0; b < batch; b += 1) {
             const expected = whole.subarray(b * length * hidden, (b + 1) * length * hidden);
             const run = (form?: AttentionForm): Float32Array => {
-              const cache = pool.sequence();
+              const cache = new LatentCache(pool);
               const got = inPieces(layer, region, input, cache, b * length, pieces, form);
               expect(cache.length).toBe(length);
               cache.release();
@@ -126,9 +126,9 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
         { from: 2, pieces: [1, 1, 1], form: 'absorbed' },
       ];
       const alone = plans.map(({ from, pieces, form }) =>
-        inPieces(layer, region, input, pool.sequence(), from, pieces.filter(Boolean), form),
+        inPieces(layer, region, input, new LatentCache(pool), from, pieces.filter(Boolean), form),
       );
-      const caches = plans.map(() => pool.sequence());
+      const caches = plans.map(() => new LatentCache(pool));
       const beside = plans.map((): Float32Array[] => []);
       for (let piece = 0; piece < 3; piece += 1) {
         const list = plans.map(({ from, pieces, form }, s) => ({
@@ -149,13 +149,13 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const { layer, x, region } = setup(kernels, { queryRank: 7, yarn: null });
     const input = x.readSync() as Float32Array;
     const pool = poisoned(region, 4);
-    const [prompt, other] = [pool.sequence(), pool.sequence()];
+    const [prompt, other] = [new LatentCache(pool), new LatentCache(pool)];
     inPieces(layer, region, input, prompt, 0, [3]);
     const forks = [prompt.clone(), prompt.clone()];
     expect(pool.freePages).toBe(63);
     // The same token after the same three: 3 and, in the second, 6.
     const direct = (rows: number[]): Float32Array => {
-      const cache = pool.sequence();
+      const cache = new LatentCache(pool);
       const out = joined(rows.map((from) => inPieces(layer, region, input, cache, from, [1])));
       cache.release();
       return out.slice(-hidden);
@@ -195,7 +195,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       const input = x.readSync() as Float32Array;
       const run = (format: CacheFormat, form: AttentionForm): Float32Array => {
         const pool = poisoned(region, 4, format);
-        const got = inPieces(layer, region, input, pool.sequence(), 0, [2, 1, 1, 2], form);
+        const got = inPieces(layer, region, input, new LatentCache(pool), 0, [2, 1, 1, 2], form);
         pool.release();
         return got;
       };
@@ -213,7 +213,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const input = x.readSync() as Float32Array;
     const pool = poisoned(region, 4);
     const run = (form: AttentionForm): Float32Array =>
-      inPieces(layer, region, input, pool.sequence(), 0, [1, 1, 1], form);
+      inPieces(layer, region, input, new LatentCache(pool), 0, [1, 1, 1], form);
     const before = run('absorbed');
     const weight = [...layer.parameters()].find(([name]) => name === 'kvUp.weight')?.[1];
     if (!weight) throw new Error('kvUp.weight is missing');
@@ -232,7 +232,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     const { layer, region } = setup(kernels, { queryRank: 7, yarn: null });
     const { kvRank, ropeDim } = widths;
     const pool = new LatentPool(region, { pages: 3, pageSize: 4, kvRank, ropeDim });
-    const [a, b] = [pool.sequence(), pool.sequence()];
+    const [a, b] = [new LatentCache(pool), new LatentCache(pool)];
     a.append(4);
     const refused = (list: CachedRows[]): unknown => {
       const live = region.liveBytes;
@@ -269,11 +269,11 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     expect(refused([{ cache: a, count: -1 }])).toMatchObject({ ...cacheError, path: 'count' });
     expect(refused([])).toMatchObject(cacheError);
     const narrow = new LatentPool(region, { pages: 1, kvRank: 7, ropeDim });
-    expect(refused([{ cache: narrow.sequence(), count: 1 }])).toMatchObject({
+    expect(refused([{ cache: new LatentCache(narrow), count: 1 }])).toMatchObject({
       ...cacheError,
       path: 'kvRank',
     });
-    const beside = narrow.sequence();
+    const beside = new LatentCache(narrow);
     expect(
       refused([
         { cache: a, count: 1 },

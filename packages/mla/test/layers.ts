@@ -23,7 +23,7 @@ import {
 } from '../src/index';
 
 /** An extension that changes the tables of 16 positions. */
-export const yarn: YarnConfig = {
+const yarn: YarnConfig = {
   factor: 4,
   originalMaxSequence: 8,
   betaFast: 2,

@@ -1,6 +1,6 @@
 // Memory for texts in the making: pages for the latents of the main model, and of each depth that drafts, whose caches hold
 // other numbers of tokens.
-import { type CacheFormat, type LatentCache, LatentPool } from '@baleen/mla';
+import { type CacheFormat, LatentCache, LatentPool } from '@baleen/mla';
 import type { Region } from '@baleen/tensor';
 
 import type { Decoder } from './decoder';
@@ -55,8 +55,8 @@ export class CachePools {
    */
   sequence(depths: number): SequenceCaches {
     return {
-      main: this.main.sequence(),
-      depths: this.depths.slice(0, depths).map((pool) => pool.sequence()),
+      main: new LatentCache(this.main),
+      depths: this.depths.slice(0, depths).map((pool) => new LatentCache(pool)),
     };
   }
 

@@ -275,8 +275,8 @@ export class Decoder extends Module {
       forward: (tape, input) => {
         const batch = (input.ids as Tensor).shape[0] ?? 1;
         const h = depth.join(tape, input.h as Tensor, input.embedded as Tensor, batch);
-        const borders = input[`borders${depth.depth}`];
-        return { ...input, h, ...(borders && { borders }) };
+        const name = `borders${depth.depth}`;
+        return { ...input, h, ...(name in input && { borders: input[name] }) };
       },
     };
     return [join, ...this.depthPhases(depth, options)];
