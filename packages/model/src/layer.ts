@@ -53,8 +53,13 @@ export interface LayerOptions {
   balanceLoss: Tensor | null;
   /** Dispatch hands on its router's `scores`. */
   withScores: boolean;
-  /** Whose rows these are when generating, and which of the cache's layers this is: attention then looks back at it. */
-  cached: { pass: DecodePass; layer: number } | null;
+  /** When generating: attention looks back at caches. */
+  cached: {
+    /** Whose rows these are. */
+    pass: DecodePass;
+    /** Which of the caches' layers this is. */
+    layer: number;
+  } | null;
 }
 
 /** Makes a layer's linears, a factory a kind. */

@@ -30,8 +30,13 @@ export interface KernelResult {
   of: PeakName;
   /** That peak on as many threads, about when the kernel ran, in the same unit as its rate. */
   peak: number;
-  /** Where arithmetic and reading compete: operations a byte, and how many the machine needs for arithmetic to be the peak. */
-  roofline?: { intensity: number; ridge: number };
+  /** Where arithmetic and reading compete. */
+  roofline?: {
+    /** Operations a byte. */
+    intensity: number;
+    /** From how many on arithmetic is the peak. */
+    ridge: number;
+  };
   /** Rate over that peak. */
   ofPeak: number;
 }
