@@ -2,10 +2,10 @@
 import type { Kernels, View } from '@baleen/kernels';
 
 /** How logits become scores: each for itself, or as shares of one. */
-export type Gate = (typeof gates)[number];
+export type Gate = 'sigmoid' | 'softmax';
 
 /** Their names. */
-export const gates = ['sigmoid', 'softmax'] as const;
+export const gates: readonly Gate[] = ['sigmoid', 'softmax'];
 
 /**
  * Scores of logits.

@@ -9,9 +9,9 @@ import { checkLength, checkOneOf, checkWhole, refuse } from './checks';
  * How a bias follows the gap between an expert's load and the mean, 1 − load / mean: by its `sign` (V3), in proportion
  * (`proportional`), or in proportion to the gap of a moving average of loads (`ema`).
  */
-export type BiasRule = (typeof rules)[number];
+export type BiasRule = 'sign' | 'proportional' | 'ema';
 
-const rules = ['sign', 'proportional', 'ema'] as const;
+const rules: readonly BiasRule[] = ['sign', 'proportional', 'ema'];
 
 /** A number, or one that follows the share of the training done, from 0 to 1. */
 export type Schedule = number | ((done: number) => number);
