@@ -152,7 +152,7 @@ test('a second process does not train in the folder of the first, until that one
 });
 
 test('output that is cut off early, as by `head`, is no failure', async () => {
-  const { child, output, ended } = start('presets', 'tiny');
+  const { child, output, ended } = start('presets', 'tiny', '--quiet');
   child.stdout?.destroy();
   expect(await ended).toEqual({ code: 0, signal: null });
   expect(output.stderr).toBe('');

@@ -19,7 +19,7 @@ test.each([
     'USAGE_COMMAND',
     'write the command first: baleen train --preset …',
   ],
-  [['bench'], 'USAGE_COMMAND', 'it has step, kernels, comm'],
+  [['bench'], 'USAGE_COMMAND', 'it has step, kernels, decode, comm'],
   [['bench', 'stepp'], 'USAGE_COMMAND', 'did you mean step?'],
   [['train', '--stepz', '3'], 'USAGE_FLAG', 'did you mean --steps?'],
   [

@@ -35,7 +35,9 @@ describe('loadDocuments', () => {
 
   test('a file is one document, without its byte order mark and otherwise as it is', async () => {
     const path = put('one.txt', '\uFEFFÄ line\r\nand another\n');
-    expect(await loadDocuments([path])).toEqual([{ name: path, text: 'Ä line\r\nand another\n' }]);
+    expect(await loadDocuments([path])).toEqual([
+      { name: path, source: path, text: 'Ä line\r\nand another\n' },
+    ]);
   });
 
   test('a folder gives every text below it in the order of names, and passes over what is not text', async () => {

@@ -175,7 +175,6 @@ export class Mpi {
       Isend: transfer,
       Issend: transfer,
       Irecv: transfer,
-      Recv: transfer,
       Testall: '(int, uintptr_t, uintptr_t, uintptr_t)',
       Test: '(uintptr_t, uintptr_t, uintptr_t)',
       Iprobe: `(int, int, ${h}, uintptr_t, uintptr_t)`,
@@ -254,19 +253,13 @@ export class Mpi {
   }
 
   /**
-   * The sender of a message that has come; −1 where none has.
+   * The sender of a message that is on its way; −1 where none is. Its data may be with the sender still.
    * @param tag - of the message
    */
   probe(tag: number): number {
     const { anySource, world, source } = this.abi;
     this.call('Iprobe', anySource, tag, world, this.out(word.flag), this.out(word.status));
     return words[word.flag] === 0 ? -1 : words[word.status + source];
-  }
-
-  /** Receives a message that has come. */
-  receive(address: number, bytes: number, rank: number, tag: number): void {
-    const { byte, world, ignore } = this.abi;
-    this.call('Recv', address, bytes, byte, rank, tag, world, ignore);
   }
 
   /** Gives a request up: its memory is not written to any more. */

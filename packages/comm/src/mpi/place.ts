@@ -12,8 +12,8 @@ const kinds = 8;
 /** Payload up to this many bytes travels with the signature of its call. */
 export const inlineBytes = 2048;
 
-/** Bytes of a notice. */
-const noticeBytes = 4096;
+/** Bytes of a notice: so few travel with the message, and need nothing more of a sender that may be dead by then. */
+const noticeBytes = 2048;
 
 /** What is written in a notice. */
 type Notice = Failure | { closed: number };
@@ -78,7 +78,8 @@ export class Place {
   private readonly kits: MessageKit[] = [];
   private readonly closedWords: Int32Array;
   private readonly lock: Int32Array;
-  private readonly notice: Memory;
+  /** Notices that are being received. */
+  private arriving: { notice: Memory; requests: Requests }[] = [];
 
   constructor(
     readonly mpi: Mpi,
@@ -95,7 +96,6 @@ export class Place {
     this.out = members.map(() => envelopeOf(mpi, this.size));
     this.in = members.map(() => envelopeOf(mpi, this.size));
     this.arrivals = members.map(() => new Requests(mpi));
-    this.notice = memoryOf(mpi, noticeBytes);
   }
 
   /** Memory that the threads of a process share for a group of so many ranks. */
@@ -153,29 +153,43 @@ export class Place {
     this.tell({ closed: this.rank });
   }
 
-  /** Hears what others have to tell. */
+  /** Hears what others have to tell. It never waits: who sends a notice may die before the end of it. */
   listen(): void {
+    const { mpi } = this;
     // Between looking and receiving no other thread may take the message.
-    if (Atomics.compareExchange(this.lock, 0, 0, 1) !== 0) return;
-    try {
-      for (;;) {
-        const source = this.mpi.probe(this.tag(kind.notice));
-        if (source === -1) return;
-        this.mpi.receive(this.notice.address, noticeBytes, source, this.tag(kind.notice));
-        const text = new TextDecoder().decode(this.notice.bytes.slice());
-        const notice = JSON.parse(text.slice(0, text.indexOf('\0'))) as Notice;
-        if ('closed' in notice) Atomics.store(this.closedWords, notice.closed, 1);
-        else this.record.fail(notice);
+    if (Atomics.compareExchange(this.lock, 0, 0, 1) === 0)
+      try {
+        for (;;) {
+          const source = mpi.probe(this.tag(kind.notice));
+          if (source === -1) break;
+          const notice = memoryOf(mpi, noticeBytes);
+          const requests = new Requests(mpi);
+          const at = requests.next();
+          mpi.transfer('Irecv', notice.address, noticeBytes, source, this.tag(kind.notice), at);
+          this.arriving.push({ notice, requests });
+        }
+      } finally {
+        Atomics.store(this.lock, 0, 0);
       }
-    } finally {
-      Atomics.store(this.lock, 0, 0);
-    }
+    if (this.arriving.length === 0) return;
+    this.arriving = this.arriving.filter(({ notice, requests }) => {
+      if (!requests.ended()) return true;
+      this.hear(notice);
+      return false;
+    });
+  }
+
+  private hear({ bytes }: Memory): void {
+    const text = new TextDecoder().decode(bytes.slice());
+    const notice = JSON.parse(text.slice(0, text.indexOf('\0'))) as Notice;
+    if ('closed' in notice) Atomics.store(this.closedWords, notice.closed, 1);
+    else this.record.fail(notice);
   }
 
   private tell(notice: Notice): void {
     let text = new TextEncoder().encode(JSON.stringify(notice));
     if (text.length >= noticeBytes && 'message' in notice) {
-      const message = `${notice.message.slice(0, noticeBytes / 8)} …`;
+      const message = `${notice.message.slice(0, noticeBytes / 4)} …`;
       text = new TextEncoder().encode(JSON.stringify({ ...notice, message }));
     }
     const memory = memoryOf(this.mpi, noticeBytes);
