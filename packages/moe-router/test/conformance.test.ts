@@ -66,6 +66,7 @@ function onTensors(kernels: Kernels): RouterAdapter {
       },
       optimize: () => {
         const before = Float32Array.from(router.weight.data.readSync());
+        for (const [, { grad }] of router.parameters()) grad.readSync().fill(1);
         new AdamW(kernels, router).update(tensorFrom(inputs, [1], Float32Array.of(1)), {
           ...{ learningRate: 0.5, beta1: 0.9, beta2: 0.95, epsilon: 1e-8 },
           ...{ weightDecay: 0.1, maxNorm: 1 },
