@@ -58,9 +58,9 @@ describe.skipIf(missing)('under mpirun', { timeout: 200_000 }, () => {
 
   test('a rank that throws ends the job', () => {
     const { status, stderr } = mpirun(2, ['throws']);
-    expect(status).not.toBe(0);
+    // What the launcher says of it does not always arrive.
+    expect(status).toBe(1);
     expect(stderr).toMatch(/no more memory/);
-    expect(stderr).toMatch(/MPI_ABORT was invoked on rank 1/);
   });
 
   test('a rank that is killed ends the job', () => {
