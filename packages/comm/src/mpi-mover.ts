@@ -4,7 +4,8 @@ import { callWord, state } from './movers';
 import { Mpi } from './mpi/library';
 import { Place } from './mpi/place';
 import { type MpiMoverData, stops, type ToMpiMover, thread } from './mpi/process';
-import { type Task, taskOf } from './mpi/tasks';
+import type { Task } from './mpi/task';
+import { taskOf } from './mpi/tasks';
 import { Bells } from './threads/bells';
 
 /** Steps before it sleeps: few, for the rank computes beside it. */

@@ -59,6 +59,18 @@ export interface TraceReplay extends LoadSeries {
   domainLoads: Int32Array[] | null;
 }
 
+function checkBias(
+  bias: readonly Float32Array[] | null,
+  { layers, experts }: { layers: number; experts: number },
+): void {
+  if (!bias) return;
+  checkLength('bias', bias, { layers });
+  bias.forEach((own, layer) => {
+    checkLength(`bias[${layer}]`, own, { experts });
+    checkFinite(`bias[${layer}]`, own);
+  });
+}
+
 /**
  * Refuses a trace that cannot be routed.
  * @param trace - see {@link RoutingTrace}
@@ -73,11 +85,7 @@ export function checkTrace(trace: RoutingTrace): void {
       `layers (${layers}) exceed the batches (${batches.length})`,
       'every layer has at least one batch',
     );
-  if (bias) checkLength('bias', bias, { layers });
-  bias?.forEach((own, layer) => {
-    checkLength(`bias[${layer}]`, own, { experts });
-    checkFinite(`bias[${layer}]`, own);
-  });
+  checkBias(bias ?? null, { layers, experts });
   let last = -Infinity;
   for (const [index, { step, layer, scores, domains: own }] of batches.entries()) {
     const path = `batches[${index}]`;
@@ -121,10 +129,8 @@ export function replayTrace(trace: RoutingTrace, options: ReplayOptions = {}): T
   const { experts, layers, batches, domains } = trace;
   const { policy = balancePolicy({ speed: 0 }), bias = trace.bias, ...rest } = options;
   const balancers = Array.from({ length: layers }, () => new Balancer(experts, policy, rest));
-  if (bias) checkLength('bias', bias, { layers });
+  checkBias(bias ?? null, { layers, experts });
   bias?.forEach((own, layer) => {
-    checkLength(`bias[${layer}]`, own, { experts });
-    checkFinite(`bias[${layer}]`, own);
     balancers[layer].bias.set(own);
   });
   const together = balancers.map(() => new Int32Array(experts * experts));

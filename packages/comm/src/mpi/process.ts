@@ -9,7 +9,7 @@ import { startWorker } from '../start-worker';
 import { Bells } from '../threads/bells';
 import { Mpi, threadLevel } from './library';
 import type { PlaceData } from './place';
-import type { Order } from './tasks';
+import type { Order } from './task';
 
 /** Steps before a thread sleeps: each asks the library, which goes on meanwhile. */
 const spins = 100;

@@ -6,11 +6,12 @@ import type { CallOptions, Handle } from '../communicator';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
 import { callWord } from '../movers';
+import { membersOf, timesOf } from '../order';
 import { signatureLength, writeSignature, writeSplit } from '../signature';
-import { now } from '../threads/bells';
 import { type Memory, Place } from './place';
 import { type Process, pin, type Span, type ToMpiMover } from './process';
-import { type Order, taskOf } from './tasks';
+import type { Order } from './task';
+import { taskOf } from './tasks';
 
 /** One rank's end of a group of processes. */
 export class MpiTransport implements Transport {
@@ -56,11 +57,7 @@ export class MpiTransport implements Transport {
     const group = Math.max(...numbers);
     this.process.nextGroup = group + 1;
     if (color === noColor) return null;
-    const members = colors
-      .map(([of, by], rank) => ({ of, by, rank }))
-      .filter(({ of }) => of === color)
-      .sort((a, b) => a.by - b.by || a.rank - b.rank)
-      .map(({ rank }) => rank);
+    const members = membersOf(colors, color);
     return new MpiTransport(
       this.process,
       new Place(this.process.mpi, {
@@ -107,17 +104,11 @@ export class MpiTransport implements Transport {
     const isMessage = operation === 'send' || operation === 'recv';
     const signature = isMessage ? this.message : this.meeting;
     writeSignature(signature, call, isMessage ? 0 : this.size);
-    return { row: isMessage ? operation : 'meeting', peer, signature, ...this.times(options) };
-  }
-
-  private times(options: CallOptions): Omit<Order, 'row' | 'peer' | 'signature'> {
-    const { deadlineMs = this.process.deadlineMs, delayMs = 0 } = options;
-    const time = now();
     return {
-      leaveAt: delayMs > 0 ? time + delayMs : 0,
-      deadlineAt: time + deadlineMs,
-      deadlineMs,
-      cancel: null,
+      row: isMessage ? operation : 'meeting',
+      peer,
+      signature,
+      ...timesOf(options, this.process.deadlineMs),
     };
   }
 
@@ -178,7 +169,7 @@ export class MpiTransport implements Transport {
       row: 'meeting',
       peer: -1,
       signature: this.meeting,
-      ...this.times(options),
+      ...timesOf(options, this.process.deadlineMs),
     };
     const table = new Float64Array(new SharedArrayBuffer(16 * this.size));
     this.carryOut(order, nothing, table);

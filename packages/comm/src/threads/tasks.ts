@@ -6,6 +6,7 @@
 // message:    the sender posts and waits until it was received; the receiver waits for the post, copies, and says so.
 
 import type { Failure } from '../failure';
+import type { CallTimes } from '../order';
 import { disagreement, meetingOf, messageDisagreement, ranksInWords } from '../signature';
 import { now } from './bells';
 import type { Surroundings } from './job';
@@ -22,7 +23,7 @@ export interface Place {
 }
 
 /** A call that a rank makes on a group. */
-export interface Order {
+export interface Order extends CallTimes {
   readonly row: 'collective' | 'send' | 'recv';
   /** Its number in its row. */
   readonly call: number;
@@ -30,14 +31,6 @@ export interface Order {
   readonly peer: number;
   /** Signature and places of arrays. */
   readonly descriptor: Float64Array;
-  /** When what this rank sends leaves it, on the clock of `now`; 0: at once. */
-  readonly leaveAt: number;
-  /** When it gives up. */
-  readonly deadlineAt: number;
-  /** How long that is, for what it says then. */
-  readonly deadlineMs: number;
-  /** Not 0 at index 0 once the rank gave the call up; null: it cannot. */
-  readonly cancel: Int32Array | null;
 }
 
 /** Wakes every thread of a group that waits for something to move on. */

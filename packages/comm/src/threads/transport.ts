@@ -5,8 +5,8 @@ import type { CallOptions, Handle } from '../communicator';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
 import type { Lease } from '../movers';
+import { membersOf, timesOf } from '../order';
 import { at, signatureLength, writeSplit } from '../signature';
-import { now } from './bells';
 import { GroupMemory, located, word } from './memory';
 import { type Order, type Place, ringGroup, taskOf } from './tasks';
 import type { RankThread } from './thread';
@@ -64,11 +64,7 @@ export class ThreadTransport implements Transport {
 
   split(color: number, key: number, options: CallOptions): ThreadTransport | null {
     const colors = this.exchange([color, key], options);
-    const members = colors
-      .map(([of, by], rank) => ({ of, by, rank }))
-      .filter(({ of }) => of === color)
-      .sort((a, b) => a.by - b.by || a.rank - b.rank)
-      .map(({ rank }) => rank);
+    const members = membersOf(colors, color);
     // The first of each group makes its memory and tells the others its number.
     const first = color !== noColor && members[0] === this.rank;
     const buffer = first ? GroupMemory.make(members.length) : null;
@@ -120,20 +116,7 @@ export class ThreadTransport implements Transport {
       call: message ? this.nextMessage(operation, peer) : this.nextCollective(),
       peer,
       descriptor: message ? this.message : this.meeting,
-      ...this.times(options),
-    };
-  }
-
-  private times(
-    options: CallOptions,
-  ): Pick<Order, 'leaveAt' | 'deadlineAt' | 'deadlineMs' | 'cancel'> {
-    const { deadlineMs = this.thread.job.deadlineMs, delayMs = 0 } = options;
-    const time = now();
-    return {
-      leaveAt: delayMs > 0 ? time + delayMs : 0,
-      deadlineAt: time + deadlineMs,
-      deadlineMs,
-      cancel: null,
+      ...timesOf(options, this.thread.job.deadlineMs),
     };
   }
 
@@ -172,7 +155,7 @@ export class ThreadTransport implements Transport {
       call,
       peer: -1,
       descriptor: this.meeting,
-      ...this.times(options),
+      ...timesOf(options, this.thread.job.deadlineMs),
     };
     if (!this.carryOut(order)) throw this.place.memory.record.error();
     // What all have posted stays until the call after the next.
