@@ -54,6 +54,31 @@ inline vf loadTwice(const float* p) {
   const __m256i lanes = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
   return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), lanes);
 }
+constexpr long side = 8;
+inline void transposeSquare(const float* in, long inStride, float* out, long outStride) {
+  __m256 r[8];
+  __m256 t[8];
+  // Halves of rows four apart side by side: what crosses the middle of a vector comes from memory.
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i += 1) {
+    const float* row = in + i * inStride;
+    const float* other = row + 4 * inStride;
+    r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(other), 1);
+    r[4 + i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row + 4)), _mm_loadu_ps(other + 4), 1);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    _mm256_storeu_ps(out + i * outStride, _mm256_shuffle_ps(t[i], t[i + 2], 0x44));
+    _mm256_storeu_ps(out + (i + 1) * outStride, _mm256_shuffle_ps(t[i], t[i + 2], 0xee));
+    _mm256_storeu_ps(out + (i + 2) * outStride, _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44));
+    _mm256_storeu_ps(out + (i + 3) * outStride, _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee));
+  }
+}
 #elif defined(BALEEN_NEON)
 inline vf swapPairs(vf x) { return vrev64q_f32(x); }
 inline vf loadTwice(const float* p) {
@@ -73,6 +98,17 @@ inline void transposeSquare(const float* in, long inStride, float* out, long out
 #else
 inline vf swapPairs(vf x) { return vf{x[1], x[0], x[3], x[2]}; }
 inline vf loadTwice(const float* p) { return vf{p[0], p[0], p[1], p[1]}; }
+constexpr long side = 4;
+inline void transposeSquare(const float* in, long inStride, float* out, long outStride) {
+  const vf a = load(in);
+  const vf b = load(in + inStride);
+  const vf c = load(in + 2 * inStride);
+  const vf d = load(in + 3 * inStride);
+  store(out, vf{a[0], b[0], c[0], d[0]});
+  store(out + outStride, vf{a[1], b[1], c[1], d[1]});
+  store(out + 2 * outStride, vf{a[2], b[2], c[2], d[2]});
+  store(out + 3 * outStride, vf{a[3], b[3], c[3], d[3]});
+}
 #endif
 
 /** N words, repeated through a vector. */
@@ -112,11 +148,6 @@ inline vf addNeighbours(vf a, vf b) {
   return vf{a[0] + a[1], a[2] + a[3], b[0] + b[1], b[2] + b[3]};
 #endif
 }
-
-#if !defined(BALEEN_AVX512) && !defined(BALEEN_NEON)
-constexpr long side = 1;
-inline void transposeSquare(const float* in, long, float* out, long) { *out = *in; }
-#endif
 
 /** out[j · rows + i] = in[i · stride + j] for i < rows, j < width, words of four bytes; both are multiples of `side`. */
 inline void transposeWords(const float* in, long stride, long width, float* out, long rows) {

@@ -3,7 +3,6 @@
 // looked at: on a device they cannot be.
 import type { Kernels } from './kernels';
 import {
-  elements,
   groupedScaleRows,
   type MatrixNeed,
   type Need,
@@ -93,26 +92,28 @@ function checkNeed(kernel: string, need: Need): void {
     if (need.optional) return;
     throw mismatch(kernel, need.name, 'is missing');
   }
-  const view = elements(operand);
-  if (dtypes.length > 0 && !dtypes.includes(view.dtype))
-    throw mismatch(kernel, need.name, `is ${view.dtype}, expected ${dtypes.join(' or ')}`);
-  if (size !== null && (need.orMore ? !(view.size >= size) : view.size !== size))
+  const scaled = isScaled(operand);
+  const view = scaled ? operand.codes : operand;
+  const { dtype, size: given } = view;
+  if (dtypes.length > 0 && !dtypes.includes(dtype))
+    throw mismatch(kernel, need.name, `is ${dtype}, expected ${dtypes.join(' or ')}`);
+  if (size !== null && (need.orMore ? !(given >= size) : given !== size))
     throw mismatch(
       kernel,
       need.name,
-      `holds ${view.size} elements, expected ${need.orMore ? 'at least ' : ''}${size}`,
+      `holds ${given} elements, expected ${need.orMore ? 'at least ' : ''}${size}`,
     );
   checkRange(kernel, need.name, view);
-  const scaled = isScaled(operand);
   if (scaled && !matrix) throw mismatch(kernel, need.name, 'has scales, expected a plain view');
-  const isCode = isFp8(view.dtype) || view.dtype === 'e5m6';
-  if (matrix && scaled !== isCode)
+  if (!matrix) return;
+  const isCode = isFp8(dtype) || dtype === 'e5m6';
+  if (scaled !== isCode)
     throw mismatch(
       kernel,
       need.name,
-      scaled ? `has scales on ${view.dtype} codes` : `is ${view.dtype} without scales`,
+      scaled ? `has scales on ${dtype} codes` : `is ${dtype} without scales`,
     );
-  if (scaled && matrix) checkScales(kernel, need.name, operand, matrix);
+  if (scaled) checkScales(kernel, need.name, operand, matrix);
 }
 
 function checkRange(

@@ -19,11 +19,11 @@ export interface Need {
   /** Types it may have; none for any. */
   readonly dtypes: readonly DType[];
   /** May hold more than `size`. */
-  readonly orMore?: boolean;
+  readonly orMore: boolean;
   /** May be absent. */
-  readonly optional?: boolean;
+  readonly optional: boolean;
   /** The matrix that a scaled operand stands for. */
-  readonly matrix?: MatrixNeed;
+  readonly matrix: MatrixNeed | undefined;
 }
 
 /** What a scaled operand's blocks must be. */
@@ -100,6 +100,17 @@ const anyOperand: readonly DType[] = [...plain, ...fp8];
 const onlyF32: readonly DType[] = ['f32'];
 const onlyI32: readonly DType[] = ['i32'];
 
+/** Every need has all keys in one order, so that checks, which every call goes through, meet objects of one shape. */
+function need(
+  name: string,
+  operand: Operand | null | undefined,
+  size: number | null,
+  dtypes: readonly DType[],
+  matrix?: MatrixNeed,
+): Need {
+  return { name, operand, size, dtypes, matrix, orMore: false, optional: false };
+}
+
 /** A view of exactly `size` elements of one of these types (FP32 if none is named). */
 export function view(
   name: string,
@@ -107,7 +118,7 @@ export function view(
   size: number | null,
   dtypes: readonly DType[] = onlyF32,
 ): Need {
-  return { name, operand, size, dtypes };
+  return need(name, operand, size, dtypes);
 }
 
 /** Exactly `size` 32-bit integers. */
@@ -116,7 +127,17 @@ export function integers(
   operand: Operand | null | undefined,
   size: number | null,
 ): Need {
-  return { name, operand, size, dtypes: onlyI32 };
+  return need(name, operand, size, onlyI32);
+}
+
+/** What may hold more elements. */
+export function orMore(given: Need): Need {
+  return { ...given, orMore: true };
+}
+
+/** What may be absent. */
+export function optional(given: Need): Need {
+  return { ...given, optional: true };
 }
 
 /** A matrix operand: plain, or scaled in blocks. */
@@ -127,7 +148,7 @@ export function operand(
   dtypes: readonly DType[] = anyOperand,
 ): Need {
   const size = (matrix.stack ?? 1) * matrix.rows * matrix.cols;
-  return { name, operand: given, size, dtypes, matrix };
+  return need(name, given, size, dtypes, matrix);
 }
 
 /** FP32 views, all as long as the first. */

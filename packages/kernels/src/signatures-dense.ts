@@ -9,6 +9,8 @@ import {
   type Need,
   n,
   operand,
+  optional,
+  orMore,
   plain,
   reach,
   type Signature,
@@ -95,7 +97,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
   copy: {
     args: 'vv',
     traffic: 'wr',
-    keys: [],
+    keys: ['past'],
     needs: (_, [out, x]) => [
       view('out', out, null, wholeBytes),
       view('x', x, sizeOf(out), [dtypeOf(out)]),
@@ -119,8 +121,8 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
       const outSize = reach(n(s.outOffset), n(s.outStride), rows, cols);
       const xSize = reach(n(s.xOffset), n(s.xStride), rows, cols);
       return [
-        { ...view('out', out, outSize, s.accumulate ? ['f32'] : plain), orMore: true },
-        { ...view('x', x, xSize, s.accumulate ? ['f32'] : plain), orMore: true },
+        orMore(view('out', out, outSize, s.accumulate ? ['f32'] : plain)),
+        orMore(view('x', x, xSize, s.accumulate ? ['f32'] : plain)),
       ];
     },
     bytes: (s, [out, x]) =>
@@ -249,7 +251,7 @@ export const denseSignatures: Readonly<Record<DenseName, Signature>> = {
     keys: ['rows', 'cols', 'epsilon', 'powerOfTwo'],
     needs: (s, [quantized, y, rstd, x, weight]) => [
       fused(s, quantized),
-      { ...view('y', y, n(s.rows) * n(s.cols)), optional: true },
+      optional(view('y', y, n(s.rows) * n(s.cols))),
       view('rstd', rstd, n(s.rows)),
       view('x', x, n(s.rows) * n(s.cols)),
       view('weight', weight, n(s.cols)),

@@ -6,6 +6,7 @@ import {
   integers,
   type Need,
   n,
+  orMore,
   plain,
   reach,
   type Signature,
@@ -58,7 +59,7 @@ const attentionFault = (s: Sizes): string | false => {
 };
 /** Borders of documents, at least the first. */
 const documentNeeds = (s: Sizes): Need[] =>
-  s.documents ? [{ ...integers('documents', s.documents as View, 1), orMore: true }] : [];
+  s.documents ? [orMore(integers('documents', s.documents as View, 1))] : [];
 /** Pairs of query and key that see each other: Σᵢ (keys − queries + i + 1), as if there were one document. */
 const attentionPairs = (s: Sizes): number =>
   n(s.batch) * n(s.heads) * n(s.queries) * (n(s.keys) - (n(s.queries) - 1) / 2);
@@ -122,10 +123,10 @@ export const layerSignatures: Readonly<Record<LayerName, Signature>> = {
       const outSize = reach(n(s.outOffset), n(s.outStride), rows, outInner);
       const xSize = reach(n(s.xOffset), n(s.xStride), rows, xInner);
       return [
-        { ...view('out', out, outSize, plain), orMore: true },
-        { ...view('x', x, xSize), orMore: true },
-        { ...view('cos', cos, (positions * width) / 2), orMore: true },
-        { ...view('sin', sin, (positions * width) / 2), orMore: true },
+        orMore(view('out', out, outSize, plain)),
+        orMore(view('x', x, xSize)),
+        orMore(view('cos', cos, (positions * width) / 2)),
+        orMore(view('sin', sin, (positions * width) / 2)),
       ];
     },
     fault: (s) =>

@@ -5,6 +5,7 @@ import {
   elementBytes,
   integers,
   n,
+  optional,
   plain,
   type Signature,
   type Sizes,
@@ -85,7 +86,7 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     needs: (s, [indices, scores, bias]) => [
       integers('indices', indices, n(s.tokens) * n(s.k)),
       view('scores', scores, n(s.tokens) * n(s.experts)),
-      { ...view('bias', bias, n(s.experts)), optional: true },
+      optional(view('bias', bias, n(s.experts))),
     ],
     fault: topKFault,
   },
@@ -118,10 +119,10 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
       const tokens = n(s.sequences) * n(s.sequenceLength);
       return [
         view('loss', loss, 1),
-        { ...view('dscores', dscores, tokens * n(s.experts)), optional: true },
+        optional(view('dscores', dscores, tokens * n(s.experts))),
         view('scores', scores, tokens * n(s.experts)),
-        { ...integers('indices', indices, tokens * n(s.k)), optional: true },
-        { ...integers('counts', counts, n(s.experts)), optional: true },
+        optional(integers('indices', indices, tokens * n(s.k))),
+        optional(integers('counts', counts, n(s.experts))),
       ];
     },
     fault: (_, [, , , indices, counts]) => !indices === !counts && 'give either indices or counts',
@@ -170,7 +171,7 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
       view('out', out, n(s.tokens) * n(s.cols)),
       view('y', y, rowsOf(s) * n(s.cols)),
       integers('rowOfSlot', rowOfSlot, n(s.tokens) * n(s.k)),
-      { ...view('weights', weights, n(s.tokens) * n(s.k)), optional: true },
+      optional(view('weights', weights, n(s.tokens) * n(s.k))),
     ],
   },
   unpermuteBackward: {
@@ -193,7 +194,7 @@ export const routingSignatures: Readonly<Record<RoutingName, Signature>> = {
     needs: (s, [bias, counts, average]) => [
       view('bias', bias, n(s.experts)),
       integers('counts', counts, n(s.experts)),
-      { ...view('average', average, n(s.experts)), optional: true },
+      optional(view('average', average, n(s.experts))),
     ],
   },
   sum: {

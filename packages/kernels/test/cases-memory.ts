@@ -47,6 +47,17 @@ export function memoryCases(): Case[] {
         },
       },
       {
+        kernel: 'copy',
+        label: `${size} past the caches, from odd places`,
+        tolerance: 'bits',
+        run: (kernels, arena) => {
+          const x = scaledArrays(arena.scaled(1, size + 3, [1, 128])).codes;
+          const out = arena.outCodes(size + 1).fill(7);
+          kernels.copy(viewOf(out.subarray(1)), viewOf(x.subarray(3)), { past: true });
+          return { out };
+        },
+      },
+      {
         kernel: 'cast',
         label: `${size} both ways`,
         tolerance: 'bits',

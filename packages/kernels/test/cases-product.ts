@@ -48,6 +48,7 @@ const shapes = [
   [33, 47, 300],
   [19, 259, 70],
   [40, 48, 384],
+  [3, 600, 288],
 ] as const;
 const kinds = ['f32', 'bf16', 'e4m3'] as const;
 /** What FP8 blocks span across the axis that is summed, in a and in b. */

@@ -160,13 +160,13 @@ struct NothingElse {
 };
 
 /**
- * Rows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. b holds panelCols words
- * a step. Steps are added in ascending order, so a sum does not depend on what else the tile holds. A step takes `Parts`
- * neighbouring words of a row, repeated through the vector: every lane its own. `each()` is done beside it.
+ * Rows × N vectors: sums begin as `begin(row, vector)` and go to `end(row, vector, sum)`. `next(columns)` gives b's vectors
+ * of one step after another. Steps are added in ascending order, so a sum does not depend on what else the tile holds. A
+ * step takes `Parts` neighbouring words of a row, repeated through the vector: every lane its own. `each()` is done beside it.
  */
-template <int N, bool Pairs, int Rows = stripRows, int Parts = 1, class Begin, class End, class Each = NothingElse>
-inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end,
-                                                Each&& each = {}) {
+template <int N, bool Pairs, int Rows = stripRows, int Parts = 1, class Next, class Begin, class End, class Each>
+inline __attribute__((always_inline)) void tileOf(TileRows a, Next&& next, long steps, Begin&& begin, End&& end,
+                                                  Each&& each) {
   vf acc[Rows][N];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; r += 1)
@@ -175,8 +175,7 @@ inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long
   const float* at = a.at;
   for (long step = 0; step < steps; step += 1) {
     vf columns[N];
-#pragma GCC unroll 2
-    for (int n = 0; n < N; n += 1) columns[n] = load(b + n * W);
+    next(columns);
     each();
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; r += 1) {
@@ -193,12 +192,23 @@ inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long
       }
     }
     at += a.step;
-    b += panelCols;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; r += 1)
 #pragma GCC unroll 2
     for (int n = 0; n < N; n += 1) end(r, n, acc[r][n]);
+}
+
+/** The same, where b lies in memory: panelCols words a step. */
+template <int N, bool Pairs, int Rows = stripRows, int Parts = 1, class Begin, class End, class Each = NothingElse>
+inline __attribute__((always_inline)) void tile(TileRows a, const float* b, long steps, Begin&& begin, End&& end,
+                                                Each&& each = {}) {
+  const auto next = [&](vf* columns) {
+#pragma GCC unroll 2
+    for (int n = 0; n < N; n += 1) columns[n] = load(b + n * W);
+    b += panelCols;
+  };
+  tileOf<N, Pairs, Rows, Parts>(a, next, steps, begin, end, each);
 }
 
 /** Sums in memory: out = a · b, or with `onto` out += a · b, for `width` columns rounded up to vectors. */

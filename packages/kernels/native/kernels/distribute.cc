@@ -2,7 +2,8 @@
 //
 // Cores may share no cache, so each should pack what it has: rows of activations lie with the core that made them. A
 // product of many small ones (experts) is one task whole. A sum over rows (weight gradients) is packed by blocks of rows,
-// both operands at once. Else b is packed by panels, and each task packs its own rows of a.
+// both operands at once. Where every panel of b is read once (few rows of a), a task packs some, multiplies them while they
+// are in the cache, and goes on to the next. Else b is packed by panels, and each task packs its own rows of a.
 #include "product.h"
 
 namespace baleen {
@@ -21,6 +22,8 @@ void writeZeros(const Problem& p) {
 constexpr long chunkBytes = 256 << 10;
 /** Longer sums are made in segments of so many of k, so that both operands' panels stay in the caches. */
 constexpr long segment = 8 * depth;
+/** Panels of b that are packed and multiplied by turns stay there too, beside what they are packed from. */
+constexpr long turnBytes = 128 << 10;
 /** Below this many multiply-adds the other threads are not worth waking. */
 constexpr double serialWork = 1 << 18;
 /** Weight gradients with more of packed a than this pack it a chunk at a time. */
@@ -34,6 +37,8 @@ struct Plan {
   /** Rows a task, and tasks side by side; 0 rows: the product is one task whole. */
   long rowChunk;
   long colChunks;
+  /** Tasks pack b. */
+  bool byTurns;
   long panels;
   /** Packed operands; a's is null where tasks pack it. */
   char* packedA;
@@ -74,6 +79,34 @@ void runChunk(const Problem& p, const char* packedA, const char* packedB, long f
   }
 }
 
+bool packsByRows(const Problem& p) {
+  return p.a.transposed && p.b.transposed && ceilDiv(p.m, rowsA) * panelBytes(rowsA, p.k, p.a.dtype) <= packedFirst;
+}
+
+/** Whether nobody reads a panel of b twice. */
+bool packsByTurns(const Problem& p) { return p.m <= chunkRows(p) && !packsByRows(p); }
+
+/** All rows times panels [panel0, panel1) of b, some packed and multiplied at a time. */
+void multiplyByTurns(const Problem& p, long panel0, long panel1) {
+  char* packedA = static_cast<char*>(
+      scratch(Scratch::packedA, static_cast<size_t>(ceilDiv(p.m, rowsA) * panelBytes(rowsA, p.k, p.a.dtype))));
+  packA({packedA, p.k, 0}, p.a, 0, p.m, 0, p.k);
+  // Columns stored across memory are read by whole lines.
+  const long least = p.b.transposed ? 4 : 1;
+  const long panels = minOf(panel1 - panel0, maxOf(least, turnBytes / panelBytes(rowsB, p.k, p.b.dtype)));
+  char* packedB = static_cast<char*>(
+      scratch(Scratch::ownB, static_cast<size_t>(panels * panelBytes(rowsB, p.k, p.b.dtype))));
+  for (long panel = panel0; panel < panel1; panel += panels) {
+    const long column = panel * rowsB;
+    const long count = minOf(panels, panel1 - panel);
+    Problem turn = p;
+    turn.n = p.n - column;
+    turn.out.c += column;
+    packB({packedB, p.k, 0}, p.b, column, minOf(count * rowsB, turn.n), 0, p.k);
+    runChunk(turn, packedA, packedB, 0, p.m, 0, count);
+  }
+}
+
 /** The whole product on the calling thread. */
 void multiplyHere(const Problem& p) {
   if (p.m == 0 || p.n == 0) return;
@@ -82,6 +115,10 @@ void multiplyHere(const Problem& p) {
     return;
   }
   const long panels = ceilDiv(p.n, rowsB);
+  if (packsByTurns(p)) {
+    multiplyByTurns(p, 0, panels);
+    return;
+  }
   char* packedB = static_cast<char*>(
       scratch(Scratch::ownB, static_cast<size_t>(panels * panelBytes(rowsB, p.k, p.b.dtype))));
   packB({packedB, p.k, 0}, p.b, 0, p.n, 0, p.k);
@@ -105,11 +142,8 @@ Plan cut(const Problem& p, double share) {
   plan.rowChunk = minOf(chunkRows(p), wanted * rowsA);
   const long rowChunks = ceilDiv(p.m, plan.rowChunk);
   plan.colChunks = rowChunks >= parts ? 1 : minOf(plan.panels, ceilDiv(parts, rowChunks));
+  plan.byTurns = rowChunks == 1 && packsByTurns(p);
   return plan;
-}
-
-bool packsByRows(const Problem& p) {
-  return p.a.transposed && p.b.transposed && ceilDiv(p.m, rowsA) * panelBytes(rowsA, p.k, p.a.dtype) <= packedFirst;
 }
 
 /** Packing unit `unit`: a block of both operands, or a panel of b. */
@@ -135,7 +169,12 @@ void runTask(const Problem& p, const Plan& plan, long task) {
   const long chunk = ceilDiv(plan.panels, plan.colChunks);
   const long panel0 = task % plan.colChunks * chunk;
   const long panel1 = minOf(plan.panels, panel0 + chunk);
-  if (panel0 < panel1) runChunk(p, plan.packedA, plan.packedB, first, rows, panel0, panel1);
+  if (panel0 >= panel1) return;
+  if (plan.byTurns) {
+    multiplyByTurns(p, panel0, panel1);
+    return;
+  }
+  runChunk(p, plan.packedA, plan.packedB, first, rows, panel0, panel1);
 }
 
 }  // namespace
@@ -161,7 +200,7 @@ void multiply(const Problem* problems, long count) {
       continue;
     }
     tasks += plan.rowChunk == 0 ? 1 : ceilDiv(p.m, plan.rowChunk) * plan.colChunks;
-    if (plan.rowChunk == 0) continue;
+    if (plan.rowChunk == 0 || plan.byTurns) continue;
     units += packsByRows(p) ? ceilDiv(p.k, depth) : plan.panels;
     bytes += plan.panels * panelBytes(rowsB, p.k, p.b.dtype);
     if (packsByRows(p)) bytes += ceilDiv(p.m, rowsA) * panelBytes(rowsA, p.k, p.a.dtype);
@@ -169,7 +208,7 @@ void multiply(const Problem* problems, long count) {
   char* packed = static_cast<char*>(scratch(Scratch::packedB, static_cast<size_t>(bytes)));
   for (long i = 0; i < count; i += 1) {
     const Problem& p = problems[i];
-    if (plans[i].panels == 0 || plans[i].rowChunk == 0) continue;
+    if (plans[i].panels == 0 || plans[i].rowChunk == 0 || plans[i].byTurns) continue;
     plans[i].packedB = packed;
     packed += plans[i].panels * panelBytes(rowsB, p.k, p.b.dtype);
     if (!packsByRows(p)) continue;

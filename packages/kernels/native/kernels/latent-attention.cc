@@ -3,7 +3,7 @@
 // attention.cc. Runs of tokens are read where they lie in their page when products can take them as they are; others are
 // unpacked first, once for all heads.
 //
-// Parts begin at multiples of partTokens, blocks at multiples of latentBlock, and parts are joined in ascending order: what
+// Parts begin at multiples of partTokens, blocks at multiples of their size, and parts are joined in ascending order: what
 // a query gets depends on the tokens it sees alone. Parts that it does not see add exact zeros.
 #include "kernels.h"
 #include "latent-block.h"
@@ -55,9 +55,8 @@ bool headOf(const LatentShape& s, long vector, long lane, long& query, long& hea
 /** Rows of a vector's heads lane by lane: [step][head][part]. */
 template <int Parts>
 void packLanes(const float* rows, const Group& g, float* columns) {
-  for (long h = 0; h < g.lanes; h += 1)
-    for (long c = 0; c < g.pitch; c += Parts)
-      memcpy(columns + c / Parts * panelCols + h * Parts, rows + h * g.pitch + c, Parts * 4);
+  for (long c = 0; c < g.pitch; c += Parts, columns += panelCols)
+    for (long h = 0; h < g.lanes; h += 1) memcpy(columns + h * Parts, rows + h * g.pitch + c, Parts * 4);
 }
 void packParts(const float* rows, const Group& g, float* columns) {
   if (g.parts == 2) packLanes<2>(rows, g, columns);
@@ -124,7 +123,6 @@ class Tokens {
 
   /** Where tokens [first, first + count) lie. */
   void list(Ahead& ahead, long first, long count) const {
-    ahead.clear();
     for (long i = 0; i < count;) {
       const long n = minOf(count - i, pageSize_ - (first + i) % pageSize_);
       ahead.add(at(first + i), n * pool_.tokenBytes());
@@ -195,8 +193,20 @@ void finish(const Group& g, const Inputs& in, const Unit& unit, float* part) {
   }
 }
 
+/** Where the first tokens of what this thread most likely does next lie, or nothing. */
 template <bool Pairs>
-void attendPart(const Inputs& in, const Unit& unit, long first, long count, float* part) {
+void listNext(Ahead& ahead, const Inputs& in, const Unit& unit, const Unit* next, const Tokens& tokens, long from) {
+  const long block = in.shape.block();
+  if (from < unit.tokens) {
+    tokens.list(ahead, from, minOf(block, unit.tokens - from));
+  } else if (next != nullptr) {
+    Tokens::of<Pairs>(in, next->sequence).list(ahead, 0, minOf(block, next->tokens));
+  }
+}
+
+/** `next`: the unit behind this one, if any. */
+template <bool Pairs>
+void attendPart(const Inputs& in, const Unit& unit, const Unit* next, long first, long count, float* part) {
   const LatentShape& s = in.shape;
   Group g;
   const size_t bytes = static_cast<size_t>(layOutGroup<Pairs>(g, nullptr, s, unit.vectors)) * 4;
@@ -207,10 +217,16 @@ void attendPart(const Inputs& in, const Unit& unit, long first, long count, floa
   long visible[groupRows];
   BlockRows rows;
   Ahead ahead;
-  for (long k0 = first; k0 < first + count; k0 += latentBlock) {
-    const long n = minOf(latentBlock, first + count - k0);
+  const long block = s.block();
+  for (long k0 = first; k0 < first + count; k0 += block) {
+    const long n = minOf(block, first + count - k0);
     tokens.locate<Pairs>(rows, k0, n, g.pitch, g.rows);
-    tokens.list(ahead, k0 + n, minOf(latentBlock, first + count - k0 - n));
+    ahead.clear();
+    if (k0 + n < first + count) {
+      tokens.list(ahead, k0 + n, minOf(block, first + count - k0 - n));
+    } else {
+      listNext<Pairs>(ahead, in, unit, next, tokens, k0 + n);
+    }
     for (long v = 0; v < unit.vectors; v += 1) {
       const long seen = seenBy(s, length, (unit.firstVector + v) / s.vectors()) - k0;
       visible[v] = minOf(n, maxOf(0, seen));
@@ -260,7 +276,8 @@ void runUnits(const Inputs& in, const Unit* units, long count, long tasks, float
     const Unit& unit = units[low];
     const long part = task - unit.firstTask;
     float* to = unit.parts > 1 ? memory + unit.firstWord + part * wordsOfPart(s, unit) : nullptr;
-    attendPart<Pairs>(in, unit, part * partTokens, minOf(partTokens, unit.tokens - part * partTokens), to);
+    const Unit* next = low + 1 < count ? units + low + 1 : nullptr;
+    attendPart<Pairs>(in, unit, next, part * partTokens, minOf(partTokens, unit.tokens - part * partTokens), to);
   });
   parallelFor(count, [&](long u) {
     if (units[u].parts == 1) return;

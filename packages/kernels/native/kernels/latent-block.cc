@@ -130,50 +130,94 @@ void probabilities(const Group& g, long v, long padded, long seen, float factor,
 
 // — probabilities times latents —
 
-/** Columns [c, c + panelCols) of a block's latents, summed over tokens: [pair or token][column]. */
+/** Columns [c, c + panelCols) of a block's latents, one pair of tokens (or token) after another. */
 template <bool Pairs>
-void packPanel(const Group& g, const BlockRows& b, long c, float* out) {
+class Columns {
+ public:
+  Columns(const Group& g, const BlockRows& b, long c) : rows_(b), pitch_(g.pitch), c_(c) {}
+
+  /** N vectors of the next ones. */
+  template <int N>
+  void next(vf* columns) {
 #if defined(BALEEN_AVX512BF16)
-  if constexpr (Pairs) {
-    const vi first = _mm512_load_si512(columnOrder.half);
-    const vi second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-    for (long token = 0; token < b.count; token += 2, out += panelCols) {
-      const float* row = b.row(token, g.pitch) + c / 2;
+    if constexpr (Pairs) {
+      const float* row = rows_.row(token_, pitch_) + c_ / 2;
       const vi even = asInt(load(row));
-      const vi odd = asInt(load(row + g.pitch));
-      store(out, asFloat(_mm512_permutex2var_epi16(even, first, odd)));
-      store(out + W, asFloat(_mm512_permutex2var_epi16(even, second, odd)));
+      const vi odd = asInt(load(row + pitch_));
+      columns[0] = asFloat(_mm512_permutex2var_epi16(even, first_, odd));
+      if constexpr (N > 1) columns[1] = asFloat(_mm512_permutex2var_epi16(even, second_, odd));
+      token_ += 2;
+      return;
     }
-    return;
-  }
 #endif
-  for (long token = 0; token < b.count; token += 1, out += panelCols) {
-    const float* row = b.row(token, g.pitch) + c;
-    store(out, load(row));
-    store(out + W, load(row + W));
+    const float* row = rows_.row(token_, pitch_) + c_;
+#pragma GCC unroll 2
+    for (int n = 0; n < N; n += 1) columns[n] = load(row + n * W);
+    token_ += 1;
+  }
+
+ private:
+  const BlockRows& rows_;
+  const long pitch_;
+  const long c_;
+  long token_ = 0;
+#if defined(BALEEN_AVX512BF16)
+  const vi first_ = _mm512_load_si512(columnOrder.half);
+  const vi second_ = _mm512_add_epi16(first_, _mm512_set1_epi16(16));
+#endif
+};
+
+/** A panel of columns for several tiles: [pair or token][column]. */
+template <bool Pairs>
+void packPanel(Columns<Pairs> columns, long steps, float* out) {
+  for (long step = 0; step < steps; step += 1, out += panelCols) {
+    vf two[2];
+    columns.template next<2>(two);
+    store(out, two[0]);
+    store(out + W, two[1]);
   }
 }
 
-/** Adds what a panel of latents brings to all heads. */
-template <bool Pairs, int Rows>
-void addPanel(const Group& g, long steps, long c, long width, bool onto, Ahead& ahead) {
-  for (long v = 0; v < g.vectors; v += 1) {
-    const float* p = g.probabilities + v * (Pairs ? probabilityWords<Pairs>(g.lanes) : latentBlock * g.lanes);
-    for (long h = 0; h < g.lanes; h += Rows) {
-      float* at = g.sums + (v * g.lanes + h) * g.sumsPitch + c;
-      const float* shrink = g.shrink + v * W + h;
-      const auto begin = [&](int r, int n) {
-        return onto ? mul(load(at + r * g.sumsPitch + n * W), set1(shrink[r])) : set1(0);
-      };
-      const auto end = [&](int r, int n, vf x) { store(at + r * g.sumsPitch + n * W, x); };
-      const TileRows a = {p + h, 1, g.lanes};
-      if (width > W) {
-        tile<2, Pairs, Rows>(a, g.panel, steps, begin, end, ahead);
-      } else {
-        tile<1, Pairs, Rows>(a, g.panel, steps, begin, end, ahead);
-      }
-    }
+/** Adds what columns of latents bring to a tile of heads, from head h of vector v on. */
+template <bool Pairs, int Rows, int N, class Next, class Each>
+void addTile(const Group& g, long v, long h, long c, long steps, bool onto, Next&& next, Each&& each) {
+  const float* p = g.probabilities + v * (Pairs ? probabilityWords<Pairs>(g.lanes) : latentBlock * g.lanes);
+  float* at = g.sums + (v * g.lanes + h) * g.sumsPitch + c;
+  const float* shrink = g.shrink + v * W + h;
+  const auto begin = [&](int r, int n) {
+    return onto ? mul(load(at + r * g.sumsPitch + n * W), set1(shrink[r])) : set1(0);
+  };
+  const auto end = [&](int r, int n, vf x) { store(at + r * g.sumsPitch + n * W, x); };
+  tileOf<N, Pairs, Rows>({p + h, 1, g.lanes}, next, steps, begin, end, each);
+}
+
+/** The same for all heads and N vectors of columns. Heads that are one tile take columns as they are made. */
+template <bool Pairs, int Rows, int N>
+void addColumns(const Group& g, const BlockRows& b, long c, bool onto, Ahead& ahead) {
+  Columns<Pairs> columns(g, b, c);
+  const long steps = wordsOf<Pairs>(b.count);
+  if (g.vectors * g.lanes == Rows) {
+    // So few heads must fetch faster than a line a step to be done with the block by its end.
+    bool second = false;
+    const auto each = [&] {
+      ahead();
+      if (second) ahead();
+      second = !second;
+    };
+    addTile<Pairs, Rows, N>(g, 0, 0, c, steps, onto, [&](vf* out) { columns.template next<N>(out); }, each);
+    return;
   }
+  packPanel<Pairs>(columns, steps, g.panel);
+  for (long v = 0; v < g.vectors; v += 1)
+    for (long h = 0; h < g.lanes; h += Rows) {
+      const float* panel = g.panel;
+      const auto next = [&](vf* out) {
+#pragma GCC unroll 2
+        for (int n = 0; n < N; n += 1) out[n] = load(panel + n * W);
+        panel += panelCols;
+      };
+      addTile<Pairs, Rows, N>(g, v, h, c, steps, onto, next, ahead);
+    }
 }
 
 template <bool Pairs, int Parts>
@@ -188,8 +232,11 @@ void attendParts(const Group& g, const LatentShape& s, const BlockRows& b, const
   for (long v = 0; v < g.vectors; v += 1)
     probabilities<Pairs, Parts>(g, v, padded, visible[v], s.scale * log2e, s.low, onto);
   for (long c = 0; c < s.rank; c += panelCols) {
-    packPanel<Pairs>(g, b, c, g.panel);
-    addPanel<Pairs, rows>(g, wordsOf<Pairs>(b.count), c, s.rank - c, onto, ahead);
+    if (s.rank - c > W) {
+      addColumns<Pairs, rows, 2>(g, b, c, onto, ahead);
+    } else {
+      addColumns<Pairs, rows, 1>(g, b, c, onto, ahead);
+    }
   }
 }
 

@@ -14,8 +14,14 @@ namespace BALEEN_ISA {
 
 /** Tokens that are located, or unpacked, at once: a page holds a whole number of such runs, or they are unpacked. */
 constexpr long tokenRun = 16;
-/** Tokens of a block: probabilities and the latents' columns that they meet stay in the first-level cache. */
+/** Most tokens of a block: probabilities and the latents' columns that they meet stay in the first-level cache. */
 constexpr long latentBlock = 128;
+/**
+ * Tokens of a block for one vector of heads, who do so little with a token that waiting for memory counts: in BF16 a block
+ * stays in the first-level cache between its two products, whose reads would else stand in line behind the lines that are
+ * fetched ahead. More heads rather shrink and write their sums less often.
+ */
+constexpr long smallBlock = 32;
 /** Rows of a tile with two vectors of heads, and with one: about as many sums. */
 constexpr int pairRows = stripRows;
 constexpr int singleRows = 2 * stripRows;
@@ -36,6 +42,8 @@ struct LatentShape {
   long parts() const { return W / lanes(); }
   /** Vectors of a query. */
   long vectors() const { return ceilDiv(heads, W); }
+  /** Tokens of a block: by the heads alone, as results must. */
+  long block() const { return vectors() == 1 ? smallBlock : latentBlock; }
 };
 
 /** Words of a packed row, behind which a vector more may be read. */

@@ -24,13 +24,28 @@ void fill(Args args) {
   forElements(out.size, 4 * grain, [&](auto at, long i) { at.store(out.f32() + i, x); });
 }
 
+/** Copies bytes past the caches: whole vectors from where one begins in the output, the rest around them. */
+static void copyPast(char* to, const char* from, long bytes) {
+  const long before = minOf(bytes, -reinterpret_cast<intptr_t>(to) & 63);
+  memcpy(to, from, static_cast<size_t>(before));
+  long at = before;
+  for (; at + 4 * W <= bytes; at += 4 * W)
+    storePast(reinterpret_cast<float*>(to + at), load(reinterpret_cast<const float*>(from + at)));
+  memcpy(to + at, from + at, static_cast<size_t>(bytes - at));
+  drain();
+}
+
 void copy(Args args) {
   const View out = args.view();
   const View x = args.view();
+  const bool past = args.flag();
   const char* from = static_cast<const char*>(x.data);
   char* to = static_cast<char*>(out.data);
   parallelRanges(out.size * elementBytes(out.dtype), 4 * grain, 64, [&](long begin, long end) {
-    memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+    if (past)
+      copyPast(to + begin, from + begin, end - begin);
+    else
+      memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
   });
 }
 

@@ -66,6 +66,29 @@ void columnWords(float* out, long stride, const Source& s, long first, long coun
   }
 }
 
+/**
+ * A block of a whole panel of b, transposed where it lies in memory: a word is one FP32, or two BF16 that come apart
+ * afterwards, which is half as many to move. False where it must go row by row: types and sizes that are no whole words.
+ */
+bool panelWords(float* out, const Source& s, long row, long k0, long length) {
+  if (pairs(s.dtype) || length % 32 != 0) return false;
+  if (s.dtype == DType::f32) {
+    transposeWords(static_cast<const float*>(s.data) + row * s.stride + k0, s.stride, length, out, rowsB);
+    return true;
+  }
+  if (s.dtype != DType::bf16 || s.stride % 2 != 0) return false;
+  alignas(64) float words[depth / 2 * rowsB];
+  const uint16_t* at = static_cast<const uint16_t*>(s.data) + row * s.stride + k0;
+  transposeWords(reinterpret_cast<const float*>(at), s.stride / 2, length / 2, words, rowsB);
+  for (long pair = 0; pair < length / 2; pair += 1, out += 2 * rowsB)
+    for (long i = 0; i < rowsB; i += W) {
+      const vi both = asInt(load(words + pair * rowsB + i));
+      store(out + i, fromBf16(both));
+      store(out + rowsB + i, asFloat(andi(both, set1i(static_cast<int>(0xffff0000u)))));
+    }
+  return true;
+}
+
 /** Asks for the next block of k of a panel's rows while this one is packed: pieces of many rows are no stream. */
 void prefetchRows(const Source& s, long first, long count, long k0) {
   const long size = elementBytes(s.dtype);
@@ -135,9 +158,11 @@ void packB(const PanelsOut& panels, const Source& s, long first, long count, lon
     const long used = ceilDiv(length, 32) * 32 * width / depth;
     for (long row = 0; row < count; row += rowsB) {
       if (kk + depth < k) prefetchRows(s, first + row, minOf(rowsB, count - row), k0 + kk + depth);
+      float* panel = out + row / rowsB * stride;
+      if (row + rowsB <= count && panelWords(panel, s, first + row, k0 + kk, length)) continue;
       for (long i = 0; i < rowsB; i += 1)
         rowWords(rows + i * width, s, first + (row + i < count ? row + i : 0), k0 + kk, length);
-      transposeWords(rows, width, used, out + row / rowsB * stride, rowsB);
+      transposeWords(rows, width, used, panel, rowsB);
     }
   }
   packAllScales<rowsB>(panels, s, first, count, k0, k);

@@ -3,6 +3,7 @@
 // non-temporal stores, and reading sums up what it reads, in vectors enough that adding does not bound it.
 #include <time.h>
 
+#include "../pages.h"
 #include "kernels.h"
 #include "product.h"
 
@@ -98,6 +99,9 @@ void streamRates(double* copy, double* read) {
   const long count = 32 << 20;
   float* in = new (std::align_val_t(64)) float[count];
   float* out = new (std::align_val_t(64)) float[count];
+  // As the storages of kernels do.
+  askForLargePages(in, static_cast<size_t>(count) * 4);
+  askForLargePages(out, static_cast<size_t>(count) * 4);
   const long parts = threads();
   const long share = count / parts / 128 * 128;
   parallelFor(parts, [&](long p) {

@@ -20,12 +20,21 @@ export interface CopyStridedSizes {
   accumulate?: boolean;
 }
 
+/** How a copy is made. */
+export interface CopySizes {
+  /**
+   * Write past the caches: for memory that nobody reads before they have held much else. It spares what is in them, and
+   * reading what is written over. The result is the same.
+   */
+  past?: boolean;
+}
+
 /** Kernels that fill, move and add values. */
 export interface MemoryKernels {
   /** out = value, everywhere. */
   fill(out: View, value: number): void;
   /** out = x, same type and size, bit for bit. */
-  copy(out: View, x: View): void;
+  copy(out: View, x: View, sizes?: CopySizes): void;
   /** out = x between FP32 and BF16, to nearest even. */
   cast(out: View, x: View): void;
   /** Copies (or adds) a strided matrix. FP32 or BF16 input, FP32 or BF16 output (cast to nearest even). */

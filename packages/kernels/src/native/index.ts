@@ -25,6 +25,8 @@ interface Addon {
   ops(): string[];
   /** Address of an array's first byte. */
   address(array: Uint8Array): number;
+  /** Asks the system for large pages, where it has them. */
+  largePages(array: Uint8Array): void;
   /** Instruction sets this machine has, best first. */
   isas(): string[];
   /** The one in use. */
@@ -135,6 +137,8 @@ export function loadNative(): LoadedNative | { kernels: null; reason: string } {
 
 /** Bytes of a cache line, and of the widest vectors. */
 const line = 64;
+/** Bytes from which memory asks for large pages: two of those that x64 has. */
+const largeFrom = 4 << 20;
 
 /**
  * Zeroed memory. Node.js hands out buffers 16 bytes past the start of a line, where every access of a whole
@@ -142,7 +146,9 @@ const line = 64;
  */
 function createStorage(addon: Addon, byteLength: number): CpuStorage {
   const buffer = new ArrayBuffer(byteLength + line);
-  const lineStart = (line - (addon.address(new Uint8Array(buffer)) % line)) % line;
+  const array = new Uint8Array(buffer);
+  if (byteLength >= largeFrom) addon.largePages(array);
+  const lineStart = (line - (addon.address(array) % line)) % line;
   return { backend: 'cpu', buffer, byteLength: buffer.byteLength, lineStart };
 }
 
