@@ -1,5 +1,12 @@
 // The package's door.
-export { AdamW, type AdamWSettings, type MomentForm, type Moments } from './adamw';
+export {
+  AdamW,
+  type AdamWOptions,
+  type AdamWSettings,
+  type MomentForm,
+  type Moments,
+  type SharedParameter,
+} from './adamw';
 export { castTo, dequantize } from './cast';
 export { checkGradients, type GradientCheck, type GradientCheckResult } from './gradient-check';
 export { type KeptForm, type KeptForms, keepAs } from './keep';
@@ -32,6 +39,7 @@ export {
   Module,
   Parameter,
   type ParameterOptions,
+  type ParameterSlice,
   Pools,
   type StateTensor,
   weightView,
@@ -50,6 +58,7 @@ export { gaussian, mulberry32 } from './random';
 export { recompute } from './recompute';
 export { Block, type Rebuildable, Region, type RegionCounters } from './region';
 export { RepeatedCalls } from './repeat';
+export type { Piece, Share } from './shares';
 export { Tape, type TapeOptions } from './tape';
 export { holdAll, releaseAll, type TapeNode } from './tape-node';
 export {
@@ -66,3 +75,4 @@ export {
   type Value,
   writeTensor,
 } from './tensor';
+export { carry, nodesOf, type TreeNode, treeSum } from './tree-sum';

@@ -18,7 +18,7 @@ import type {
   RowGroups,
 } from './linear';
 import { matrixShape, rmsNorm, swiglu } from './ops';
-import { Module, Parameter, type Pools } from './parameter';
+import { Module, Parameter, type ParameterOptions, type Pools } from './parameter';
 import type { Tape } from './tape';
 import { type ScaledTensor, shapeError, type Tensor, type Value } from './tensor';
 
@@ -40,7 +40,7 @@ export function linearFactory(recipe: LinearRecipe): LinearFactory {
 interface Products {
   forward(out: Tensor, x: Value, weight: Value, n: number): void;
   inputGradient(dx: Tensor, dy: Value, weight: Value, n: number, accumulate: boolean): void;
-  weightGradient(dweight: Tensor, dy: Value, x: Value, n: number): void;
+  weightGradient(weight: Parameter, dy: Value, x: Value, n: number): void;
 }
 
 /** Weights under `<output>.weight`, and the passes over all outputs. */
@@ -53,11 +53,12 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
     readonly spec: LinearSpec<Name>,
     protected readonly recipe: LinearRecipe,
     leading: readonly number[],
+    options: Pick<ParameterOptions, 'slice' | 'sources'> = {},
   ) {
     super();
     this.names = Object.keys(spec.outs) as Name[];
     const entries = this.names.map((name) => {
-      const weight = new Parameter(pools, [...leading, spec.outs[name], spec.in]);
+      const weight = new Parameter(pools, [...leading, spec.outs[name], spec.in], options);
       return [name, this.parameter(`${name}.weight`, weight)] as const;
     });
     this.weights = Object.fromEntries(entries) as Record<Name, Parameter>;
@@ -108,7 +109,7 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
     tape: Tape,
     input: Value,
     productsOf: (kernels: Kernels, rows: number) => Products,
-    groups?: RowGroups,
+    groups?: RowGroups & { experts: Tensor },
   ): Record<Name, Tensor> {
     const { names, recipe, pools, spec, weights } = this;
     const x = this.prepare(tape, input);
@@ -121,11 +122,13 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
       products.forward(out, x, recipe.weight(pools, weights[name], 'forward'), spec.outs[name]);
       return out;
     });
+    const result = Object.fromEntries(names.map((name, index) => [name, outs[index]]));
+    if (!tape.recording) return result as Record<Name, Tensor>;
     tape.record({
       name: `linear ${names.join(' ')}`,
       inputs: [x],
       outputs: outs,
-      saved: groups ? [x, groups.offsets] : [x],
+      saved: groups ? [x, groups.offsets, groups.experts] : [x],
       backward: (grads) => {
         const flowing = names.flatMap((name, index) => {
           const grad = grads[index];
@@ -150,16 +153,12 @@ abstract class WeightedLayer<Name extends string> extends Module implements Inpu
         const operands = [...tasks.map(({ dy }) => dy), x, ...(groups ? [groups.offsets] : [])];
         tape.deferWeightGrad(names.join(' '), operands, () => {
           const columns = recipe.columnwise(tape, x, groups);
-          for (const { weight, dy, n } of tasks)
-            products.weightGradient(weight.grad, dy, columns, n);
+          for (const { weight, dy, n } of tasks) products.weightGradient(weight, dy, columns, n);
         });
         return [dx];
       },
     });
-    return Object.fromEntries(names.map((name, index) => [name, outs[index]])) as Record<
-      Name,
-      Tensor
-    >;
+    return result as Record<Name, Tensor>;
   }
 }
 
@@ -178,12 +177,23 @@ class LinearLayer<Name extends string> extends WeightedLayer<Name> implements Li
       inputGradient: (dx, dy, weight, n, accumulate) => {
         kernels.gemm(dx, dy, weight, { m: rows, n: k, k: n, accumulate, ...summation });
       },
-      weightGradient: (dweight, dy, x, n) => {
+      weightGradient: ({ grad }, dy, x, n) => {
         const sizes = { m: n, n: k, k: rows, transA: true, accumulate: true, ...summation };
-        kernels.gemm(dweight, dy, x, sizes);
+        kernels.gemm(grad, dy, x, sizes);
       },
     }));
   }
+}
+
+/** grad [groups, …] += parts [groups, sources, …], in the order of sources. */
+function addSources(kernels: Kernels, grad: Tensor, parts: Tensor): void {
+  const [rows, sources] = parts.shape;
+  const cols = grad.size / rows;
+  for (let source = 0; source < sources; source += 1)
+    kernels.copyStrided(grad, parts, {
+      ...{ rows, cols, outStride: cols, xStride: sources * cols, xOffset: source * cols },
+      accumulate: true,
+    });
 }
 
 class GroupedLinearLayer<Name extends string>
@@ -195,11 +205,26 @@ class GroupedLinearLayer<Name extends string>
     override readonly spec: GroupedLinearSpec<Name>,
     recipe: LinearRecipe,
   ) {
-    super(pools, spec, recipe, [spec.experts]);
+    const { slice, sources, bySource = false } = spec;
+    super(pools, spec, recipe, [spec.experts], {
+      ...(slice && { slice }),
+      ...(sources !== undefined && bySource && { sources }),
+    });
   }
 
-  forward(tape: Tape, input: Value, offsets: Tensor): Record<Name, Tensor> {
-    const { in: k, experts: groups } = this.spec;
+  forward(
+    tape: Tape,
+    input: Value,
+    offsets: Tensor,
+    sourceOffsets: Tensor = offsets,
+  ): Record<Name, Tensor> {
+    const { in: k, experts: groups, sources = 1 } = this.spec;
+    // Sums of weight gradients, and the blocks that they are scaled by, end with an expert's rows from one source.
+    const parts = { count: groups * sources, offsets: sourceOffsets, experts: offsets };
+    if (sourceOffsets.size !== parts.count + 1)
+      throw shapeError(
+        `${groups} experts of ${sources} sources were given [${sourceOffsets.shape.join(', ')}] offsets of sources`,
+      );
     const { summation } = this.recipe;
     return this.pass(
       tape,
@@ -213,12 +238,18 @@ class GroupedLinearLayer<Name extends string>
           const sizes = { groups, rows, n: k, k: n, accumulate, ...summation };
           kernels.groupedGemm(dx, dy, weight, offsets, sizes);
         },
-        weightGradient: (dweight, dy, x, n) => {
-          const sizes = { groups, rows, m: n, n: k, accumulate: true, ...summation };
-          kernels.groupedGemmWeight(dweight, dy, x, offsets, sizes);
+        weightGradient: ({ grad, sourceGrads }, dy, x, n) => {
+          const sizes = { groups: parts.count, rows, m: n, n: k, accumulate: true, ...summation };
+          if (sourceGrads || sources === 1) {
+            kernels.groupedGemmWeight(sourceGrads ?? grad, dy, x, parts.offsets, sizes);
+            return;
+          }
+          const each = tape.zeros([groups, sources, n, k]);
+          kernels.groupedGemmWeight(each, dy, x, parts.offsets, sizes);
+          addSources(kernels, grad, each);
         },
       }),
-      { count: groups, offsets },
+      parts,
     );
   }
 }

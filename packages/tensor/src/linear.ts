@@ -3,7 +3,7 @@
 import type { SummationSizes } from '@baleen/kernels';
 
 import type { KeptForms } from './keep';
-import type { Module, Parameter, Pools } from './parameter';
+import type { Module, Parameter, ParameterSlice, Pools } from './parameter';
 import type { Tape } from './tape';
 import type { ScaledTensor, Tensor, Value } from './tensor';
 
@@ -23,6 +23,12 @@ export interface LinearSpec<Name extends string = string> {
 export interface GroupedLinearSpec<Name extends string = string> extends LinearSpec<Name> {
   /** Number of experts. */
   experts: number;
+  /** Which of a larger number they are, where ranks share them (default: all there are). */
+  slice?: ParameterSlice;
+  /** From how many sources their rows come (default 1): no block that a gradient is scaled by holds rows of two. */
+  sources?: number;
+  /** Keep the weight gradient of each source apart, in `sourceGrads` (default: they are added up in the order of sources). */
+  bySource?: boolean;
 }
 
 /** How an input gets into the form that the products take (BF16, FP8). */
@@ -62,8 +68,11 @@ export interface GroupedLinear<Name extends string = string> extends Module, Inp
   readonly spec: GroupedLinearSpec<Name>;
   /** The weights by output name, [experts, out, in]. */
   readonly weights: Readonly<Record<Name, Parameter>>;
-  /** x [rows, in] sorted by expert, offsets [experts + 1] I32 → every output [rows, out]. */
-  forward(tape: Tape, x: Value, offsets: Tensor): Record<Name, Tensor>;
+  /**
+   * x [rows, in] sorted by expert, offsets [experts + 1] I32 → every output [rows, out]. With several sources, rows of an
+   * expert are sorted by them, and sourceOffsets [experts · sources + 1] I32 says where each begins.
+   */
+  forward(tape: Tape, x: Value, offsets: Tensor, sourceOffsets?: Tensor): Record<Name, Tensor>;
 }
 
 /** Makes linear layers. */
@@ -81,9 +90,9 @@ export interface LinearFactory {
   ): GroupedLinear<Name>;
 }
 
-/** Rows sorted by expert. */
+/** Rows sorted by expert, or by expert and source. */
 export interface RowGroups {
-  /** Experts. */
+  /** Experts, times sources. */
   count: number;
   /** First row of each, and the number of rows at the end: [count + 1] I32. */
   offsets: Tensor;

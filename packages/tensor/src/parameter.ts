@@ -14,6 +14,18 @@ export interface ParameterOptions {
   init?: Initializer;
   /** Decoupled weight decay applies (default: to matrices). */
   decay?: boolean;
+  /** Where it lies in a larger one of which each rank has a part (default: it is whole). */
+  slice?: ParameterSlice;
+  /** From how many sources its gradient comes, each kept apart (default 1): see `Parameter.sourceGrads`. */
+  sources?: number;
+}
+
+/** A part of a parameter that is spread over ranks: consecutive entries of the first axis. */
+export interface ParameterSlice {
+  /** Entries of the whole. */
+  of: number;
+  /** The first that is here. */
+  start: number;
 }
 
 /** A trained weight: FP32 master values, their gradient, and forms derived from the current version. */
@@ -28,7 +40,18 @@ export class Parameter {
   readonly init: Initializer;
   /** Weight decay applies. */
   readonly decay: boolean;
-  private readonly derivedForms = new Map<string, { version: number; value: unknown }>();
+  /** Where it lies in a larger parameter of its name; null where it is whole. */
+  readonly slice: ParameterSlice | null;
+  /**
+   * FP32 gradients by source, added to by backward in place of `grad`, [n, sources, …] of a parameter [n, …]: an expert gets
+   * tokens of several ranks, and whoever sums gradients of micro-batches in an order of their own wants those of each. Null
+   * where there is one source.
+   */
+  readonly sourceGrads: Tensor | null;
+  private readonly derivedForms = new Map<
+    string,
+    { version: number; value: Tensor | ScaledTensor }
+  >();
 
   /**
    * @param pools - where it lives
@@ -45,6 +68,12 @@ export class Parameter {
     this.grad = emptyTensor(pools.gradients, shape);
     this.init = options.init ?? 'normal';
     this.decay = options.decay ?? shape.length > 1;
+    this.slice = options.slice ?? null;
+    const { sources = 1 } = options;
+    const [first, ...rest] = shape;
+    this.sourceGrads =
+      sources === 1 ? null : emptyTensor(pools.gradients, [first, sources, ...rest]);
+    if (this.sourceGrads) pools.kernels.fill(this.sourceGrads, 0);
     pools.kernels.fill(this.data, this.init === 'ones' ? 1 : 0);
     pools.kernels.fill(this.grad, 0);
   }
@@ -52,6 +81,12 @@ export class Parameter {
   /** Number of values. */
   get size(): number {
     return this.data.size;
+  }
+
+  /** Sizes with all slices together. */
+  get globalShape(): Shape {
+    const { shape, slice } = this;
+    return slice ? [slice.of, ...shape.slice(1)] : shape;
   }
 
   /**
@@ -77,6 +112,16 @@ export class Parameter {
       entry.version = this.version;
     }
     return value;
+  }
+
+  /** Bytes of the forms that are kept. */
+  get formBytes(): number {
+    let bytes = 0;
+    for (const { value } of this.derivedForms.values()) {
+      const parts = 'codes' in value ? [value.codes, value.scales] : [value];
+      for (const { block } of parts) bytes += block.bytes;
+    }
+    return bytes;
   }
 
   /** The values in BF16, kept until they change. */
@@ -165,7 +210,7 @@ export abstract class Module {
 
 /**
  * Draws a module's parameters: each from a stream of its own, seeded by the seed and its name, so that values do not
- * depend on what else the model holds.
+ * depend on what else the model holds, nor, where ranks have parts of a parameter, on how it is cut.
  * @param module - the model
  * @param std - standard deviation of the normal ones (0.006 in V3, §4.2)
  * @param seed - any integer
@@ -174,6 +219,8 @@ export function initialize(module: Module, std: number, seed: number): void {
   for (const [name, parameter] of module.parameters()) {
     if (parameter.init === 'normal') {
       const random = gaussian(hash(`${seed}:${name}`));
+      const { slice, size, shape } = parameter;
+      for (let i = 0; slice && i < slice.start * (size / shape[0]); i += 1) random();
       const values = new Float32Array(parameter.size);
       for (let i = 0; i < values.length; i += 1) values[i] = std * random();
       writeTensor(parameter.data, values);

@@ -9,16 +9,8 @@ import {
 import { describe, expect, test } from 'vitest';
 
 import { implementationsOf, values } from '../../../test/support';
-import {
-  AdamW,
-  type AdamWSettings,
-  Module,
-  Parameter,
-  Pools,
-  Region,
-  type Tensor,
-  tensorFrom,
-} from '../src/index';
+import { AdamW, Module, Parameter, Pools, Region, type Tensor, tensorFrom } from '../src/index';
+import { settings } from './updates';
 
 class Two extends Module {
   readonly matrix: Parameter;
@@ -29,15 +21,6 @@ class Two extends Module {
     this.norm = this.parameter('norm', new Parameter(pools, [7], { init: 'ones' }));
   }
 }
-
-const settings: AdamWSettings = {
-  learningRate: 0.02,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 0.1,
-  maxNorm: 1,
-};
 
 /** Steps between neighbouring BF16 numbers of the same sign. */
 const ulps = (a: number, b: number): number => Math.abs(encodeBf16(a) - encodeBf16(b));
