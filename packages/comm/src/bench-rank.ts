@@ -1,5 +1,8 @@
-// What one rank does in a benchmark of communicators: every operation at every size, and a copy by all ranks at once.
+// What one rank does in a benchmark of communicators: every operation at every size, in turn with copies.
+import { loadKernels, viewOf } from '@baleen/kernels';
+
 import type { Communicator } from './communicator';
+import { goesPast } from './copy';
 
 /** How to measure. */
 export interface RankOptions {
@@ -19,6 +22,8 @@ export interface RankCase {
   us: number;
   /** Microseconds of a call in the best half millisecond: what it takes while nothing else runs. */
   bestUs: number;
+  /** The same of a copy of so many bytes, at once by the ranks that move data, measured in turn with the operation. */
+  bestCopyUs: number;
 }
 
 /** What is measured. */
@@ -48,10 +53,15 @@ function callOf(communicator: Communicator, operation: BenchOperation, bytes: nu
   const [x, out] = [shared(bytes), shared(bytes)];
   const part = x.length / size;
   switch (operation) {
-    case 'copy':
+    case 'copy': {
+      // The kernel that all transports copy with, in one piece.
+      const kernels = loadKernels();
+      const [to, from] = [viewOf(out), viewOf(x)];
+      const sizes = { past: goesPast(bytes) };
       return () => {
-        out.set(x);
+        kernels.copy(to, from, sizes);
       };
+    }
     case 'barrier':
       return () => {
         communicator.barrier();
@@ -82,22 +92,52 @@ function callOf(communicator: Communicator, operation: BenchOperation, bytes: nu
   }
 }
 
-/** Times of a call, µs, the shortest first; collective. */
-function timesOf(communicator: Communicator, call: () => void, seconds: number): number[] {
-  const timed = (calls: number): number => {
+/** Whether a rank reads and writes in an operation: who receives a message or a broadcast does. */
+function movesData(operation: BenchOperation, rank: number): boolean {
+  if (operation === 'message') return rank === 1;
+  return operation !== 'broadcast' || rank !== 0;
+}
+
+/** Times of calls, µs, the shortest first, measured in turn: machines drift. Collective. */
+function timesOf(
+  communicator: Communicator,
+  calls: readonly (() => void)[],
+  seconds: number,
+): number[][] {
+  const timed = (call: () => void, count: number): number => {
     communicator.barrier();
     const start = performance.now();
-    for (let i = 0; i < calls; i += 1) call();
-    return (1000 * (performance.now() - start)) / calls;
+    for (let i = 0; i < count; i += 1) call();
+    // Until the last rank has ended.
+    communicator.barrier();
+    return (1000 * (performance.now() - start)) / count;
   };
-  timed(2);
   // Every rank must make as many calls: rank 0 decides.
-  const counts = new Int32Array(2);
-  const once = Math.max(0.1, timed(3));
-  counts[0] = Math.min(2000, Math.max(1, Math.ceil(batchUs / once)));
-  counts[1] = Math.min(200, Math.max(5, Math.ceil((seconds * 1e6) / (counts[0] * once))));
+  const counts = new Int32Array(calls.length + 1);
+  let round = 0;
+  calls.forEach((call, i) => {
+    timed(call, 2);
+    const once = Math.max(0.1, timed(call, 3));
+    counts[i] = Math.min(2000, Math.max(1, Math.ceil(batchUs / once)));
+    round += counts[i] * once;
+  });
+  counts[calls.length] = Math.min(200, Math.max(5, Math.ceil((seconds * 1e6) / round)));
   communicator.broadcast(counts, 0);
-  return Array.from({ length: counts[1] }, () => timed(counts[0])).sort((a, b) => a - b);
+  const samples = counts[calls.length];
+  const own = calls.map(() => new Float64Array(samples));
+  for (let i = 0; i < samples; i += 1)
+    calls.forEach((call, which) => {
+      own[which][i] = timed(call, counts[which]);
+    });
+  // As seen by the rank that saw it begin first: others may have been late.
+  return own.map((times) => {
+    const all = new Float64Array(samples * communicator.size);
+    communicator.allGather(all, times);
+    return Array.from(times, (_, i) => {
+      const seen = Array.from({ length: communicator.size }, (_, rank) => all[rank * samples + i]);
+      return Math.max(...seen);
+    }).sort((a, b) => a - b);
+  });
 }
 
 /**
@@ -111,9 +151,14 @@ export default function measure(communicator: Communicator, options: RankOptions
   const whole = (bytes: number): number => Math.ceil(bytes / (4 * size)) * 4 * size;
   const cases: RankCase[] = [];
   const add = (operation: BenchOperation, bytes: number, ways = 1): void => {
-    const call = callOf(communicator, operation, bytes);
-    const times = timesOf(communicator, call, options.seconds).map((us) => us / ways);
-    cases.push({ operation, bytes, us: times[times.length >> 1], bestUs: times[0] });
+    const copy = callOf(communicator, 'copy', bytes);
+    const calls = [
+      callOf(communicator, operation, bytes),
+      movesData(operation, communicator.rank) ? copy : () => undefined,
+    ];
+    const [times, copies] = timesOf(communicator, calls, options.seconds);
+    const us = times[times.length >> 1] / ways;
+    cases.push({ operation, bytes, us, bestUs: times[0] / ways, bestCopyUs: copies[0] });
   };
   add('barrier', 0);
   for (const bytes of options.bytes.map(whole)) {

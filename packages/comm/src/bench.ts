@@ -26,8 +26,9 @@ export interface CommCase {
   /** Bytes over the best time, GB/s; null of a barrier. */
   gbps: number | null;
   /**
-   * The best time of a copy by all ranks at once of the bytes that the operation must read and write, over the best time
-   * of the operation; null of a barrier.
+   * What memory allows: the best time in which the ranks that move data (one of a message, all but the root of a broadcast)
+   * copy, at once and by the kernel, as many bytes as they must read and write, over the best time of the operation,
+   * measured in turn; null of a barrier.
    */
   ofCopy: number | null;
 }
@@ -57,20 +58,11 @@ export interface CommBenchmarkOptions {
 }
 
 /**
- * Bytes that ranks read and write together at least, over those of a copy of the same size by each: 2 · n · bytes.
- * A sum reads what every rank has once; then its parts are written to one rank or to all.
+ * Bytes that a rank which moves data must read and write, over those of a copy of all. A sum reads what every rank has once;
+ * then its parts are written to one rank or to all.
  */
 function trafficOf(operation: BenchOperation, n: number): number {
-  switch (operation) {
-    case 'message':
-      return 1 / n;
-    case 'broadcast':
-      return (n - 1) / n;
-    case 'reduceScatter':
-      return (1 + 1 / n) / 2;
-    default:
-      return 1;
-  }
+  return operation === 'reduceScatter' ? (1 + 1 / n) / 2 : 1;
 }
 
 /**
@@ -92,27 +84,26 @@ export async function benchComm(options: CommBenchmarkOptions = {}): Promise<Com
   for (const transport of transports) {
     const measured = await measurers[transport](ranks, { bytes, seconds });
     if (typeof measured === 'string') missing[transport] = measured;
-    else cases.push(...measured.map((one) => shareOf(one, measured, transport, ranks)));
+    else cases.push(...measured.map((one) => shareOf(one, transport, ranks)));
     onProgress?.((done += 1) / transports.length);
   }
   return { ranks, cases, missing };
 }
 
 function shareOf(
-  { operation, bytes, us, bestUs }: RankCase,
-  all: readonly RankCase[],
+  { operation, bytes, us, bestUs, bestCopyUs }: RankCase,
   transport: BenchTransport,
   ranks: number,
 ): CommCase {
-  const copy = all.find((other) => other.operation === 'copy' && other.bytes === bytes);
+  const some = bytes > 0;
   return {
     transport,
     operation,
     bytes,
     us,
     bestUs,
-    gbps: bytes === 0 ? null : bytes / bestUs / 1000,
-    ofCopy: copy ? (trafficOf(operation, ranks) * copy.bestUs) / bestUs : null,
+    gbps: some ? bytes / bestUs / 1000 : null,
+    ofCopy: some ? (trafficOf(operation, ranks) * bestCopyUs) / bestUs : null,
   };
 }
 

@@ -1,12 +1,5 @@
 // From the arguments of a call to what a transport carries out: everything that one rank can check alone is checked here.
-import {
-  bytesOf,
-  type CommArray,
-  type ElementType,
-  elementBytes,
-  elementTypeOf,
-  overlap,
-} from './arrays';
+import { type CommArray, type ElementType, elementTypeOf, overlap } from './arrays';
 import type { CallOptions, ExchangeOptions, PieceOptions } from './communicator';
 import { commError } from './errors';
 import type { Operation } from './traffic';
@@ -287,26 +280,4 @@ function notToItself(operation: Operation, path: string, rank: number): never {
  */
 export function pieceOf(offsets: readonly number[], rank: number): number {
   return offsets[rank + 1] - offsets[rank];
-}
-
-/**
- * Copies elements from one array to another of the same type, bit for bit; to where they are already it does nothing.
- * @param out - the target
- * @param at - its first element
- * @param x - the source
- * @param from - its first element
- * @param count - elements
- */
-export function copyElements(
-  out: CommArray,
-  at: number,
-  x: CommArray,
-  from: number,
-  count: number,
-): void {
-  const width = elementBytes[elementTypeOf(x) ?? 'u8'];
-  const [target, source] = [out.byteOffset + at * width, x.byteOffset + from * width];
-  if (count === 0 || (out.buffer === x.buffer && target === source)) return;
-  // As bytes: FP32 that passes through a number may lose what its NaN carries.
-  bytesOf(out).set(bytesOf(x).subarray(from * width, (from + count) * width), at * width);
 }

@@ -51,7 +51,7 @@ export interface ExchangeOptions extends CallOptions {
  * Memory: `out` may be `x` in `allReduce`, and where one of both holds the pieces of all ranks, the other may be this
  * rank's piece of it. Otherwise they may not overlap.
  *
- * Every call throws, with `ranks` where others are to blame:
+ * Every call throws, with `ranks` where others are to blame, and with `jobRanks`, the same ranks as the job counts them:
  * - ERR_BALEEN_COMM_RANK, _TYPE, _SIZES, _OVERLAP, _OPTIONS: an argument is wrong. Nothing was sent, and the communicator
  *   can be used on.
  * - ERR_BALEEN_COMM_MISMATCH: ranks called different operations, or the same with other types, sizes or roots.
@@ -144,6 +144,11 @@ export interface Communicator extends Operations<void> {
   readonly start: Operations<Handle>;
   /** What this rank has called here, and the bytes that went over the transport for it. */
   readonly traffic: Traffic;
+  /**
+   * Milliseconds that this rank's thread has spent in blocking calls and in waiting for others, here and on all groups that were
+   * split off one another. What is left of a span of time it computed.
+   */
+  readonly spentMs: number;
   /**
    * Cuts the group into groups. Collective, and blocks.
    * @param color - ranks that give the same whole number from 0 form a group; null: this rank is in none

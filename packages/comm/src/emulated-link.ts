@@ -93,6 +93,9 @@ function linked(link: Link, communicator: Communicator): Communicator {
     rank: communicator.rank,
     size: communicator.size,
     traffic: communicator.traffic,
+    get spentMs() {
+      return communicator.spentMs;
+    },
     start,
     split(color, key, options) {
       const group = communicator.split(color, key, options);

@@ -6,6 +6,8 @@ export interface Blame {
   path?: string;
   /** The ranks at fault, of the communicator that the call was made on. */
   ranks?: readonly number[];
+  /** The same ranks as the job counts them. */
+  jobRanks?: readonly number[];
 }
 
 /**

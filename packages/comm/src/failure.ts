@@ -18,6 +18,25 @@ export interface Failure {
   readonly message: string;
   /** Ranks of the group that are to blame. */
   readonly ranks: readonly number[];
+  /** The same ranks as the job counts them. */
+  readonly jobRanks: readonly number[];
+}
+
+/**
+ * A failure of a group.
+ * @param what - end of the error's code
+ * @param message - who did what
+ * @param ranks - of the group, that are to blame
+ * @param members - ranks of the job by their rank in the group
+ * @returns see {@link Failure}
+ */
+export function blame(
+  what: Failure['what'],
+  message: string,
+  ranks: readonly number[],
+  members: readonly number[],
+): Failure {
+  return { what, message, ranks, jobRanks: ranks.map((rank) => members[rank]) };
 }
 
 /**
@@ -25,8 +44,8 @@ export interface Failure {
  * @param failure - how a call failed
  * @returns the error
  */
-function errorOfFailure({ what, message, ranks }: Failure): Error {
-  return commError(what, message, hints[what], { ranks });
+function errorOfFailure({ what, message, ranks, jobRanks }: Failure): Error {
+  return commError(what, message, hints[what], { ranks, jobRanks });
 }
 
 const textBytes = 16384;

@@ -32,6 +32,11 @@ export const noColor = -1;
 
 const plain: CallOptions = {};
 
+/** Time that a rank spent in calls, on all groups that were split off one. */
+interface Clock {
+  ms: number;
+}
+
 /** One rank's end of a group, over any transport. */
 export class Group implements Communicator {
   readonly rank: number;
@@ -43,14 +48,23 @@ export class Group implements Communicator {
   /**
    * Makes the communicator of a transport.
    * @param transport - its end of the group
+   * @param clock - that of the group it was split off
    */
-  constructor(private readonly transport: Transport) {
+  constructor(
+    private readonly transport: Transport,
+    private readonly clock: Clock = { ms: 0 },
+  ) {
     this.rank = transport.rank;
     this.size = transport.size;
     this.start = starters(this, (call, options) => {
       this.prepare(call, options);
-      return this.transport.begin(call, options);
+      const handle = during(this.clock, () => this.transport.begin(call, options));
+      return timed(handle, this.clock);
     });
+  }
+
+  get spentMs(): number {
+    return this.clock.ms;
   }
 
   send(x: CommArray, to: number, options: CallOptions = plain): void {
@@ -104,8 +118,10 @@ export class Group implements Communicator {
         'give a number of 32 bits',
         { path: 'key' },
       );
-    const transport = this.transport.split(color ?? noColor, key, options);
-    return transport && new Group(transport);
+    const transport = during(this.clock, () =>
+      this.transport.split(color ?? noColor, key, options),
+    );
+    return transport && new Group(transport, this.clock);
   }
 
   close(): void {
@@ -116,7 +132,9 @@ export class Group implements Communicator {
 
   private run(call: Call, options: CallOptions): void {
     this.prepare(call, options);
-    this.transport.run(call, options);
+    during(this.clock, () => {
+      this.transport.run(call, options);
+    });
   }
 
   private prepare(call: Call, options: CallOptions): void {
@@ -137,6 +155,30 @@ export class Group implements Communicator {
         'close it after the last call',
       );
   }
+}
+
+/** Adds the time that a piece of work takes. */
+function during<T>(clock: Clock, work: () => T): T {
+  const begin = performance.now();
+  try {
+    return work();
+  } finally {
+    clock.ms += performance.now() - begin;
+  }
+}
+
+/** A handle whose `wait` is counted. */
+function timed(handle: Handle, clock: Clock): Handle {
+  return {
+    get done() {
+      return handle.done;
+    },
+    wait: () => {
+      during(clock, () => {
+        handle.wait();
+      });
+    },
+  };
 }
 
 /** The operations as calls that begin. */

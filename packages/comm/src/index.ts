@@ -9,6 +9,20 @@ export type {
   PieceOptions,
 } from './communicator';
 export { emulatedLink, type LinkOptions } from './emulated-link';
+export { type ErrorReport, errorOfReport, reportOf } from './error-report';
+export { type ExpertCalls, ExpertExchange } from './experts/exchange';
+export type { ExchangeHandle } from './experts/progress';
+export type { ExpertRoute } from './experts/route';
+export type {
+  CombineOptions,
+  DispatchOptions,
+  ExpertRows,
+  ExpertTraffic,
+  LevelBytes,
+  RowsPer,
+  ScaledRows,
+} from './experts/rows';
+export type { ExpertExchangeSpec } from './experts/spec';
 export { type DispatchLayout, dispatchLayout, type LayoutSizes } from './layout';
 export { self } from './self';
 export {

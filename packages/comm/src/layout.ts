@@ -55,14 +55,7 @@ export function dispatchLayout(
 ): DispatchLayout {
   const { tokens, expertsPerToken: k, experts, ranks, ranksPerNode = ranks } = sizes;
   const nodes = checkSizes(sizes);
-  checkLength('indices', indices, { tokens, expertsPerToken: k });
-  checkRange(
-    'indices',
-    indices,
-    -1,
-    experts,
-    'give chosen experts, and −1 where a choice is left out',
-  );
+  checkChosen(indices, sizes);
   const rankOf = placement(experts, ranks, options.rankOfExpert);
   const out = options.out ?? {
     tokensPerRank: new Int32Array(ranks),
@@ -144,6 +137,21 @@ export function placement(
     );
   const expertsPerRank = experts / ranks;
   return (expert) => Math.floor(expert / expertsPerRank);
+}
+
+/**
+ * Checks the experts that tokens chose.
+ * @param indices - [T, K], −1 where a choice is left out
+ * @param sizes - T, K and E
+ * @throws ERR_BALEEN_COMM_SIZES
+ */
+export function checkChosen(
+  indices: Int32Array,
+  { tokens, expertsPerToken, experts }: Pick<LayoutSizes, 'tokens' | 'expertsPerToken' | 'experts'>,
+): void {
+  checkLength('indices', indices, { tokens, expertsPerToken });
+  const hint = 'give chosen experts, and −1 where a choice is left out';
+  checkRange('indices', indices, -1, experts, hint);
 }
 
 function checkRange(

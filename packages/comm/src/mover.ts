@@ -1,6 +1,7 @@
 // The thread beside a rank that carries out calls which the rank does not wait for, so that they go on while it computes.
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 
+import { blame } from './failure';
 import { callWord, state } from './movers';
 import { GroupMemory } from './threads/memory';
 import { type Place, ringGroup, type Task, taskOf } from './threads/tasks';
@@ -62,7 +63,7 @@ function goOn(): boolean {
     } catch (error) {
       const text = `what moves its data failed: ${error instanceof Error ? error.message : String(error)}`;
       const message = `rank ${place.rank}: ${text}`;
-      place.memory.record.fail({ what: 'RANK_FAILED', message, ranks: [place.rank] });
+      place.memory.record.fail(blame('RANK_FAILED', message, [place.rank], place.members));
       ringGroup(place, surroundings);
       task.failed = true;
     }

@@ -1,5 +1,6 @@
 // The thread beside a process's own that carries out calls which it does not wait for.
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { blame } from './failure';
 import { callWord, state } from './movers';
 import { Mpi } from './mpi/library';
 import { Place } from './mpi/place';
@@ -90,7 +91,7 @@ function hasEnded({ id, words: callWords, place, task }: Held): boolean {
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     const message = `rank ${place.rank}: what moves its data failed: ${text}`;
-    place.fail({ what: 'RANK_FAILED', message, ranks: [place.rank] });
+    place.fail(blame('RANK_FAILED', message, [place.rank], place.members));
     task.failed = true;
   }
   if (!ended) return false;

@@ -9,6 +9,8 @@ import { Process } from './mpi/process';
 import { MpiTransport } from './mpi/transport';
 
 export type { Communicator } from './communicator';
+export { describeMpi, type MpiReport } from './mpi/describe';
+export { type Launch, launchOf } from './mpi/launcher';
 
 /** Options of {@link mpi}. */
 export interface MpiOptions {

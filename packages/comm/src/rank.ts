@@ -3,10 +3,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 import { calls } from './calls';
 import type { Communicator } from './communicator';
+import { reportOf } from './error-report';
 import { Group } from './group';
 import { rankState } from './threads/job';
 import { GroupMemory } from './threads/memory';
-import { type RankData, type RankReport, reportOf } from './threads/report';
+import type { RankData, RankReport } from './threads/report';
 import { type Place, ringGroup } from './threads/tasks';
 import { RankThread } from './threads/thread';
 import { ThreadTransport } from './threads/transport';

@@ -1,6 +1,7 @@
 // The communicator of one: what has a rank and a size works alone as well, and copies where others would send.
-import { type Call, copyElements } from './calls';
+import type { Call } from './calls';
 import type { CallOptions, Communicator, Handle } from './communicator';
+import { copyElements, goesPast } from './copy';
 import { commError } from './errors';
 import { Group, noColor, type Transport } from './group';
 import { endedHandle, failedHandle } from './handles';
@@ -13,7 +14,7 @@ function run({ operation, x, out }: Call, options: CallOptions): void {
       'a signal that was raised once cannot be used again',
       { ranks: [0] },
     );
-  copyElements(out, 0, x, 0, x.length);
+  copyElements(out, 0, x, 0, x.length, goesPast(x.byteLength));
 }
 
 const alone: Transport = {

@@ -88,8 +88,22 @@ export interface Disagreement {
 }
 
 /** Ranks in words: "rank 1", "ranks 0, 2". */
-export function ranksInWords(ranks: readonly number[]): string {
+function ranksInWords(ranks: readonly number[]): string {
   return `rank${ranks.length === 1 ? '' : 's'} ${ranks.join(', ')}`;
+}
+
+/**
+ * Ranks of a group, with their numbers in the job where these are others.
+ * @param ranks - of the group
+ * @param members - ranks of the job by their rank in the group
+ * @returns such as `rank 0 (rank 2 of the job)`
+ */
+export function membersInWords(ranks: readonly number[], members: readonly number[]): string {
+  const words = ranksInWords(ranks);
+  const job = ranks.map((rank) => members[rank]);
+  return job.every((of, i) => of === ranks[i])
+    ? words
+    : `${words} (${ranksInWords(job)} of the job)`;
 }
 
 /** The ranks that say something else than most, and what each says; null where all say the same. */

@@ -4,12 +4,13 @@ import type { Worker } from 'node:worker_threads';
 
 import { describeKernels, setThreads } from '@baleen/kernels';
 
+import { type ErrorReport, errorOfReport } from './error-report';
 import { commError } from './errors';
 import { startWorker } from './start-worker';
 import { Bells } from './threads/bells';
 import { Ends, rankState } from './threads/job';
 import { GroupMemory } from './threads/memory';
-import { type ErrorReport, errorOfReport, type RankData, type RankReport } from './threads/report';
+import type { RankData, RankReport } from './threads/report';
 import type { JobMemory } from './threads/thread';
 
 export type { Communicator } from './communicator';
@@ -175,6 +176,7 @@ function failedRank(rank: number, text: string, stack: string | undefined): Erro
     code: 'ERR_BALEEN_COMM_RANK_FAILED',
     hint: 'the job ends with its first rank that fails; see `cause` for what it threw',
     ranks: [rank],
+    jobRanks: [rank],
   };
 }
 

@@ -42,6 +42,34 @@ const work = {
     return null;
   },
 
+  /** Rank 3 hangs while the other of its group waits for it; the ranks of the other group end. */
+  hangInGroup(communicator) {
+    const group = communicator.split(communicator.rank % 2);
+    if (communicator.rank === 3) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    group.barrier();
+  },
+
+  /** Rank 1 comes 100 ms late, to a call that blocks, one that does not, and one on a group: how long each spent in calls. */
+  waiting(communicator) {
+    const group = communicator.split(0);
+    communicator.start.barrier().wait();
+    const calls = [
+      () => communicator.barrier(),
+      () => communicator.start.barrier().wait(),
+      () => group.barrier(),
+    ];
+    return calls.map((call) => {
+      communicator.barrier();
+      const before = communicator.spentMs;
+      if (communicator.rank === 1) {
+        const until = performance.now() + 100;
+        while (performance.now() < until);
+      }
+      call();
+      return communicator.spentMs - before;
+    });
+  },
+
   /** An exchange that was begun before a long computation is complete at its end. */
   overlap(communicator, { bytes }) {
     const { rank, size } = communicator;

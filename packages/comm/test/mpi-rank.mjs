@@ -2,6 +2,7 @@
 import { mpi } from '@baleen/comm/mpi';
 
 import conformance from './conformance.mjs';
+import exchange from './exchange.mjs';
 import large from './large.mjs';
 
 const [what, argument] = process.argv.slice(2);
@@ -18,6 +19,8 @@ function thrown(call) {
 
 const work = {
   conformance: (communicator, options) => conformance(communicator, JSON.parse(options)),
+
+  exchange,
 
   large,
 

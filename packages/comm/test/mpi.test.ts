@@ -50,6 +50,12 @@ describe.skipIf(missing)('under mpirun', { timeout: 200_000 }, () => {
     expect(status).toBe(0);
   });
 
+  test.each([2, 4])('%i ranks dispatch to experts and combine', (ranks) => {
+    const { status, said, stderr } = mpirun(ranks, ['exchange', '{}']);
+    expect(said, stderr).toEqual(Array.from({ length: ranks }, () => []));
+    expect(status).toBe(0);
+  });
+
   test('one thread serves all calls where the library lets in only one', () => {
     const env = { BALEEN_MPI_THREADS: 'serialized' };
     const { said, stderr } = mpirun(3, ['conformance', '{}'], { env });

@@ -92,6 +92,21 @@ describe('a rank that fails', () => {
   });
 });
 
+test('a group that was split off names ranks as the job counts them, too', async () => {
+  const ended = threads(4, job, { what: 'hangInGroup' }, { deadlineMs: 500, graceMs: 500 });
+  await expect(ended).rejects.toMatchObject({
+    code: 'ERR_BALEEN_COMM_DEADLINE',
+    ...{ ranks: [1], jobRanks: [3] },
+    message: 'barrier: rank 1 (rank 3 of the job) did not come within 500 ms',
+  });
+});
+
+test('time in calls is counted, over all groups together', async () => {
+  const spent = await threads<number[]>(2, job, { what: 'waiting' });
+  for (const ms of spent[0]) expect(ms).toBeGreaterThan(90);
+  for (const ms of spent[1]) expect(ms).toBeLessThan(90);
+});
+
 test('a signal stops the job', async () => {
   const signal = AbortSignal.timeout(200);
   const ended = threads(2, job, { what: 'fail', how: 'hangs', channel: 'stopped' }, { signal });

@@ -6,12 +6,12 @@ import { createRequire } from 'node:module';
 import { commError } from '../errors';
 
 /** What of koffi is used. */
-interface Koffi {
+export interface Koffi {
   load(path: string, options: { global: boolean }): Library;
   address(value: unknown): bigint;
   view(address: bigint, bytes: number): ArrayBuffer;
 }
-interface Library {
+export interface Library {
   func(prototype: string): (...args: number[]) => number;
   symbol(name: string, type: string): unknown;
 }
@@ -42,10 +42,14 @@ const word = { flag: 0, count: 1, status: 8 } as const;
 const openMpi = ['libmpi.so.40', 'libmpi.40.dylib'];
 const mpich = ['libmpich.so.12', 'libmpi.so.12', 'libmpi.12.dylib'];
 
+/** Seconds that the end of a job may take before this process ends alone. */
+const abortSeconds = 10;
+
 /** The largest number of bytes in one message: counts are 32-bit integers. */
 export const mostBytes: number = 2 ** 30;
 
-function loadKoffi(): Koffi {
+/** Loads koffi. */
+export function loadKoffi(): Koffi {
   try {
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (cause) {
@@ -58,7 +62,8 @@ function loadKoffi(): Koffi {
   }
 }
 
-function loadLibrary(koffi: Koffi): { library: Library; name: string } {
+/** Loads the MPI library that belongs to this process's launcher, or the one that is named. */
+export function loadLibrary(koffi: Koffi): { library: Library; name: string } {
   const named = process.env.BALEEN_MPI_LIBRARY;
   const underMpich = process.env.PMI_SIZE !== undefined && !process.env.OMPI_COMM_WORLD_SIZE;
   const names = named
@@ -149,12 +154,36 @@ export class Requests {
   }
 }
 
+/** What MPI's functions return is a code; 0 is success. */
+type Function_ = (...args: number[]) => number;
+/** The functions by their names. */
+interface Functions {
+  readonly Init_thread: Function_;
+  readonly Initialized: Function_;
+  readonly Query_thread: Function_;
+  readonly Comm_set_errhandler: Function_;
+  readonly Comm_rank: Function_;
+  readonly Comm_size: Function_;
+  readonly Isend: Function_;
+  readonly Issend: Function_;
+  readonly Irecv: Function_;
+  readonly Testall: Function_;
+  readonly Test: Function_;
+  readonly Iprobe: Function_;
+  readonly Cancel: Function_;
+  readonly Request_free: Function_;
+  readonly Finalize: Function_;
+  readonly Abort: Function_;
+  readonly Error_string: Function_;
+}
+
 /** The functions of MPI that are used, bound once for each thread. */
 export class Mpi {
   readonly name: string;
   private readonly koffi: Koffi;
   private readonly abi: Abi;
-  private readonly functions: Record<string, (...args: number[]) => number>;
+  private readonly functions: Functions;
+  private readonly alarm: Function_;
   private readonly words: number;
 
   constructor() {
@@ -165,7 +194,7 @@ export class Mpi {
     this.words = Number(this.koffi.address(words));
     const h = this.abi.handle;
     const transfer = `(uintptr_t, int, ${h}, int, int, ${h}, uintptr_t)`;
-    const parameters: Record<string, string> = {
+    const parameters: Record<keyof Functions, string> = {
       Init_thread: '(uintptr_t, uintptr_t, int, uintptr_t)',
       Initialized: '(uintptr_t)',
       Query_thread: '(uintptr_t)',
@@ -189,7 +218,9 @@ export class Mpi {
         function_,
         library.func(`int MPI_${function_}${types}`),
       ]),
-    );
+    ) as unknown as Functions;
+    // Of the C library, which every MPI library has loaded.
+    this.alarm = library.func('unsigned int alarm(unsigned int)');
   }
 
   /**
@@ -199,23 +230,27 @@ export class Mpi {
    */
   init(level: number): number {
     const flag = this.out(word.flag);
-    this.call('Initialized', flag);
-    if (words[word.flag] === 0) this.call('Init_thread', 0, 0, level, flag);
-    else this.call('Query_thread', flag);
+    this.check('Initialized', this.functions.Initialized(flag));
+    if (words[word.flag] === 0)
+      this.check('Init_thread', this.functions.Init_thread(0, 0, level, flag));
+    else this.check('Query_thread', this.functions.Query_thread(flag));
     const granted = words[word.flag];
-    this.call('Comm_set_errhandler', this.abi.world, this.abi.errorsReturn);
+    this.check(
+      'Comm_set_errhandler',
+      this.functions.Comm_set_errhandler(this.abi.world, this.abi.errorsReturn),
+    );
     return Math.min(granted, level);
   }
 
   /** This process among all. */
   rank(): number {
-    this.call('Comm_rank', this.abi.world, this.out(word.flag));
+    this.check('Comm_rank', this.functions.Comm_rank(this.abi.world, this.out(word.flag)));
     return words[word.flag];
   }
 
   /** Processes that the library knows of. */
   size(): number {
-    this.call('Comm_size', this.abi.world, this.out(word.flag));
+    this.check('Comm_size', this.functions.Comm_size(this.abi.world, this.out(word.flag)));
     return words[word.flag];
   }
 
@@ -237,18 +272,21 @@ export class Mpi {
     request: number,
   ): void {
     const { byte, world } = this.abi;
-    this.call(how, address, bytes, byte, rank, tag, world, request);
+    this.check(how, this.functions[how](address, bytes, byte, rank, tag, world, request));
   }
 
   /** Whether requests have all ended. */
   testAll(count: number, requests: number): boolean {
-    this.call('Testall', count, requests, this.out(word.flag), this.abi.ignore);
+    this.check(
+      'Testall',
+      this.functions.Testall(count, requests, this.out(word.flag), this.abi.ignore),
+    );
     return words[word.flag] !== 0;
   }
 
   /** Whether one request has ended. */
   test(request: number): boolean {
-    this.call('Test', request, this.out(word.flag), this.abi.ignore);
+    this.check('Test', this.functions.Test(request, this.out(word.flag), this.abi.ignore));
     return words[word.flag] !== 0;
   }
 
@@ -258,24 +296,28 @@ export class Mpi {
    */
   probe(tag: number): number {
     const { anySource, world, source } = this.abi;
-    this.call('Iprobe', anySource, tag, world, this.out(word.flag), this.out(word.status));
+    this.check(
+      'Iprobe',
+      this.functions.Iprobe(anySource, tag, world, this.out(word.flag), this.out(word.status)),
+    );
     return words[word.flag] === 0 ? -1 : words[word.status + source];
   }
 
   /** Gives a request up: its memory is not written to any more. */
   cancel(request: number): void {
-    this.call('Cancel', request);
-    this.call('Request_free', request);
+    this.check('Cancel', this.functions.Cancel(request));
+    this.check('Request_free', this.functions.Request_free(request));
   }
 
   /** Ends, together with all others. */
   finalize(): void {
-    this.call('Finalize');
+    this.check('Finalize', this.functions.Finalize());
   }
 
-  /** Ends the job. */
+  /** Ends the job. Where nobody answers any more, behind a link that is down say, this process ends all the same. */
   abort(code: number): void {
-    this.call('Abort', this.abi.world, code);
+    this.alarm(abortSeconds);
+    this.check('Abort', this.functions.Abort(this.abi.world, code));
   }
 
   /** Where an array's bytes are. They stay there: what `buffer` was asked for lies outside of the heap that is tidied up. */
@@ -302,9 +344,11 @@ export class Mpi {
     return this.words + 4 * index;
   }
 
-  private call(name: string, ...args: number[]): void {
-    const code = this.functions[name](...args);
-    if (code === 0) return;
+  private check(name: keyof Functions, code: number): void {
+    if (code !== 0) this.fail(name, code);
+  }
+
+  private fail(name: keyof Functions, code: number): never {
     const text = new Uint8Array(new SharedArrayBuffer(1024));
     this.functions.Error_string(code, this.addressOf(text), this.out(word.count));
     const message = new TextDecoder().decode(text.slice(0, words[word.count]));

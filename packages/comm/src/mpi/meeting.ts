@@ -2,6 +2,7 @@
 // judges what it got, and exchanges the rest; a large sum is made in parts, each by one rank, and then exchanged as well.
 import { arrayOf, type CommArray, elementBytes } from '../arrays';
 import { evenBorder } from '../call-bytes';
+import { copyBytes, goesPast } from '../copy';
 import {
   at,
   disagreement,
@@ -13,7 +14,7 @@ import {
 } from '../signature';
 import { sumInOrder } from '../sum';
 import type { Requests } from './library';
-import { inlineBytes, kind, type Memory, memoryOf, type Place } from './place';
+import { inlineBytes, kind, type Memory, type Place } from './place';
 import { type Order, Task } from './task';
 
 /** Elements of x that a rank sends another in the first round. */
@@ -68,56 +69,49 @@ export class Meeting extends Task {
     this.summands = place.members.map(() => null);
   }
 
+  // From phase to phase without a pause: what is here already is not waited for.
   protected advance(): boolean {
-    switch (this.phase) {
-      case 'begin':
-        if (!this.mayBegin) return false;
-        this.begin();
-        this.phase = 'meet';
-        return false;
-      case 'meet': {
-        // Not one after another: each look lets the library go on.
-        let here = true;
-        for (const arrival of this.arrivals) here = arrival.ended() && here;
-        if (!here) return false;
-        const found = disagreement(this.signatures);
-        if (found) {
-          this.fail('MISMATCH', found.message, found.ranks);
-          return false;
-        }
-        if (this.name === 'split') this.report();
-        else this.exchange();
-        this.phase = 'exchange';
+    if (this.phase === 'begin') {
+      if (!this.mayBegin) return false;
+      this.begin();
+      this.phase = 'meet';
+    }
+    if (this.phase === 'meet') {
+      if (!this.allArrived()) return false;
+      const found = disagreement(this.signatures);
+      if (found) {
+        this.fail('MISMATCH', found.message, found.ranks);
         return false;
       }
-      case 'exchange':
-        if (!this.allEnded()) return false;
-        if (!this.finish()) return true;
-        this.phase = 'spread';
-        return false;
-      case 'spread':
-        return this.allEnded();
+      if (this.name === 'split') this.report();
+      else if (this.name !== 'barrier') this.exchange();
+      this.phase = 'exchange';
     }
+    if (!this.allEnded()) return false;
+    if (this.phase === 'spread' || !this.finish()) return true;
+    this.phase = 'spread';
+    return false;
   }
 
   protected missing(): number[] {
     if (this.phase === 'begin') return [];
-    return this.others().filter((rank) => !this.arrivals[rank].ended());
+    return this.place.others.filter((rank) => !this.arrivals[rank].ended());
   }
 
   protected receives(): readonly Requests[] {
     return this.arrivals;
   }
 
-  private others(): number[] {
-    const { size, rank } = this.place;
-    return Array.from({ length: size - 1 }, (_, i) => (rank + i + 1) % size);
+  private allArrived(): boolean {
+    // Not one after another: each look lets the library go on.
+    let here = true;
+    for (const arrival of this.arrivals) here = arrival.ended() && here;
+    return here;
   }
 
   private allEnded(): boolean {
-    let ended = this.place.requests.ended();
-    for (const arrival of this.arrivals) ended = arrival.ended() && ended;
-    return ended;
+    const left = this.place.requests.ended();
+    return this.allArrived() && left;
   }
 
   private isInline(count: number): boolean {
@@ -127,7 +121,7 @@ export class Meeting extends Task {
   private begin(): void {
     const { place, head, width } = this;
     const { signature } = this.order;
-    for (const other of this.others()) {
+    for (const other of this.place.others) {
       const arrival = place.in[other];
       this.move('Irecv', arrival, 0, head + inlineBytes, other, kind.meeting, this.arrivals[other]);
       const leaving = place.out[other];
@@ -137,6 +131,9 @@ export class Meeting extends Task {
       if (small > 0)
         leaving.bytes.set(this.x.bytes.subarray(from * width, from * width + small), head);
       this.move('Isend', leaving, 0, head + small, other, kind.meeting, place.requests);
+      // Not only when the others' signatures are here: theirs may lie ready to be fetched by then.
+      if (!this.isInline(count))
+        this.move('Isend', this.x, from * width, count * width, other, kind.data, place.requests);
     }
   }
 
@@ -144,10 +141,7 @@ export class Meeting extends Task {
     const { place, width, head } = this;
     const { size, rank } = place;
     const { signature } = this.order;
-    for (const other of this.others()) {
-      const [from, count] = outgoing(signature, rank, other, size);
-      if (!this.isInline(count))
-        this.move('Isend', this.x, from * width, count * width, other, kind.data, place.requests);
+    for (const other of this.place.others) {
       const [, expected] = outgoing(this.signatures[other], other, rank, size);
       const bytes = expected * width;
       const target = this.targetOf(other, bytes);
@@ -160,9 +154,10 @@ export class Meeting extends Task {
     const own = this.targetOf(rank, 0);
     if (!own || signature[at.peer] === rank) return;
     const [from, count] = outgoing(signature, rank, rank, size);
-    const { bytes } = own[0];
+    const [{ bytes, address }, begin] = own;
     const source = this.x.bytes.subarray(from * width, (from + count) * width);
-    if (this.x.address + from * width !== own[0].address + own[1]) bytes.set(source, own[1]);
+    if (this.x.address + from * width !== address + begin)
+      copyBytes(bytes.subarray(begin, begin + source.length), source, goesPast(bytes.length));
   }
 
   /** Writes the two numbers that each rank gave to a cut. */
@@ -186,7 +181,7 @@ export class Meeting extends Task {
         return [this.out, receivedPiece(signature, other, place.size)[0] * width];
       default: {
         if (other === place.rank || bytes <= inlineBytes) return null;
-        const memory = memoryOf(place.mpi, bytes);
+        const memory = place.summand(other, bytes);
         this.summands[other] = memory;
         return [memory, 0];
       }
@@ -214,7 +209,7 @@ export class Meeting extends Task {
         type,
       );
     if (this.name === 'reduceScatter' || isWhole(signature)) return false;
-    for (const other of this.others()) {
+    for (const other of this.place.others) {
       const border = (r: number): number =>
         evenBorder(signature[at.xLength], place.size, r) * width;
       this.move('Isend', this.out, sum, count * width, other, kind.data, place.requests);

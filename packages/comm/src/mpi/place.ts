@@ -15,6 +15,9 @@ export const inlineBytes = 2048;
 /** Bytes of a notice: so few travel with the message, and need nothing more of a sender that may be dead by then. */
 const noticeBytes = 2048;
 
+/** Summands up to this size keep their memory for later sums. */
+const keptBytes = 2 ** 26;
+
 /** What is written in a notice. */
 type Notice = Failure | { closed: number };
 
@@ -38,7 +41,7 @@ export interface Memory {
 }
 
 /** Memory of its own for one thread. */
-export function memoryOf(mpi: Mpi, bytes: number): Memory {
+function memoryOf(mpi: Mpi, bytes: number): Memory {
   const array = new Uint8Array(new SharedArrayBuffer(Math.max(8, bytes)));
   return { bytes: array, address: mpi.addressOf(array) };
 }
@@ -67,8 +70,12 @@ export class Place {
   readonly size: number;
   readonly rank: number;
   readonly members: readonly number[];
+  /** The other ranks, the next one first. */
+  readonly others: readonly number[];
   readonly record: FailureRecord;
   readonly requests: Requests;
+  /** When this thread's last call on the group began. */
+  lastBegan = 0;
   /** What goes to each rank at the beginning of a meeting, and comes from it: a signature, and payload if it is small. */
   readonly out: readonly Envelope[];
   readonly in: readonly Envelope[];
@@ -76,6 +83,8 @@ export class Place {
   readonly arrivals: readonly Requests[];
   /** What messages need, of those that have ended. */
   private readonly kits: MessageKit[] = [];
+  /** Where summands of each rank lay last. */
+  private readonly summands: Memory[] = [];
   private readonly closedWords: Int32Array;
   private readonly lock: Int32Array;
   /** Notices that are being received. */
@@ -89,6 +98,7 @@ export class Place {
     this.size = members.length;
     this.rank = rank;
     this.members = members;
+    this.others = members.slice(1).map((_, i) => (rank + i + 1) % members.length);
     this.record = new FailureRecord(memory, 0);
     this.lock = new Int32Array(memory, FailureRecord.bytes, 1);
     this.closedWords = new Int32Array(memory, FailureRecord.bytes + 4, this.size);
@@ -119,6 +129,20 @@ export class Place {
   /** Takes back what a message needed. */
   giveKit(kit: MessageKit): void {
     this.kits.push(kit);
+  }
+
+  /**
+   * Memory for what a rank has to a sum; the same at the next sum, unless that is larger.
+   * @param rank - which
+   * @param bytes - at least so many
+   * @returns memory, whatever it holds
+   */
+  summand(rank: number, bytes: number): Memory {
+    const last = this.summands[rank] as Memory | undefined;
+    if (last && last.bytes.length >= bytes) return last;
+    const memory = memoryOf(this.mpi, bytes);
+    if (bytes <= keptBytes) this.summands[rank] = memory;
+    return memory;
   }
 
   /** The tag of a kind of message of this group. */

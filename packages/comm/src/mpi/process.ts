@@ -1,5 +1,6 @@
 // A process of the job: its thread, the mover beside it, and how it ends.
 import { writeSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { inspect } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
@@ -7,12 +8,17 @@ import { commError } from '../errors';
 import { type Lease, Mover, type Running } from '../movers';
 import { startWorker } from '../start-worker';
 import { Bells } from '../threads/bells';
+import { launchOf } from './launcher';
 import { Mpi, threadLevel } from './library';
 import type { PlaceData } from './place';
 import type { Order } from './task';
 
-/** Steps before a thread sleeps: each asks the library, which goes on meanwhile. */
-const spins = 100;
+/**
+ * Steps before a thread sleeps: each asks the library, which goes on meanwhile. Where ranks have processors of their own
+ * these take longer than a nap does, or one that napped would make the other nap as well, and so on.
+ */
+const spins = 5000;
+const spinsCrowded = 100;
 /** Numbers of the threads of a process. */
 export const thread = { rank: 0, mover: 1 } as const;
 
@@ -85,8 +91,16 @@ export class Process {
       );
     this.alone = granted < threadLevel.multiple;
     const words = Bells.memory(2);
-    this.bells = new Bells(words, thread.rank, spins);
+    this.bells = new Bells(words, thread.rank, spinsCrowded);
     this.mover = new Mover(this.bells, thread.mover, () => this.startMover(words));
+  }
+
+  /**
+   * Says how many of the ranks run on this machine. Launchers bind each to cores of its own, so that all of these count.
+   * @param ranks - this one among them
+   */
+  neighbours(ranks: number): void {
+    this.bells.look(ranks <= cpus().length ? spins : spinsCrowded);
   }
 
   /**
@@ -143,16 +157,13 @@ export function pin(...arrays: unknown[]): Lease {
 
 /** Under the launcher of another library each process would see itself alone, silently. */
 function checkLauncher(size: number, name: string): void {
-  const { env } = process;
-  const variable = ['OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'SLURM_NTASKS'].find(
-    (key) => env[key] !== undefined && (key !== 'SLURM_NTASKS' || env.SLURM_PROCID !== undefined),
-  );
-  const expected = Number(variable === undefined ? size : env[variable]);
+  const launch = launchOf(process.env);
+  const expected = launch?.ranks ?? size;
   if (size !== expected)
     throw commError(
       'LAUNCHER',
-      `mpi: the launcher started ${expected} ranks (${variable}), ${name} sees ${size}`,
+      `mpi: the launcher started ${expected} ranks (${launch?.variable ?? ''}), ${name} sees ${size}`,
       'start the job with the launcher of that library, or name the launcher’s library in BALEEN_MPI_LIBRARY',
-      { path: variable ?? '' },
+      { path: launch?.variable ?? '' },
     );
 }

@@ -1,7 +1,7 @@
 // A call on its way between processes, as steps that never block: what all such calls have, and how they give up.
-import type { Failure } from '../failure';
+import { blame, type Failure } from '../failure';
 import type { CallTimes } from '../order';
-import { meetingOf, ranksInWords } from '../signature';
+import { meetingOf, membersInWords } from '../signature';
 import { now } from '../threads/bells';
 import { mostBytes, type Requests } from './library';
 import type { Memory, Place } from './place';
@@ -14,6 +14,8 @@ export interface Order extends CallTimes {
   readonly signature: Float64Array;
 }
 
+/** Milliseconds between calls that follow one another at once. */
+const quick = 1;
 /** Milliseconds between looks while nothing happens. */
 const pause = 0.2;
 /** Steps between looks for notices. */
@@ -30,7 +32,8 @@ export abstract class Task {
   protected readonly name: string;
   private steps = 0;
   private endSeen = 0;
-  private lookAt: number;
+  /** When to look next, once it has looked. */
+  private lookAt = 0;
 
   constructor(
     protected readonly place: Place,
@@ -39,7 +42,6 @@ export abstract class Task {
     protected readonly out: Memory,
   ) {
     this.name = meetingOf(order.signature);
-    this.lookAt = Math.min(now() + lookPause, order.deadlineAt);
   }
 
   /** When to look again. */
@@ -53,38 +55,52 @@ export abstract class Task {
   step(): boolean {
     if (this.failed) return true;
     const { record, rank } = this.place;
-    // What others gave up in the meantime must not be begun.
-    if (this.steps === 0) this.place.listen();
+    if (this.steps === 0) this.hearFirst();
     if (!record.failed && this.advance()) return true;
     const { cancel } = this.order;
     if (cancel && Atomics.load(cancel, 0) !== 0)
       this.fail('ABORTED', `rank ${rank} gave it up`, [rank]);
     // By steps, not only when it sleeps: on a busy machine each step may give the processor away.
-    if (this.steps++ % looks === 0) this.look();
+    // Not at once: short calls end before.
+    this.steps += 1;
+    if (this.steps % looks === 0) this.look();
     if (record.failed) this.stop();
     return this.failed;
+  }
+
+  /** What others gave up since this rank's last call must not be begun; of calls in quick succession that is seen later. */
+  private hearFirst(): void {
+    const began = this.order.deadlineAt - this.order.deadlineMs;
+    const soon = began - this.place.lastBegan <= quick;
+    this.place.lastBegan = began;
+    // Each look lets the library go on by a message or two, and one to be heard may stand behind those of the call itself.
+    if (!soon) for (let i = 0; i < 4; i += 1) this.place.listen();
   }
 
   /** Hears what others say, and gives up when it is too late or when a rank will not come any more. */
   look(): void {
     const { place, order } = this;
     place.listen();
-    if (now() < this.lookAt) return;
-    this.lookAt = Math.min(now() + lookPause, order.deadlineAt);
+    const time = now();
+    const first = this.lookAt === 0;
+    if (time < this.lookAt) return;
+    this.lookAt = Math.min(time + lookPause, order.deadlineAt);
+    if (first && time < order.deadlineAt) return;
     const missing = this.missing();
+    const named = (ranks: readonly number[]): string => membersInWords(ranks, place.members);
     const closed = missing.filter((rank) => place.closed(rank));
     if (closed.length > 0) {
       this.endSeen ||= now();
       if (now() - this.endSeen > lastWords)
-        this.fail('RANK_FAILED', `${ranksInWords(closed)} closed this communicator`, closed);
+        this.fail('RANK_FAILED', `${named(closed)} closed this communicator`, closed);
     }
     const dead = missing.filter((rank) => place.dead(rank));
-    if (dead.length > 0) this.fail('RANK_FAILED', `${ranksInWords(dead)} died`, dead);
+    if (dead.length > 0) this.fail('RANK_FAILED', `${named(dead)} died`, dead);
     if (now() < order.deadlineAt) return;
     const text =
       missing.length === 0
         ? `an earlier call was still under way after ${order.deadlineMs} ms`
-        : `${ranksInWords(missing)} did not come within ${order.deadlineMs} ms`;
+        : `${named(missing)} did not come within ${order.deadlineMs} ms`;
     this.fail('DEADLINE', text, missing.length === 0 ? [place.rank] : missing);
   }
 
@@ -98,7 +114,7 @@ export abstract class Task {
   }
 
   protected fail(what: Failure['what'], text: string, ranks: readonly number[]): void {
-    this.place.fail({ what, message: `${this.name}: ${text}`, ranks });
+    this.place.fail(blame(what, `${this.name}: ${text}`, ranks, this.place.members));
   }
 
   /** Begins to move bytes, in messages of what a count can say. */

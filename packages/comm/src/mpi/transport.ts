@@ -3,6 +3,7 @@
 import { bytesOf, type CommArray } from '../arrays';
 import type { Call } from '../calls';
 import type { CallOptions, Handle } from '../communicator';
+import { blame } from '../failure';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
 import { callWord } from '../movers';
@@ -79,6 +80,7 @@ export class MpiTransport implements Transport {
   acquainted(pid: number, host: number): MpiTransport {
     const peers = this.exchange([pid, host], {});
     const pids = peers.map(([of, on]) => (on === host ? of : 0));
+    this.process.neighbours(pids.filter((of) => of !== 0).length);
     return new MpiTransport(
       this.process,
       new Place(this.process.mpi, { ...this.place.data, pids }),
@@ -94,7 +96,7 @@ export class MpiTransport implements Transport {
     const { place } = this;
     if (signal?.aborted) {
       const text = `${operation}: rank ${this.rank} gave it up, its signal was raised before it began`;
-      place.fail({ what: 'ABORTED', message: text, ranks: [this.rank] });
+      place.fail(blame('ABORTED', text, [this.rank], place.members));
     }
     if (place.record.failed) throw place.record.error();
   }

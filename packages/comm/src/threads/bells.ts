@@ -30,7 +30,7 @@ export class Bells {
   constructor(
     private readonly words: Int32Array,
     private readonly thread: number,
-    private readonly spins: number,
+    private spins: number,
   ) {}
 
   /**
@@ -40,6 +40,14 @@ export class Bells {
    */
   static memory(threads: number): Int32Array {
     return new Int32Array(new SharedArrayBuffer(4 * line * threads));
+  }
+
+  /**
+   * Says anew how often the thread looks before it sleeps.
+   * @param spins - times
+   */
+  look(spins: number): void {
+    this.spins = spins;
   }
 
   /**

@@ -2,7 +2,7 @@
 // the others. Only sums are written to all outputs, by the rank whose part they are, while they are in its cache.
 import { arrayOf, type CommArray, elementBytes } from '../arrays';
 import { evenBorder } from '../call-bytes';
-import { copyElements } from '../calls';
+import { copyElements, goesPast } from '../copy';
 import { at, meetingOf, receivedPiece, sentPiece, typeOfSignature } from '../signature';
 import { sumInOrder } from '../sum';
 import type { Buffers } from './buffers';
@@ -48,9 +48,10 @@ export function moveCollective(
   const own = descriptors[rank];
   const take = (which: 'x' | 'out', of: number, from: number, count: number): CommArray =>
     part(buffers, descriptors[of], locatedAt, which, from, count);
+  const past = goesPast(own[at.outLength] * elementBytes[typeOfSignature(own)]);
   const copy = (to: number, source: number, from: number, count: number): void => {
     if (count === 0) return;
-    copyElements(take('out', rank, to, count), 0, take('x', source, from, count), 0, count);
+    copyElements(take('out', rank, to, count), 0, take('x', source, from, count), 0, count, past);
   };
   const sum = (from: number, to: number, outs: readonly number[], at0: number): void => {
     if (from === to) return;
@@ -111,5 +112,6 @@ export function moveMessage(
   const count = sent[at.xLength];
   if (count === 0) return;
   const out = part(buffers, expected, locatedAt, 'out', 0, count);
-  copyElements(out, 0, part(buffers, sent, locatedAt, 'x', 0, count), 0, count);
+  const x = part(buffers, sent, locatedAt, 'x', 0, count);
+  copyElements(out, 0, x, 0, count, goesPast(x.byteLength));
 }

@@ -5,9 +5,9 @@
 //             that goes together, move the data that is this rank's to move, wait until all have moved theirs.
 // message:    the sender posts and waits until it was received; the receiver waits for the post, copies, and says so.
 
-import type { Failure } from '../failure';
+import { blame, type Failure } from '../failure';
 import type { CallTimes } from '../order';
-import { disagreement, meetingOf, messageDisagreement, ranksInWords } from '../signature';
+import { disagreement, meetingOf, membersInWords, messageDisagreement } from '../signature';
 import { now } from './bells';
 import type { Surroundings } from './job';
 import { type GroupMemory, located, messageWord, reached, word } from './memory';
@@ -79,11 +79,11 @@ export abstract class Task {
   late(): void {
     if (now() < this.order.deadlineAt || this.step()) return;
     const missing = this.missing();
-    const { rank } = this.place;
+    const { rank, members } = this.place;
     const text =
       missing.length === 0
         ? `an earlier call of rank ${rank} was still under way after ${this.order.deadlineMs} ms`
-        : `${ranksInWords(missing)} did not come within ${this.order.deadlineMs} ms`;
+        : `${membersInWords(missing, members)} did not come within ${this.order.deadlineMs} ms`;
     this.fail('DEADLINE', text, missing.length === 0 ? [rank] : missing);
     this.failed = true;
   }
@@ -94,7 +94,8 @@ export abstract class Task {
   protected abstract missing(): number[];
 
   protected fail(what: Failure['what'], text: string, ranks: readonly number[]): void {
-    this.place.memory.record.fail({ what, message: `${this.name}: ${text}`, ranks });
+    const { memory, members } = this.place;
+    memory.record.fail(blame(what, `${this.name}: ${text}`, ranks, members));
     ringGroup(this.place, this.surroundings);
   }
 
@@ -114,8 +115,7 @@ export abstract class Task {
         : null);
     // It may have come just before its end.
     if (end === null || there()) return end !== null;
-    const job = members[rank] === rank ? '' : ` (rank ${members[rank]} of the job)`;
-    this.fail('RANK_FAILED', `rank ${rank}${job} ${end}`, [rank]);
+    this.fail('RANK_FAILED', `${membersInWords([rank], members)} ${end}`, [rank]);
     return false;
   }
 

@@ -2,6 +2,7 @@
 // does not.
 import type { Call } from '../calls';
 import type { CallOptions, Handle } from '../communicator';
+import { blame } from '../failure';
 import { noColor, type Transport } from '../group';
 import { failedHandle } from '../handles';
 import type { Lease } from '../movers';
@@ -91,10 +92,10 @@ export class ThreadTransport implements Transport {
 
   /** Refuses a call on a group that has failed, or that is given up before it begins. */
   private check(operation: string, { signal }: CallOptions): void {
-    const { memory } = this.place;
+    const { memory, members } = this.place;
     if (signal?.aborted && !memory.record.failed) {
       const text = `${operation}: rank ${this.rank} gave it up, its signal was raised before it began`;
-      memory.record.fail({ what: 'ABORTED', message: text, ranks: [this.rank] });
+      memory.record.fail(blame('ABORTED', text, [this.rank], members));
       ringGroup(this.place, this.thread.surroundings);
     }
     if (memory.record.failed) throw this.place.memory.record.error();
