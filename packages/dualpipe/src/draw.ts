@@ -1,9 +1,12 @@
 // A schedule in time as an SVG picture: a row for each rank, a box for each computation with its micro-batch in it. A full
 // backward is split where its gradient of the weights begins; in an overlapped pair the forward stands above the backward.
 // Where phases are known, a row has them on two lanes instead, compute above communication.
-import { type Compute, describeAction, type Part, type Schedule } from './schedule';
+import { type Box, boxesOf, phaseBoxes, type Shade, shadesOf, turnOf } from './boxes';
+import { escapeMarkup as escape, figure, percent, tickStep } from './format';
+import { fills, inks, parts } from './palette';
+import { describeAction } from './schedule';
 import type { Simulation } from './simulate';
-import type { ComputeSpan, Timeline } from './timeline';
+import type { Timeline } from './timeline';
 
 /** How to draw. */
 export interface DrawOptions {
@@ -15,28 +18,6 @@ export interface DrawOptions {
   unit?: string;
 }
 
-/** A lane of a rank: further stages have another shade. */
-type Shade = 0 | 1;
-
-const fills: Readonly<Record<'light' | 'dark', Readonly<Record<Part, readonly [string, string]>>>> =
-  {
-    light: {
-      forward: ['#f6c86b', '#e79c3c'],
-      inputGrad: ['#8fd0a8', '#4fae7a'],
-      weightGrad: ['#a9c4ee', '#7a9fe0'],
-    },
-    dark: {
-      forward: ['#b3771c', '#8f5b0e'],
-      inputGrad: ['#368459', '#246646'],
-      weightGrad: ['#4f74b8', '#3d5e9c'],
-    },
-  };
-const inks = {
-  light: { paper: '#ffffff', text: '#1c2430', faint: '#657184', line: '#d7dce4', ink: '#14181f' },
-  dark: { paper: '#12161d', text: '#e6eaf0', faint: '#96a2b4', line: '#2b3340', ink: '#ffffff' },
-} as const;
-
-const parts = ['forward', 'inputGrad', 'weightGrad'] as const;
 const row = 26;
 const gap = 8;
 const left = 64;
@@ -68,29 +49,30 @@ export function drawSchedule(timeline: Timeline | Simulation, options: DrawOptio
   const pitch = rowHeight + gap;
   const height = top + ranks.length * pitch + 34;
   const shades = shadesOf(schedule);
+  const turn = turnOf('costs' in timeline ? timeline.costs : null);
   const body: string[] = [];
   ranks.forEach(({ computations, idle }, rank) => {
     const y = top + rank * pitch;
-    const percent = total === 0 ? 0 : (100 * idle) / total;
+    const share = total === 0 ? 0 : idle / total;
     body.push(
       `<rect class="track" x="${left}" y="${y}" width="${short(total * scale)}" height="${rowHeight}"/>`,
       text(left - 10, y + rowHeight / 2 + 4, `rank ${rank}`, 'label end'),
       text(x(total) + 10, y + rowHeight / 2 + 4, `idle ${figure(idle)}`, 'label'),
-      text(width - 8, y + rowHeight / 2 + 4, `${percent.toFixed(1)} %`, 'faint end'),
+      text(width - 8, y + rowHeight / 2 + 4, percent(share), 'faint end'),
     );
     for (const span of computations) {
-      const boxes = phases
-        ? phaseBoxes(span, phases[span.action.kind].spans, { y, height: rowHeight })
-        : boxesOf(span, timeline, { y, height: rowHeight });
+      const boxes = phases ? phaseBoxes(span, phases[span.action.kind].spans) : boxesOf(span, turn);
       body.push(
         `<g><title>${escape(describeAction(span.action))}, ${figure(span.start)} to ${figure(span.end)}</title>`,
-        ...boxes.map((box) => drawBox(box, x, shades[rank].get(box.stage) ?? 0)),
+        ...boxes.map((box) =>
+          drawBox(box, { x, y, height: rowHeight, shade: shades[rank].get(box.stage) ?? 0 }),
+        ),
         '</g>',
       );
     }
   });
   const sizes = `${schedule.ranks} ranks, ${schedule.stages} stages, ${schedule.microBatches} micro-batches`;
-  const time = `total ${figure(total)}${unit && ` ${unit}`}, bubble ${(100 * bubbleShare).toFixed(1)} %`;
+  const time = `total ${figure(total)}${unit && ` ${unit}`}, bubble ${percent(bubbleShare)}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escape(`${schedule.method}, ${sizes}, ${time}`)}">`,
     `<style>${styles(theme)}</style>`,
@@ -105,95 +87,22 @@ export function drawSchedule(timeline: Timeline | Simulation, options: DrawOptio
   ].join('\n');
 }
 
-/** A box of one part of a computation. */
-interface Box {
-  part: Part;
-  stage: number;
-  start: number;
-  end: number;
-  y: number;
-  height: number;
-  label: string;
-}
-
+/** Where a row is, and the shade of a box in it. */
 interface Track {
+  x: (time: number) => number;
   y: number;
   height: number;
+  shade: Shade;
 }
 
-/** A computation's parts, side by side; those of a pair above each other. */
-function boxesOf(span: ComputeSpan, timeline: Timeline | Simulation, { y, height }: Track): Box[] {
-  const { action, start, end } = span;
-  const weights = 'costs' in timeline ? timeline.costs : { inputGrad: 1, weightGrad: 1 };
-  const share = weights.inputGrad / (weights.inputGrad + weights.weightGrad || 1);
-  const backward = (
-    { stage, microBatch }: { stage: number; microBatch: number },
-    track: Track,
-  ): Box[] => {
-    const turn = start + (end - start) * share;
-    const own = { stage, ...track };
-    return [
-      { part: 'inputGrad', ...own, start, end: turn, label: String(microBatch) },
-      { part: 'weightGrad', ...own, start: turn, end, label: '' },
-    ];
-  };
-  if (action.kind === 'overlap') {
-    const half = height / 2;
-    const { stage, microBatch } = action.forward;
-    return [
-      { part: 'forward', stage, start, end, y, height: half, label: String(microBatch) },
-      ...backward(action.backward, { y: y + half, height: half }),
-    ];
-  }
-  if (action.kind === 'fullBackward') return backward(action, { y, height });
-  const { kind: part, stage, microBatch } = action;
-  return [{ part, stage, start, end, y, height, label: String(microBatch) }];
-}
-
-/** A computation's phases on two lanes. */
-function phaseBoxes(
-  { action, start }: ComputeSpan,
-  spans: readonly { lane: string; part: Part; start: number; end: number }[],
-  { y, height }: Track,
-): Box[] {
-  const half = height / 2;
-  return spans.map(({ lane, part, start: from, end: to }) => {
-    const { stage, microBatch } = cellOf(action, part);
-    return {
-      part,
-      stage,
-      start: start + from,
-      end: start + to,
-      y: lane === 'compute' ? y : y + half,
-      height: half,
-      label: String(microBatch),
-    };
-  });
-}
-
-function cellOf(action: Compute, part: Part): { stage: number; microBatch: number } {
-  if (action.kind !== 'overlap') return action;
-  return part === 'forward' ? action.forward : action.backward;
-}
-
-function drawBox(box: Box, x: (time: number) => number, shade: Shade): string {
-  const { part, y, height, label } = box;
+function drawBox(box: Box, { x, y, height, shade }: Track): string {
   const from = x(box.start);
   const wide = x(box.end) - from;
-  const rect = `<rect class="${part}${shade}" x="${short(from)}" y="${short(y)}" width="${short(wide)}" height="${short(height)}"/>`;
+  const [top, high] = [y + box.top * height, box.height * height];
+  const rect = `<rect class="${box.part}${shade}" x="${short(from)}" y="${short(top)}" width="${short(wide)}" height="${short(high)}"/>`;
+  const label = box.continued ? '' : String(box.microBatch);
   if (label === '' || wide < 6.4 * label.length + 2) return rect;
-  return `${rect}${text(from + wide / 2, y + height / 2 + 3.6, label, 'number')}`;
-}
-
-/** Of each rank, the shade of each of its stages. */
-function shadesOf({ ranks, pipelines }: Schedule): Map<number, Shade>[] {
-  return Array.from({ length: ranks }, (_, rank) => {
-    const own = pipelines.flatMap(({ rankOfStage }) =>
-      rankOfStage.flatMap((at, stage) => (at === rank ? [stage] : [])),
-    );
-    const stages = [...new Set(own)].sort((a, b) => a - b);
-    return new Map(stages.map((stage, i) => [stage, (i % 2) as Shade]));
-  });
+  return `${rect}${text(from + wide / 2, top + high / 2 + 3.6, label, 'number')}`;
 }
 
 /** Wide enough for two digits in so many boxes of a forward. */
@@ -230,9 +139,7 @@ function axis(
   { x, total, width, y }: { x: (time: number) => number; total: number; width: number; y: number },
   unit: string,
 ): string[] {
-  const wanted = Math.max(2, (width - left - right) / 90);
-  const power = 10 ** Math.floor(Math.log10((total || 1) / wanted));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((m) => total / m <= wanted) ?? 10 * power;
+  const step = tickStep(total, width - left - right, 90);
   const lines: string[] = [];
   for (let i = 0; i * step <= total * (1 + 1e-9); i += 1) {
     const at = short(x(i * step));
@@ -268,12 +175,3 @@ function text(x: number, y: number, content: string, style: string): string {
 }
 
 const short = (value: number): string => String(Math.round(value * 100) / 100);
-const figure = (value: number): string => String(Number(value.toPrecision(4)));
-
-function escape(content: string): string {
-  return content
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;');
-}

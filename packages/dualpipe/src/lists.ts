@@ -193,7 +193,7 @@ export class ListChecks {
 }
 
 /** Rank, position and action. */
-type Where = readonly [rank: number, position: number, action: Action];
+export type Where = readonly [rank: number, position: number, action: Action];
 
 /** An error about one action. */
 export function offending(

@@ -1,6 +1,6 @@
 // What a rank holds over time. An activation of a stage and a micro-batch is held from the begin of its forward to the end of
 // the gradient of its input; where the gradient of the weights comes later, its operands are held until that is done.
-import { type Action, forEachPart, isMessage } from './schedule';
+import { type Action, type Cell, forEachPart, isMessage } from './schedule';
 
 /** What a rank holds from a moment on. */
 export interface MemoryStep {
@@ -10,31 +10,51 @@ export interface MemoryStep {
   inFlight: number;
   /** Gradients of weights that wait. */
   waiting: number;
+  /** Bytes of both, where it is known how many each has. */
+  bytes?: number;
+}
+
+/** Bytes that a rank holds, the same for all stages and micro-batches or for each of its own. */
+export interface HeldBytes {
+  /** Of an activation: a stage's, of one micro-batch. */
+  activation: number | ((cell: Cell) => number);
+  /** Of the operands that a waiting gradient of weights keeps. */
+  waiting: number | ((cell: Cell) => number);
 }
 
 /** Walks a rank's list; every change is given with the position of its action, and whether that begins or ends. */
 export function walkMemory(
   list: readonly Action[],
   visit: (step: Omit<MemoryStep, 'time'>, position: number, at: 'start' | 'end') => void,
+  held?: HeldBytes,
 ): void {
-  let [inFlight, waiting] = [0, 0];
+  let [inFlight, waiting, bytes] = [0, 0, 0];
+  const sized = (what: HeldBytes['activation'] | undefined, cell: Cell): number =>
+    typeof what === 'function' ? what(cell) : (what ?? 0);
+  const step = (): Omit<MemoryStep, 'time'> => ({
+    inFlight,
+    waiting,
+    ...(held ? { bytes } : {}),
+  });
   list.forEach((action, position) => {
     if (isMessage(action)) return;
-    let [taken, released, begun, done] = [0, 0, 0, 0];
-    forEachPart(action, (part) => {
-      if (part === 'forward') taken += 1;
-      else if (part === 'inputGrad') {
-        released += 1;
-        begun += 1;
-      } else done += 1;
+    forEachPart(action, (part, cell) => {
+      if (part !== 'forward') return;
+      inFlight += 1;
+      bytes += sized(held?.activation, cell);
+      visit(step(), position, 'start');
     });
-    if (taken > 0) {
-      inFlight += taken;
-      visit({ inFlight, waiting }, position, 'start');
-    }
-    if (released + done === 0) return;
-    inFlight -= released;
-    waiting += begun - done;
-    visit({ inFlight, waiting }, position, 'end');
+    if (action.kind === 'forward') return;
+    forEachPart(action, (part, cell) => {
+      if (part === 'inputGrad') {
+        inFlight -= 1;
+        waiting += 1;
+        bytes += sized(held?.waiting, cell) - sized(held?.activation, cell);
+      } else if (part === 'weightGrad') {
+        waiting -= 1;
+        bytes -= sized(held?.waiting, cell);
+      }
+    });
+    visit(step(), position, 'end');
   });
 }

@@ -2,7 +2,7 @@
 import { type Costs, durationOf, type FullCosts, fullCosts } from './costs';
 import { run, type Semantics } from './engine';
 import { checkFinite, scheduleError } from './errors';
-import type { MemoryStep } from './memory';
+import type { HeldBytes } from './memory';
 import { costsOfPhases, type PhaseTimeline, type PhaseTimes, phaseTimeline } from './phases';
 import { type Compute, isMessage, type Schedule } from './schedule';
 import { type ComputeSpan, sum, type Timeline, timelineOf } from './timeline';
@@ -17,14 +17,6 @@ export interface Link {
   latency: number;
 }
 
-/** Bytes that a rank holds. */
-export interface HeldBytes {
-  /** Of an activation: a stage's, of one micro-batch. */
-  activation: number;
-  /** Of the operands that a waiting gradient of weights keeps. */
-  waiting: number;
-}
-
 /** How to simulate. */
 export interface SimulationOptions {
   /** Times of a stage, as four numbers or phase by phase. */
@@ -33,7 +25,7 @@ export interface SimulationOptions {
   link?: Link;
   /** How messages hold ranks up (default `buffered`). */
   semantics?: Semantics;
-  /** For bytes over time (default: only what is held is counted). */
+  /** For bytes over time, in `memory` of each rank (default: only activations and waiting gradients are counted). */
   held?: HeldBytes;
 }
 
@@ -72,7 +64,8 @@ export function simulate(schedule: Schedule, options: SimulationOptions): Simula
   const { times, link, semantics = 'buffered', held } = options;
   const costs = 'layers' in times ? costsOfPhases(times) : fullCosts(times);
   if (link) checkLink(link);
-  if (held) checkFinite('HELD', { ...held });
+  for (const [name, value] of Object.entries(held ?? {}))
+    if (typeof value === 'number') checkFinite('HELD', { [`held.${name}`]: value });
   const occupied = link && link.bytes > 0 ? link.bytes / link.bandwidth : 0;
   const done = run(schedule, {
     duration: (action) => durationOf(action, costs),
@@ -96,15 +89,15 @@ export function simulate(schedule: Schedule, options: SimulationOptions): Simula
         : [{ action, position, start: done.start[rank][position], end: done.end[rank][position] }],
     ),
   );
-  const timeline = timelineOf(schedule, spans, done.transfers);
-  const bytes = ({ inFlight, waiting }: MemoryStep): number =>
-    held ? inFlight * held.activation + waiting * held.waiting : 0;
+  const timeline = timelineOf(schedule, spans, done.transfers, held);
   return {
     ...timeline,
     costs,
     phases,
     exposed: spans.map((list) => sum(list, ({ action: { kind } }) => exposedIn(phases?.[kind]))),
-    peakBytes: timeline.ranks.map(({ memory }) => Math.max(0, ...memory.map(bytes))),
+    peakBytes: timeline.ranks.map(({ memory }) =>
+      Math.max(0, ...memory.map(({ bytes = 0 }) => bytes)),
+    ),
   };
 }
 

@@ -1,6 +1,6 @@
 // A schedule in time, simulated or measured: what each rank did when, how long it stood still, what it held.
 import type { Transfer } from './engine';
-import { type MemoryStep, walkMemory } from './memory';
+import { type HeldBytes, type MemoryStep, walkMemory } from './memory';
 import type { Compute, Schedule } from './schedule';
 
 /** A computation in time. */
@@ -53,15 +53,20 @@ export function timelineOf(
   schedule: Schedule,
   spans: readonly ComputeSpan[][],
   transfers: Transfer[],
+  held?: HeldBytes,
 ): Timeline {
   const total = Math.max(0, ...spans.flatMap((list) => list.slice(-1).map(({ end }) => end)));
   const ranks = spans.map((computations, rank): RankTimeline => {
     const busy = sum(computations, ({ start, end }) => end - start);
     const at = new Map(computations.map((span) => [span.position, span]));
     const memory: MemoryStep[] = [];
-    walkMemory(schedule.actions[rank], (step, position, side) => {
-      memory.push({ time: at.get(position)?.[side] ?? total, ...step });
-    });
+    walkMemory(
+      schedule.actions[rank],
+      (step, position, side) => {
+        memory.push({ time: at.get(position)?.[side] ?? total, ...step });
+      },
+      held,
+    );
     const peakInFlight = Math.max(0, ...memory.map(({ inFlight }) => inFlight));
     return { computations, busy, idle: total - busy, memory, peakInFlight };
   });

@@ -93,15 +93,11 @@ export function toChromeTrace(timeline: Timeline | Simulation, microseconds = 10
           { name: `${part} ${phase}, layer ${layer}`, cat: 'phase' },
         );
     }
-    for (const { time, inFlight, waiting } of memory)
-      events.push({
-        name: 'held',
-        ph: 'C',
-        pid,
-        tid: 0,
-        ts: time * microseconds,
-        args: { inFlight, waiting },
-      });
+    for (const { time, inFlight, waiting, bytes } of memory) {
+      const counter = { ph: 'C', pid, tid: 0, ts: time * microseconds } as const;
+      events.push({ ...counter, name: 'held', args: { inFlight, waiting } });
+      if (bytes !== undefined) events.push({ ...counter, name: 'held bytes', args: { bytes } });
+    }
   });
   const places = new Places(rest);
   const transferOf = new Map(

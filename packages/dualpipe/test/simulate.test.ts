@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 
 import {
+  type Cell,
   type Costs,
   closedForm,
   generateSchedule,
@@ -197,14 +198,27 @@ test('memory over time, by hand: ZB1P on the last of two ranks', () => {
   const held = { activation: 100, waiting: 30 };
   const { ranks, peakBytes } = simulate(schedule, { times: unit, held });
   expect(ranks[1].memory).toEqual([
-    { time: 1, inFlight: 1, waiting: 0 },
-    { time: 3, inFlight: 0, waiting: 1 },
-    { time: 3, inFlight: 1, waiting: 1 },
-    { time: 5, inFlight: 0, waiting: 2 },
-    { time: 6, inFlight: 0, waiting: 1 },
-    { time: 7, inFlight: 0, waiting: 0 },
+    { time: 1, inFlight: 1, waiting: 0, bytes: 100 },
+    { time: 3, inFlight: 0, waiting: 1, bytes: 30 },
+    { time: 3, inFlight: 1, waiting: 1, bytes: 130 },
+    { time: 5, inFlight: 0, waiting: 2, bytes: 60 },
+    { time: 6, inFlight: 0, waiting: 1, bytes: 30 },
+    { time: 7, inFlight: 0, waiting: 0, bytes: 0 },
   ]);
   expect(peakBytes).toEqual([200, 130]);
+  // Without sizes there are none.
+  expect(simulate(schedule, { times: unit }).ranks[1].memory[0]).toEqual({
+    ...{ time: 1, inFlight: 1, waiting: 0 },
+  });
+  // Micro-batches of different sizes, and stages: rank 0 holds both activations, rank 1 the second one and what the first left.
+  const sized = {
+    activation: ({ stage, microBatch }: Cell) => 100 * (stage + 1) + microBatch,
+    waiting: ({ microBatch }: Cell) => 30 + microBatch,
+  };
+  expect(simulate(schedule, { times: unit, held: sized }).peakBytes).toEqual([201, 231]);
+  expect(() => simulate(schedule, { times: unit, held: { ...held, waiting: -1 } })).toThrow(
+    expect.objectContaining({ code: 'ERR_BALEEN_SCHEDULE_HELD', path: 'held.waiting' }),
+  );
 });
 
 test('times that cannot be are refused by name', () => {

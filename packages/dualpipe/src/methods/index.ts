@@ -104,6 +104,16 @@ const entries: Readonly<Record<Method, MethodEntry>> = {
 export const methods: Readonly<Record<Method, MethodFacts>> = entries;
 
 /**
+ * Refuses sizes that a method does not take, without making the schedule.
+ * @param method - by name
+ * @param sizes - see {@link MethodSizes}
+ * @throws ERR_BALEEN_SCHEDULE_METHOD, ERR_BALEEN_SCHEDULE_SIZES as {@link generateSchedule}
+ */
+export function checkSizes(method: Method, sizes: MethodSizes): void {
+  fullSizes(method, sizes);
+}
+
+/**
  * Makes a schedule.
  * @param method - by name
  * @param sizes - see {@link MethodSizes}
@@ -120,6 +130,12 @@ export const methods: Readonly<Record<Method, MethodFacts>> = entries;
  * ```
  */
 export function generateSchedule(method: Method, sizes: MethodSizes): Schedule {
+  const full = fullSizes(method, sizes);
+  return withMessages(entries[method].make(full));
+}
+
+/** Sizes with what is left out filled in, checked. */
+function fullSizes(method: Method, sizes: MethodSizes): FullSizes {
   if (!Object.hasOwn(entries, method))
     throw scheduleError(
       'METHOD',
@@ -146,5 +162,5 @@ export function generateSchedule(method: Method, sizes: MethodSizes): Schedule {
   const full = { ranks, microBatches, stagesPerRank };
   for (const constraint of entry.constraints(full))
     checkConstraint(method, full[constraint.size], constraint);
-  return withMessages(entry.make(full));
+  return full;
 }
