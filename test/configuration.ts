@@ -14,6 +14,7 @@ const sections: Readonly<Record<string, string>> = {
   balance: 'Balance of experts',
   evaluation: 'Evaluation',
   checkpoint: 'Checkpoints',
+  layout: 'Ranks',
 };
 
 const opening = `# Configuration
@@ -53,6 +54,8 @@ function shown(value: unknown): string {
 
 /** What a section's keys have in common. */
 const notes: Readonly<Record<string, string>> = {
+  layout:
+    'Every rank takes some of a step’s micro-batches; a preset’s micro-batch shrinks so that all get some. Under mpirun or srun `layout.ranks` is what was started. See [ranks](ranks.md).',
   fp8: 'The recipe of precision `fp8`; with any other, values that are not V3’s are refused.',
   balance:
     'γ and α are part of the schedules: `schedule.biasSpeed.speed` 0 turns the biases off, `schedule.balanceFactor` 0 the loss.',

@@ -1,5 +1,6 @@
 // The written pages: links lead somewhere; the paths, scripts, commands and flags that they name exist.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 
 import { expect, test } from 'vitest';
@@ -50,5 +51,26 @@ test.each(pages.map((page) => [relative(root, page), page]))('%s', async (_, pag
     const known = await help(nested.includes(words[0]) ? words : words.slice(0, 1));
     for (const [flag] of line.matchAll(/(?<= )--[\w.-]+/g))
       expect(known, `${words.join(' ')} ${flag}`).toMatch(new RegExp(`${flag}(?![\\w.-])`));
+  }
+});
+
+test('the schedule and the picture of docs/pipelines.md are valid and drawn by the command', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'baleen-docs-'));
+  const silent = { write: () => true };
+  const baleen = (...words: string[]): Promise<number> =>
+    run(words, { stdout: silent, stderr: silent, env: {} });
+  try {
+    const text = readFileSync(join(root, 'docs', 'pipelines.md'), 'utf8');
+    const schedule = join(folder, 'schedule.json');
+    writeFileSync(schedule, /```json\n([^]*?)```/.exec(text)?.[1] ?? '');
+    expect(await baleen('schedule', 'check', schedule)).toBe(0);
+    const sizes = ['--ranks', '4', '--micro-batches', '10'];
+    const picture = join(folder, 'dualpipe.svg');
+    expect(await baleen('schedule', 'draw', 'dualpipe', ...sizes, '--out', picture)).toBe(0);
+    expect(readFileSync(join(root, 'docs', 'dualpipe.svg'), 'utf8')).toBe(
+      readFileSync(picture, 'utf8'),
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
   }
 });

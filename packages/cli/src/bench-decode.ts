@@ -4,10 +4,11 @@ import { benchDecode, type DecodeBenchmarkOptions, type DecodeResult } from '@ba
 import type { Command } from 'commander';
 
 import { usageError } from './errors';
-import { addConfigFlags } from './flags';
+import { addConfigFlags, layoutKeys } from './flags';
 import { bytes, duration, table, whole } from './format';
 import type { Voice } from './io';
 import { kernelLines } from './kernel-report';
+import { numberFlag } from './numbers';
 import { openProgress, paced } from './progress';
 import { fact } from './report';
 import { addCacheFlag } from './sampling-flags';
@@ -17,6 +18,7 @@ import { addCommonFlags, examplesText, shaped } from './shape';
 interface DecodeFlags extends SettingsOptions, Pick<DecodeBenchmarkOptions, 'cache'> {
   contexts: number[];
   batches: number[];
+  warmUp: number;
 }
 
 /** Adds the subcommand. */
@@ -29,7 +31,7 @@ export function defineDecode(command: Command, voice: Voice): void {
         'of all of them. Weights and caches are made up. Every configuration key is a flag; --steps says how many\n' +
         'passes are timed (12 without it).',
     );
-  addConfigFlags(decode);
+  addConfigFlags(decode, layoutKeys);
   decode
     .option(
       '--contexts <list>',
@@ -37,7 +39,13 @@ export function defineDecode(command: Command, voice: Voice): void {
       list('--contexts'),
       [1024, 4096, 16384],
     )
-    .option('--batches <list>', 'sequences at once', list('--batches'), [1, 8]);
+    .option('--batches <list>', 'sequences at once', list('--batches'), [1, 8])
+    .option(
+      '--warm-up <seconds>',
+      'passes before each form’s first measurement: JavaScript is compiled while it runs',
+      numberFlag('--warm-up', { least: 0 }),
+      2,
+    );
   addCacheFlag(decode);
   decode.addHelpText(
     'after',
@@ -77,7 +85,7 @@ function list(flag: string): (text: string) => number[] {
 
 async function measure(
   { config, preset, name }: Settings,
-  { contexts, batches, cache }: DecodeFlags,
+  { contexts, batches, cache, warmUp }: DecodeFlags,
   steps: number | undefined,
   voice: Voice,
 ): Promise<void> {
@@ -89,6 +97,7 @@ async function measure(
     result = await benchDecode(config, {
       contexts,
       batches,
+      warmUp,
       onProgress: paced(progress, 'timing'),
       ...(cache && { cache }),
       ...(steps === undefined ? {} : { steps }),

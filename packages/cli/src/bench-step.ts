@@ -5,7 +5,7 @@ import { benchStep, type ChromeTrace, didYouMean } from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { usageError } from './errors';
-import { addConfigFlags } from './flags';
+import { addConfigFlags, layoutKeys } from './flags';
 import { block, bytes, duration, percent, table, whole } from './format';
 import type { Formatter, Voice } from './io';
 import { kernelLines } from './kernel-report';
@@ -31,7 +31,7 @@ export function defineStep(command: Command, voice: Voice): void {
         'whose peaks are measured in the same process. Every configuration key is a flag; --steps says how\n' +
         'many steps are timed (12 without it), and keys of data, evaluation and checkpoints change nothing.',
     );
-  addConfigFlags(step);
+  addConfigFlags(step, layoutKeys);
   step.option(
     '--profile <file>',
     "write when each phase and kernel ran, on which sizes, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",

@@ -18,6 +18,14 @@ const pools = [
   ['region', 'between forward and backward, at most'],
 ] as const;
 
+/** What travels, by kind. */
+const sentWords = {
+  gradients: 'gradients',
+  weights: 'weights',
+  experts: 'tokens and results of experts',
+  stages: 'the stream from stage to stage',
+} as const;
+
 /**
  * Says what a run would need.
  * @param settings - the run
@@ -45,7 +53,12 @@ export function dryRun(settings: Settings, voice: Voice): void {
   );
   const width = Math.max(...lines.map((line) => line.length));
   const here = machine();
+  const { ranks } = config.layout;
   const fits = total <= here.memory;
+  const { total: sent, ...ways } = needed.sent;
+  const travels = Object.entries(ways)
+    .filter(([, size]) => size > 0)
+    .map(([way, size]) => `${bytes(size)} of ${sentWords[way as keyof typeof sentWords]}`);
   voice.print(
     '',
     bold(
@@ -59,9 +72,20 @@ export function dryRun(settings: Settings, voice: Voice): void {
     '',
     fact(
       'memory',
-      `${bytes(total)} in all; this machine has ${bytes(here.memory)}, ${fits ? 'so it fits' : red('so it does not fit')}`,
+      ranks === 1
+        ? `${bytes(total)} in all; this machine has ${bytes(here.memory)}, ${fits ? 'so it fits' : red('so it does not fit')}`
+        : `${bytes(total)} on each of ${ranks} ranks at most; this machine has ${bytes(here.memory)}`,
       voice.out,
     ),
+    ...(sent > 0
+      ? [
+          fact(
+            'travels',
+            `${bytes(sent)} from each rank in a step: ${travels.join(', ')}`,
+            voice.out,
+          ),
+        ]
+      : []),
     fact(
       'model',
       `${count(needed.params)} parameters, ${count(needed.activeParams)} active for a token`,

@@ -5,7 +5,13 @@ import type { Command } from 'commander';
 import { usageError } from './errors';
 
 /** Short names of configuration keys. A key at the top level needs none: its dotted name is short. */
-const shortNames: Readonly<Partial<Record<string, string>>> = { 'data.sources': 'data' };
+const shortNames: Readonly<Partial<Record<string, string>>> = {
+  'data.sources': 'data',
+  'layout.ranks': 'ranks',
+  'layout.pp': 'pp',
+  'layout.schedule': 'schedule',
+  'layout.ep': 'ep',
+};
 
 /** Top-level keys that help lists among the ordinary flags. */
 const ordinary: Readonly<Partial<Record<string, string>>> = {
@@ -14,7 +20,16 @@ const ordinary: Readonly<Partial<Record<string, string>>> = {
   precision: '<name>',
   seed: '<n>',
   threads: '<n>',
+  'layout.ranks': '<n>',
+  'layout.pp': '<n>',
+  'layout.schedule': '<name>',
+  'layout.ep': '<n>',
 };
+
+/** Keys of what commands that run on one rank have no use for. */
+export const layoutKeys: readonly string[] = configKeys()
+  .map(({ key }) => key)
+  .filter((key) => key.startsWith('layout.'));
 
 /**
  * Adds `--preset`, `--config` and a flag for every configuration key.

@@ -88,6 +88,16 @@ export async function findToolchain(env: Environment, runAll: boolean): Promise<
   };
 }
 
+/**
+ * Looks for what starts ranks as processes.
+ * @param env - environment variables
+ * @returns launchers that are here, with their versions
+ */
+export async function findLaunchers(env: Environment): Promise<Program[]> {
+  const answers = ['mpirun', 'mpiexec', 'srun'].map((name) => ask(name, env));
+  return (await Promise.all(answers)).filter((answer) => answer !== null);
+}
+
 /** An optional package. */
 export interface OptionalPackage {
   /** Its name. */

@@ -111,8 +111,45 @@ function facts({ result, start, kernels, colors }: ReportInput): string[] {
   kernelLines(kernels).forEach((text, index) => {
     lines.push(fact(index === 0 ? 'kernels' : '', text, colors));
   });
+  const ranks = ranksText(result);
+  if (ranks !== '') lines.push(fact('ranks', ranks, colors));
   if (result.run !== null) lines.push(fact('run', result.run, colors));
   return lines;
+}
+
+/** How a run is spread, what its ranks did, and how often it was begun again. */
+function ranksText({ layout, computed, restarts }: TrainResult): string {
+  const shares = computed.map((share) => Math.round(100 * share));
+  const range = [...new Set([Math.min(...shares), Math.max(...shares)])].join(' to ');
+  const parts = [
+    ...(layout.ranks === 1 ? [] : [layoutText(layout)]),
+    ...(layout.ranks === 1 || shares.length === 0 ? [] : [`computing ${range} % of the time`]),
+    ...(restarts === 0 ? [] : [`begun again ${restarts === 1 ? 'once' : `${restarts} times`}`]),
+  ];
+  return parts.join('; ');
+}
+
+/**
+ * How a run is spread, in words.
+ * @param layout - its ranks
+ * @returns such as `4, in 2 groups that have all experts`
+ */
+export function layoutText({ ranks, pp, ep, dp, schedule }: TrainResult['layout']): string {
+  const parts = [String(ranks)];
+  if (pp > 1) {
+    const copies = ranks / pp;
+    parts.push(
+      copies === 1
+        ? `a pipeline by ${schedule ?? ''}`
+        : `in ${copies} pipelines of ${pp} by ${schedule ?? ''}`,
+    );
+  }
+  if (ep === 1) {
+    if (pp === 1) parts.push('each with all experts');
+  } else if (dp === 1)
+    parts.push(pp === 1 ? 'experts spread over them' : 'experts spread over the pipelines');
+  else parts.push(`in ${dp} groups of ${pp * ep} that have all experts`);
+  return parts.join(', ');
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   readChromeTrace,
   type Schedule,
   type Simulation,
+  type SimulationOptions,
   simulate,
   type Timeline,
 } from '@baleen/dualpipe';
@@ -125,7 +126,7 @@ export function generated(
 }
 
 /** Whether a word names a file: methods have no dot and no slash. */
-function isFile(word: string): boolean {
+export function isFile(word: string): boolean {
   return /[./\\]/.test(word);
 }
 
@@ -179,8 +180,19 @@ function readInput(path: string, what: string): string {
 export function simulated(schedule: Schedule, flags: TimeFlags): Simulation {
   const share = schedule.ranks / schedule.stages;
   const times = flags.phases === undefined ? costsOf(flags, share) : phasesOf(flags, share);
-  const link = linkOf(flags);
-  return simulate(schedule, { times, semantics: flags.semantics, ...(link ? { link } : {}) });
+  return simulate(schedule, { times, semantics: flags.semantics, ...linkOf(flags) });
+}
+
+/**
+ * Times of a rank's share of the model, links and semantics, as the page takes them.
+ * @param flags - times and links
+ * @returns options of a page
+ */
+export function shareTimes(
+  flags: TimeFlags,
+): Pick<SimulationOptions, 'times' | 'link' | 'semantics'> {
+  const times = flags.phases === undefined ? costsOf(flags, 1) : phasesOf(flags, 1);
+  return { times, semantics: flags.semantics, ...linkOf(flags) };
 }
 
 function costsOf(
@@ -241,8 +253,8 @@ function readPhases(path: string): PhaseTimes {
   return value as PhaseTimes;
 }
 
-function linkOf({ bytes, bandwidth, latency }: TimeFlags): Link | null {
-  if (bytes === undefined && bandwidth === undefined && latency === undefined) return null;
+function linkOf({ bytes, bandwidth, latency }: TimeFlags): { link?: Link } {
+  if (bytes === undefined && bandwidth === undefined && latency === undefined) return {};
   if (bytes !== undefined && bandwidth === undefined)
     throw usageError(
       'BANDWIDTH',
@@ -250,5 +262,7 @@ function linkOf({ bytes, bandwidth, latency }: TimeFlags): Link | null {
       'add --bandwidth',
       '--bytes',
     );
-  return { bytes: bytes ?? 0, bandwidth: bandwidth ?? Infinity, latency: latency ?? 0 };
+  return {
+    link: { bytes: bytes ?? 0, bandwidth: bandwidth ?? Infinity, latency: latency ?? 0 },
+  };
 }

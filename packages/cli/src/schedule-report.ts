@@ -3,12 +3,21 @@ import {
   type ClosedForm,
   type Compute,
   closedForm,
+  type Schedule,
   type Simulation,
   type Timeline,
 } from '@baleen/dualpipe';
 
 import { percent, table } from './format';
 import type { Colors, Formatter } from './io';
+
+/** Code of the error where a result cannot be written. */
+export const outError = 'ERR_BALEEN_SCHEDULE_OUT';
+
+/** What a schedule is of, for `--json`. */
+export function sizesOf({ method, ranks, stages, microBatches }: Schedule): object {
+  return { method, ranks, stages, microBatches };
+}
 
 /** Letters of the sketch. */
 const letters: Readonly<Record<Compute['kind'], string>> = {

@@ -68,12 +68,14 @@ export function presetOf(name: string): TrainConfig {
  * @param options - what commander parsed, configuration keys included
  * @param fallback - preset when neither a preset, a file nor a run is named
  * @param overPreset - a layer between the preset and the file
+ * @param launched - a layer between the file and the flags: what a launcher decides
  * @returns the configuration with its origins
  */
 export async function resolveSettings(
   options: SettingsOptions & Readonly<Record<string, unknown>>,
   fallback: PresetName,
   overPreset?: ConfigLayer,
+  launched?: ConfigLayer,
 ): Promise<Settings> {
   const layers: ConfigLayer[] = [];
   let preset: string | null = null;
@@ -112,6 +114,7 @@ export async function resolveSettings(
     layers.push({ origin: `file ${options.config}`, values: file.values });
     name = parse(options.config).name;
   }
+  if (launched) layers.push(launched);
   const flags = flagLayer(options);
   if (flags) layers.push(flags);
   try {

@@ -10,11 +10,11 @@ import {
 } from '@baleen/trainer';
 
 import { internalError } from './errors';
-import { balance, bytes, clock, count, whole } from './format';
+import { balance, bytes, clock, count, duration, whole } from './format';
 import type { Voice } from './io';
 import { kernelLines } from './kernel-report';
 import { openProgress, type Progress, paced } from './progress';
-import { fact } from './report';
+import { fact, layoutText } from './report';
 import { shown } from './run-folder';
 import { isPreset, type Settings } from './settings';
 
@@ -98,6 +98,18 @@ function show(event: TrainEvent, start: StartEvent, progress: Progress): void {
         `step ${whole(event.step)}: ${event.bitsPerByte.toFixed(3)} bits per byte on held-out text`,
       );
       break;
+    case 'slow':
+      progress.note(
+        `step ${whole(event.step)}: the others wait for rank ${event.rank}, which computes ${(event.computed / event.others).toFixed(1)} times as long as they do (${duration(event.computed)} a step)`,
+      );
+      break;
+    case 'restart': {
+      const from = event.step === 0 ? 'from the start' : `after step ${whole(event.step)}`;
+      progress.note(
+        `lost in step ${whole(event.reached + 1)}: ${event.reason}; going on ${from} (restart ${event.restart} of ${event.of})`,
+      );
+      break;
+    }
     default:
   }
 }
@@ -135,9 +147,12 @@ function opening(start: StartEvent, { config, preset }: Settings, voice: Voice):
       voice.err,
     ),
   ];
-  kernelLines(describeKernels()).forEach((text, index) => {
+  // Ranks have threads of their own.
+  const kernels = { ...describeKernels(), threads: start.kernels.threads };
+  kernelLines(kernels).forEach((text, index) => {
     lines.push(fact(index === 0 ? 'kernels' : '', text, voice.err));
   });
+  if (start.layout.ranks > 1) lines.push(fact('ranks', layoutText(start.layout), voice.err));
   if (start.run !== null)
     lines.push(fact('run', `${shown(start.run)} (Ctrl-C finishes the step and saves)`, voice.err));
   return lines;

@@ -11,7 +11,8 @@ import {
 import type { Tokenizer } from '@baleen/trainer';
 
 /** How to write. */
-export interface WriteOptions extends Pick<GenerateOptions, 'cache' | 'signal'> {
+export interface WriteOptions
+  extends Pick<GenerateOptions, 'cache' | 'signal' | 'drafts' | 'counts'> {
   /** Most tokens. */
   tokens: number;
   /** 0 takes the likeliest. */
@@ -60,7 +61,7 @@ class GrowingText {
   /** What to generate next. */
   request(): TextRequest {
     const { context, maxSequence, options } = this;
-    const { tokens, temperature, topP, seed } = options;
+    const { tokens, temperature, topP, seed, drafts, counts } = options;
     // The context is full: go on from its second half.
     if (context.length >= maxSequence)
       context.splice(0, context.length - Math.max(1, maxSequence >> 1));
@@ -72,6 +73,8 @@ class GrowingText {
       topP,
       seed: seed + this.round++,
       stop: [this.tokenizer.documentEnd],
+      ...(drafts && { drafts }),
+      ...(counts && { counts }),
     };
   }
 

@@ -112,7 +112,8 @@ test('bench step refuses a folder as a trace', async () => {
 
 test('bench decode times both forms, for programs and for people, and refuses what is no list', async () => {
   const config = smallFile(temporaryFolder());
-  const argv = ['bench', 'decode', '--config', config, '--steps', '1', '--contexts', '3,9'];
+  const sizes = ['--steps', '1', '--warm-up', '0', '--contexts', '3,9'];
+  const argv = ['bench', 'decode', '--config', config, ...sizes];
   const { code, value } = await json(...argv, '--batches', '2');
   expect(code).toBe(0);
   expect(value).toMatchObject({

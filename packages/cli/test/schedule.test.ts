@@ -13,6 +13,7 @@ import { expect, test } from 'vitest';
 
 import { cli, cliWith, failure, json, temporaryFolder } from './helpers';
 
+const sizes = { ranks: 2, microBatches: 4 };
 const small = ['--ranks', '2', '--micro-batches', '4'];
 
 test('generate --json is the schedule; --out keeps it, and says what it comes to', async () => {
@@ -178,6 +179,76 @@ test('draw writes an SVG of a method, a schedule or a trace', async () => {
   await cli('schedule', 'simulate', file, '--forward', '3', '--out', trace);
   const measured = await json('schedule', 'draw', trace, '--out', drawn);
   expect((measured.value as { total: number }).total).toBeCloseTo(25, 9);
+});
+
+/** What a page was made with. */
+function pageData(path: string): { state: Record<string, unknown>; own: unknown } {
+  const html = readFileSync(path, 'utf8');
+  const [, data] = /<script type="application\/json" id="data">(.*)<\/script>/.exec(html) ?? [];
+  return JSON.parse(data) as ReturnType<typeof pageData>;
+}
+
+test('draw --html writes a page of several methods with the sizes, times and links of the flags', async () => {
+  const out = join(temporaryFolder(), 'page.html');
+  const { value } = await json(
+    ...['schedule', 'draw', 'dualpipe', 'interleaved', '--ranks', '4', '--micro-batches', '12'],
+    ...['--stages-per-rank', '3', '--overlap', '2.5', '--latency', '0.25', '--html', out],
+  );
+  expect(value).toMatchObject({
+    html: out,
+    schedules: [
+      { method: 'dualpipe', stages: 4 },
+      { method: 'interleaved', stages: 12 },
+    ],
+    htmlBytes: readFileSync(out).length,
+  });
+  const { state, own } = pageData(out);
+  expect(own).toBeNull();
+  expect(state).toMatchObject({
+    rows: ['dualpipe', 'interleaved'],
+    ...{ timing: 'four', semantics: 'buffered' },
+    values: {
+      ...{ ranks: 4, 'micro-batches': 12, 'stages-per-rank': 3, overlap: 2.5, latency: 0.25 },
+    },
+  });
+  // One that is there is kept.
+  const before = readFileSync(out, 'utf8');
+  expect(await failure('schedule', 'draw', 'zb1p', '--html', out)).toMatchObject({
+    ...{ exit: 2, code: 'ERR_BALEEN_USAGE_HTML', path: '--html' },
+    message: expect.stringContaining('is there already') as string,
+  });
+  expect(readFileSync(out, 'utf8')).toBe(before);
+});
+
+test('a page of a file: methods beside it have its sizes; picture and page may be asked for at once', async () => {
+  const folder = temporaryFolder();
+  const [mine, trace, page, svg] = ['mine.json', 'trace.json', 'a.html', 'a.svg'].map((name) =>
+    join(folder, name),
+  );
+  await cli('schedule', 'generate', 'zb1p', ...small, '--out', mine);
+  await cli('schedule', 'draw', mine, '1f1b', '--phases', 'v3', '--html', page);
+  const { state, own } = pageData(page);
+  expect(state).toMatchObject({
+    ...{ rows: ['own', '1f1b'], timing: 'phases' },
+    values: { ranks: 2, 'micro-batches': 4, 'forward-dispatch': 6.69 },
+  });
+  expect(own).toEqual({ name: mine, schedule: generateSchedule('zb1p', sizes) });
+  await cli('schedule', 'simulate', mine, '--forward', '3', '--out', trace);
+  const both = join(folder, 'both.html');
+  const { value } = await json('schedule', 'draw', trace, '--out', svg, '--html', both);
+  expect(value).toMatchObject({ out: svg, html: both, method: 'zb1p' });
+  expect(pageData(both).own).toMatchObject({
+    schedule: { total: (value as { total: number }).total },
+  });
+  expect(await failure('schedule', 'draw', mine, trace, '--html', `${page}l`)).toMatchObject({
+    ...{ exit: 2, code: 'ERR_BALEEN_USAGE_HTML', path: trace },
+  });
+  // Sizes that the page does not take.
+  const many = ['--ranks', '2', '--micro-batches', '2000'];
+  expect(await failure('schedule', 'draw', '1f1b', ...many, '--html', `${page}l`)).toMatchObject({
+    ...{ exit: 2, code: 'ERR_BALEEN_USAGE_HTML', path: 'micro-batches' },
+  });
+  expect(existsSync(`${page}l`)).toBe(false);
 });
 
 test('nothing is written where the command is wrong', async () => {

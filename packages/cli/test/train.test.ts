@@ -102,6 +102,7 @@ describe('train', () => {
       [
         ...['run', 'preset', 'precision', 'params', 'activeParams', 'steps', 'tokens', 'epochs'],
         ...['trainLoss', 'valLoss', 'valBitsPerByte', 'baselines', 'tokensPerSecond', 'layout'],
+        ...['restarts', 'computed'],
         ...[
           'medianStepSeconds',
           'peakRegionBytes',

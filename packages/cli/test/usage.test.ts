@@ -66,7 +66,17 @@ test.each([
     'keep one of them',
   ],
   [['schedule', 'simulate', '1f1b', '--bytes', '1'], 'USAGE_BANDWIDTH', 'add --bandwidth'],
-  [['schedule', 'draw', '1f1b'], 'USAGE_OUT', 'add --out schedule.svg'],
+  [
+    ['schedule', 'draw', '1f1b'],
+    'USAGE_OUT',
+    'add --out schedule.svg for a picture, or --html schedule.html for a page',
+  ],
+  [['schedule', 'draw', '1f1b', 'zb1p', '--out', 'a.svg'], 'USAGE_OUT', 'name one, or take --html'],
+  [
+    ['schedule', 'draw', '1f1b', '--unit', 'ms', '--html', 'a.html'],
+    'USAGE_OUT',
+    'add --out, or leave --unit out',
+  ],
   [['presets', 'tiny', '--context', '0'], 'USAGE_VALUE', 'give a whole number from 1'],
   [['bench', 'step', '--keep', 'norm'], 'USAGE_VALUE', 'did you mean norms?'],
   [['doctor', 'me'], 'USAGE_ARGUMENT', 'see `baleen doctor --help`'],

@@ -148,6 +148,51 @@ describe('generate', () => {
     });
   });
 
+  test('drafts leave the likeliest text as it is, and what became of them is told', async () => {
+    const argv = ['generate', 'runs/quick-1', 'The whale', '--temperature', '0', '--tokens', '40'];
+    const plain = await json(...argv);
+    const drafted = await json(...argv, '--drafts', '2');
+    interface Report {
+      text: string;
+      tokens: number;
+      drafts?: { atOnce: number; rate: number; byPosition: number[]; tokensPerPass: number };
+    }
+    const [without, { drafts, ...made }] = [plain.value, drafted.value] as [Report, Report];
+    expect(without.drafts).toBeUndefined();
+    expect(made).toMatchObject({ text: without.text, tokens: without.tokens });
+    expect(drafts?.atOnce).toBe(2);
+    expect(drafts?.byPosition).toHaveLength(2);
+    expect(drafts?.rate).toBeLessThanOrEqual(drafts?.byPosition[0] ?? 0);
+    expect(drafts?.tokensPerPass).toBeGreaterThanOrEqual(1);
+    expect((await cli(...argv, '--drafts', '1')).stderr).toMatch(
+      / % of drafts stayed: \d\.\d\d tokens a pass/,
+    );
+    // A text of one token leaves nothing to draft.
+    expect((await cli(...argv, '--tokens', '1', '--drafts', '1')).stderr).toContain(
+      'nothing was drafted',
+    );
+    expect(await failure(...argv, '--drafts', '0.5')).toMatchObject({ path: '--drafts', exit: 2 });
+    const trained = await cli(
+      'train',
+      '--config',
+      smallFile(folder),
+      '--model.mtp.depth',
+      '0',
+      '--out',
+      'runs/no-depth',
+    );
+    expect(trained.code).toBe(0);
+    const refused = { code: 'ERR_BALEEN_USAGE_DRAFTS', path: '--drafts' };
+    expect(await failure('generate', 'runs/no-depth', 'A', '--drafts', '1')).toMatchObject({
+      ...refused,
+      exit: 2,
+    });
+    const talk = ['chat', 'runs/no-depth', '--drafts', '1', '--json'];
+    const { code, stdout } = await cliWith({ stdin: Readable.from([]) }, ...talk);
+    expect(code).toBe(2);
+    expect(JSON.parse(stdout)).toMatchObject({ error: refused });
+  });
+
   test('a file of prompts that is not there or holds none, and - among many, are refused', async () => {
     writeFileSync('empty.txt', '\n \n');
     for (const file of ['empty.txt', 'none.txt'])
@@ -194,6 +239,27 @@ describe('chat', () => {
     const shown = await cliWith({ stdin: parts }, 'chat', 'runs/quick-1', ...flags);
     expect(shown.stdout).toBe(turns.map(({ answer }) => `${answer}\n`).join(''));
     expect(shown.stderr).toContain('4 turns, 48 tokens');
+  });
+
+  test('drafts leave the likeliest answers as they are, and what became of them is told', async () => {
+    interface Report {
+      turns: { answer: string }[];
+      tokens: number;
+      drafts?: { atOnce: number; rate: number; tokensPerPass: number };
+    }
+    const talk = async (...drafts: string[]): Promise<Report> => {
+      const argv = ['chat', 'runs/quick-1', '--json', ...flags, ...drafts];
+      const { stdout } = await cliWith({ stdin: say(`${lines.join('\n')}\n`) }, ...argv);
+      return JSON.parse(stdout) as Report;
+    };
+    const [plain, drafted] = [await talk(), await talk('--drafts', '2')];
+    expect(plain.drafts).toBeUndefined();
+    expect(drafted.turns).toEqual(plain.turns);
+    expect(drafted.drafts?.atOnce).toBe(2);
+    expect(drafted.drafts?.tokensPerPass).toBeGreaterThanOrEqual(1);
+    const argv = ['chat', 'runs/quick-1', ...flags, '--drafts', '1'];
+    const { stderr } = await cliWith({ stdin: say('The whale\n') }, ...argv);
+    expect(stderr).toMatch(/1 turns, .* % of drafts stayed: \d\.\d\d tokens a pass/);
   });
 
   test('ends when it is told to, waiting for a line or in an answer', async () => {

@@ -124,6 +124,8 @@ export function absorbedAttention(
     k: rank,
     transB: true,
   });
+  // The heads of one row lie alike in both orders.
+  if (rows === 1) return values.reshape([1, heads * valueDim]);
   const out = tape.empty([rows, heads * valueDim]);
   moveHeads(kernels, out, byToken(valueDim), values, byHead(valueDim), {
     ...counts,

@@ -23,6 +23,29 @@ export interface SequenceCaches {
   depths: readonly LatentCache[];
 }
 
+/** Tokens a page: prompts that begin alike share whole ones. */
+export const pageSize = 64;
+
+/**
+ * Caches of a sequence that begins like another: in the same pages.
+ * @param from - the other's
+ * @param tokens - how many of its first tokens
+ * @param depths - how many depths draft for it, of those that draft for the other
+ * @returns caches that hold these tokens
+ */
+export function shareCaches(
+  { main, depths: own }: SequenceCaches,
+  tokens: number,
+  depths: number,
+): SequenceCaches {
+  const share = (cache: LatentCache): LatentCache => {
+    const copy = cache.clone();
+    copy.truncate(tokens);
+    return copy;
+  };
+  return { main: share(main), depths: own.slice(0, depths).map(share) };
+}
+
 /** Pages for the caches of sequences. */
 export class CachePools {
   private readonly main: LatentPool;
@@ -37,7 +60,6 @@ export class CachePools {
     const { capacities, depths = 0 } = sizes;
     const { kvRank, ropeDim } = model.config.attention;
     const { format = model.precision === 'fp32' ? 'fp32' : 'bf16' } = sizes;
-    const pageSize = 64;
     const pages = Math.max(
       1,
       capacities.reduce((sum, tokens) => sum + Math.ceil(tokens / pageSize), 0),

@@ -27,6 +27,7 @@ import {
   sharedCopies,
 } from './hugging-face-names';
 import type { TensorEntry } from './safetensors';
+import { wholeModel } from './whole';
 
 /** One tensor of a checkpoint and the piece of the model that holds it. */
 export interface CheckpointPiece {
@@ -38,26 +39,37 @@ export interface CheckpointPiece {
   grad: Tensor | null;
   /** Router biases are always F32 and must be finite. */
   isState: boolean;
+  /** Of a parameter that is spread over ranks: others have the other experts. */
+  isSpread: boolean;
 }
 
 /**
  * Everything a checkpoint of the model holds, in a fixed order.
  * @param model - the decoder
- * @returns one piece a tensor; stacked experts are taken apart
+ * @returns one piece a tensor; stacked experts are taken apart, and where ranks share them, these are this rank's
  */
 export function* checkpointPieces(model: Decoder): Generator<CheckpointPiece> {
   const { layers } = model.config;
-  for (const [name, { data, grad }] of model.parameters()) {
+  for (const [name, { data, grad, slice }] of model.parameters()) {
     const names = checkpointNames(name, layers);
-    if (typeof names === 'string') yield { name: names, data, grad, isState: false };
+    if (typeof names === 'string')
+      yield { name: names, data, grad, isState: false, isSpread: false };
     else
       for (let e = 0; e < (data.shape[0] ?? 0); e += 1) {
         const one = (stack: Tensor): Tensor => stack.rows(e, 1).reshape(stack.shape.slice(1));
-        yield { name: names(e), data: one(data), grad: one(grad), isState: false };
+        yield {
+          name: names(e + (slice?.start ?? 0)),
+          data: one(data),
+          grad: one(grad),
+          isState: false,
+          isSpread: slice !== null,
+        };
       }
   }
-  for (const [name, { data }] of model.states())
-    yield { name: checkpointNames(name, layers) as string, data, grad: null, isState: true };
+  for (const [name, { data }] of model.states()) {
+    const named = checkpointNames(name, layers) as string;
+    yield { name: named, data, grad: null, isState: true, isSpread: false };
+  }
 }
 
 /** A tensor of the model and where the checkpoint has it. */
@@ -126,13 +138,32 @@ function findPieces(model: Decoder, source: TensorSource): Found[] {
   return found;
 }
 
+/** Names of what other ranks have: their experts, and the layers of their stages. */
+function namesElsewhere(model: Decoder): Set<string> {
+  const elsewhere = new Set<string>();
+  const { config } = model;
+  if (!model.isPart) return elsewhere;
+  const add = (name: string, stacked: number): void => {
+    const names = checkpointNames(name, config.layers);
+    if (typeof names === 'string') elsewhere.add(names);
+    else for (let e = 0; e < stacked; e += 1) elsewhere.add(names(e));
+  };
+  const { parameters, states } = wholeModel(config);
+  for (const { name, shape } of parameters) add(name, shape[0]);
+  for (const { name } of states) add(name, 0);
+  return elsewhere;
+}
+
 /** Names that only depths of multi-token prediction beyond the model's own may have. */
-function unusedNames({ config }: Decoder, source: TensorSource, found: readonly Found[]): string[] {
+function unusedNames(model: Decoder, source: TensorSource, found: readonly Found[]): string[] {
+  const { config } = model;
+  const elsewhere = namesElsewhere(model);
   const known = new Map(found.map(({ piece, entry }) => [piece.name, entry]));
   const unused: string[] = [];
   for (const [name, { file }] of source.tensors) {
-    if (known.has(name) || isSharedCopy(name, config)) continue;
+    if (known.has(name) || elsewhere.has(name) || isSharedCopy(name, config)) continue;
     const weight = scaledWeight(name);
+    if (weight !== null && elsewhere.has(weight)) continue;
     const scaled = weight === null ? undefined : known.get(weight);
     if (weight !== null && scaled) {
       checkScaledType(name, file, weight, scaled);

@@ -6,7 +6,6 @@ import { type DecodePass, Rotary } from '@baleen/mla';
 import type { Router } from '@baleen/moe-router';
 import { MtpDepth } from '@baleen/mtp';
 import {
-  type Bundle,
   type ComputePhase,
   castTo,
   concatRows,
@@ -14,6 +13,7 @@ import {
   type LinearFactory,
   Module,
   Parameter,
+  type Phase,
   Pools,
   plainLinears,
   rmsNorm,
@@ -23,7 +23,10 @@ import {
 } from '@baleen/tensor';
 
 import { checkConfig, type ModelConfig } from './config';
+import { checkGroup, ExpertGroup, type ExpertGroupOptions } from './expert-group';
+import { headLosses } from './head';
 import { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
+import { cutStages, type ModelStage } from './stages';
 
 /** What the inputs of the linear layers' products are. */
 export type Precision = 'fp8' | 'bf16' | 'fp32';
@@ -39,7 +42,7 @@ export interface ForwardOptions {
    * them, [experts] I32 (default: the batch is this micro-batch).
    */
   balanceCounts?: ReadonlyMap<Router, Tensor>;
-  /** Where the balance loss is added, [1]. */
+  /** Where the balance losses are added, one an element: that of the nth router of {@link Decoder.allRouters} [routers]. */
   balanceLoss?: Tensor;
   /** Phases that dispatch tokens hand on their router's `scores` [tokens, experts], without bias. */
   withScores?: boolean;
@@ -55,6 +58,16 @@ export interface DecoderOptions {
   fp8?: Fp8Recipe;
   /** Makes all layers' linears in place of the precision's own factories. */
   linears?: LinearFactory;
+  /**
+   * Ranks that share the routed experts. Each holds its part of every layer's, under the names and with the initial values
+   * that they have in a whole model; all other weights are on every rank. With one rank this is the model without.
+   */
+  experts?: ExpertGroupOptions;
+  /**
+   * The stages of a pipeline that are here, from `cutStages` (default: the whole model). What they have is as in a whole model,
+   * names and initial values too; the rest is on other ranks.
+   */
+  stages?: readonly ModelStage[];
 }
 
 /** One factory for all kinds of layers. */
@@ -65,28 +78,42 @@ function everywhere(factory: LinearFactory): LayerLinears {
 function layerOptionsOf(
   options: ForwardOptions,
   cached: LayerOptions['cached'] = null,
-): LayerOptions {
+): Omit<LayerOptions, 'balanceLoss'> {
   return {
     balanceFactor: options.balanceFactor ?? 0,
     balanceOver: options.balanceOver ?? 'sequence',
     balanceCounts: options.balanceCounts ?? null,
-    balanceLoss: options.balanceLoss ?? null,
     withScores: options.withScores ?? false,
     cached,
   };
 }
 
-/** The model. */
+/** What is asked of another rank's part. */
+function elsewhere(what: string): Error {
+  return Object.assign(new Error(`this rank's stages have no ${what}`), {
+    code: 'ERR_BALEEN_MODEL_STAGE',
+    hint: 'run phases on the rank that holds their stage',
+  });
+}
+
+/** The model, or the stages of it that this rank holds. */
 export class Decoder extends Module {
   /** Memory of weights, gradients, state and derived forms. */
   readonly pools: Pools;
-  /** Its layers. */
+  /** Its layers, those that are here. */
   readonly layers: readonly DecoderLayer[];
-  /** Its depths of multi-token prediction. */
+  /** Its depths of multi-token prediction, likewise. */
   readonly mtp: readonly MtpDepth<DecoderLayer>[];
-  private readonly table: Parameter;
-  private readonly norm: Parameter;
-  private readonly head: Parameter;
+  /** The ranks that share routed experts; null where all are here. */
+  readonly expertGroup: ExpertGroup | null;
+  /** Whether other ranks have stages or experts of it. */
+  readonly isPart: boolean;
+  /** Layers that are here, by their place in the model. */
+  private readonly layerAt: ReadonlyMap<number, DecoderLayer>;
+  /** Null in other ranks' stages. */
+  private readonly tableHere: Parameter | null;
+  private readonly normHere: Parameter | null;
+  private readonly headHere: Parameter | null;
   /** Products outside the linear layers: BF16 unless everything is FP32. */
   private readonly outer: 'fp32' | 'bf16';
 
@@ -114,6 +141,11 @@ export class Decoder extends Module {
     const { fp8, linears: given } = options;
     const linears: LayerLinears =
       precision === 'fp8' && !given ? recipeLinears(fp8) : everywhere(given ?? outerLinears);
+    const { experts } = options;
+    const shared = experts && experts.communicator.size > 1 ? experts : null;
+    if (shared) checkGroup(config, shared.communicator.size, fp8);
+    const group = shared ? new ExpertGroup(kernels, config, shared) : null;
+    this.expertGroup = group;
     const rotary = new Rotary(
       pools,
       config.maxSequence,
@@ -121,23 +153,46 @@ export class Decoder extends Module {
       attention.ropeTheta,
       attention.yarn,
     );
-    this.table = this.parameter('embedding.weight', new Parameter(pools, [vocabSize, hidden]));
-    this.layers = Array.from({ length: config.layers }, (_, index) =>
-      this.child(
-        `layers.${index}`,
-        new DecoderLayer(pools, linears, config, rotary, index < config.denseLayers),
-      ),
+    const { stages = cutStages(config, 1) } = options;
+    const [first, last] = [stages.some((stage) => stage.first), stages.some((stage) => stage.last)];
+    const vocabulary = (name: string): Parameter =>
+      this.parameter(name, new Parameter(pools, [vocabSize, hidden]));
+    this.isPart = group !== null || stages.length < (stages.at(-1)?.of ?? 1);
+    this.tableHere = first ? vocabulary('embedding.weight') : null;
+    const places = stages.flatMap(({ layers: [from, end] }) =>
+      Array.from({ length: end - from }, (_, index) => from + index),
     );
-    this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
-    this.head = this.parameter('head.weight', new Parameter(pools, [vocabSize, hidden]));
-    this.mtp = Array.from({ length: config.mtp.depth }, (_, index) =>
+    this.layerAt = new Map(
+      places
+        .sort((a, b) => a - b)
+        .map((index) => [
+          index,
+          this.child(
+            `layers.${index}`,
+            new DecoderLayer(pools, linears, config, rotary, index < config.denseLayers, group),
+          ),
+        ]),
+    );
+    this.layers = [...this.layerAt.values()];
+    this.normHere = last
+      ? this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }))
+      : null;
+    this.headHere = last ? vocabulary('head.weight') : null;
+    this.mtp = Array.from({ length: last ? config.mtp.depth : 0 }, (_, index) =>
       this.child(
         `mtp.${index}`,
         new MtpDepth(
           pools,
           index + 1,
           { hidden, normEps },
-          new DecoderLayer(pools, linears, config, rotary, config.layers < config.denseLayers),
+          new DecoderLayer(
+            pools,
+            linears,
+            config,
+            rotary,
+            config.layers < config.denseLayers,
+            group,
+          ),
           outerLinears,
         ),
       ),
@@ -149,11 +204,39 @@ export class Decoder extends Module {
     return this.pools.kernels;
   }
 
-  /** All routers, in order. */
+  /** The routers that are here, in order. */
   get routers(): Router[] {
-    return [...this.layers, ...this.mtp.map(({ block }) => block)].flatMap(({ router }) =>
-      router ? [router] : [],
-    );
+    return this.allRouters.filter((router) => router !== null);
+  }
+
+  /** A place for each router of the whole model, those of layers first; null for those of other ranks. */
+  get allRouters(): (Router | null)[] {
+    const { layers, denseLayers, mtp } = this.config;
+    const inDepths = layers < denseLayers ? 0 : mtp.depth;
+    return [
+      ...Array.from(
+        { length: Math.max(0, layers - denseLayers) },
+        (_, index) => this.layerAt.get(denseLayers + index)?.router ?? null,
+      ),
+      ...Array.from({ length: inDepths }, (_, depth) =>
+        depth < this.mtp.length ? this.mtp[depth].block.router : null,
+      ),
+    ];
+  }
+
+  private get table(): Parameter {
+    if (this.tableHere) return this.tableHere;
+    throw elsewhere('embedding');
+  }
+
+  private get norm(): Parameter {
+    if (this.normHere) return this.normHere;
+    throw elsewhere('last norm');
+  }
+
+  private get head(): Parameter {
+    if (this.headHere) return this.headHere;
+    throw elsewhere('head');
   }
 
   /**
@@ -168,16 +251,49 @@ export class Decoder extends Module {
    * @param options - see {@link ForwardOptions}
    * @returns the phases
    */
-  lossPhases(options: ForwardOptions = {}): ComputePhase[] {
-    const layerOptions = layerOptionsOf(options);
-    const depths = this.mtp.slice(0, options.depths);
+  lossPhases(options: ForwardOptions = {}): Phase[] {
+    const [whole] = cutStages(this.config, 1);
+    return this.stagePhases(whole, options);
+  }
+
+  /**
+   * The part of {@link lossPhases} that a stage runs. From one stage to the next go {@link stageTensors}; whatever else the input
+   * of the chain has is given to every stage.
+   * @param stage - one that is here
+   * @param options - see {@link ForwardOptions}
+   * @returns the phases
+   */
+  stagePhases(stage: ModelStage, options: ForwardOptions = {}): Phase[] {
+    const depths = Math.min(this.config.mtp.depth, options.depths ?? Infinity);
+    const [first, end] = stage.layers;
+    const optionsOf = this.optionsOfLayers(options);
     return [
-      this.embedPhase(depths.length > 0),
-      ...this.layers.flatMap((layer, index) => layer.phases(`layers.${index}`, layerOptions)),
-      this.normPhase(),
-      ...depths.flatMap((depth) => this.mtpPhases(depth, layerOptions)),
-      this.headPhase(options.likeliest ?? false),
+      ...(stage.first ? [this.embedPhase(depths > 0)] : []),
+      ...Array.from({ length: end - first }, (_, index) => first + index).flatMap((index) => {
+        const layer = this.layerAt.get(index);
+        if (!layer) throw elsewhere(`layer ${index}`);
+        return layer.phases(`layers.${index}`, optionsOf(layer));
+      }),
+      ...(stage.last
+        ? [
+            this.normPhase(),
+            ...this.mtp
+              .slice(0, depths)
+              .flatMap((depth) => this.mtpPhases(depth, optionsOf(depth.block))),
+            this.headPhase(options.likeliest ?? false),
+          ]
+        : []),
     ];
+  }
+
+  /** Options of each layer: its router's own place of the balance losses. */
+  private optionsOfLayers(options: ForwardOptions): (layer: DecoderLayer) => LayerOptions {
+    const common = layerOptionsOf(options);
+    const places = this.allRouters;
+    return ({ router }) => {
+      const losses = router && options.balanceLoss;
+      return { ...common, balanceLoss: losses ? losses.rows(places.indexOf(router), 1) : null };
+    };
   }
 
   /**
@@ -186,11 +302,14 @@ export class Decoder extends Module {
    *   alone
    * @returns the phases
    */
-  hiddenPhases(pass: DecodePass | null = null): ComputePhase[] {
+  hiddenPhases(pass: DecodePass | null = null): Phase[] {
     return [
       this.embedPhase(false),
       ...this.layers.flatMap((layer, index) =>
-        layer.phases(`layers.${index}`, layerOptionsOf({}, pass && { pass, layer: index })),
+        layer.phases(`layers.${index}`, {
+          ...layerOptionsOf({}, pass && { pass, layer: index }),
+          balanceLoss: null,
+        }),
       ),
       this.normPhase(),
     ];
@@ -205,11 +324,7 @@ export class Decoder extends Module {
    *   {@link hiddenPhases}
    * @returns the phases
    */
-  draftPhases(
-    depth: MtpDepth<DecoderLayer>,
-    pass: DecodePass,
-    states: readonly Tensor[],
-  ): ComputePhase[] {
+  draftPhases(depth: MtpDepth<DecoderLayer>, pass: DecodePass, states: readonly Tensor[]): Phase[] {
     const join: ComputePhase = {
       kind: 'compute',
       name: `mtp.${depth.depth}.join`,
@@ -219,7 +334,8 @@ export class Decoder extends Module {
         return { h: joined.reshape([1, ...joined.shape]) };
       },
     };
-    return [join, ...this.depthPhases(depth, layerOptionsOf({}, { pass, layer: 0 }))];
+    const options = { ...layerOptionsOf({}, { pass, layer: 0 }), balanceLoss: null };
+    return [join, ...this.depthPhases(depth, options)];
   }
 
   /**
@@ -238,7 +354,15 @@ export class Decoder extends Module {
     return out;
   }
 
-  /** Number of trained values. */
+  /**
+   * Whether a chain makes the same kernel calls with the same sizes every time, as a recording of them needs: not where
+   * experts get rows of several ranks, whose number differs from batch to batch.
+   */
+  get repeatable(): boolean {
+    return this.expertGroup === null;
+  }
+
+  /** Number of trained values on this rank. */
   get parameterCount(): number {
     let count = 0;
     for (const [, parameter] of this.parameters()) count += parameter.size;
@@ -268,7 +392,7 @@ export class Decoder extends Module {
     };
   }
 
-  private mtpPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): ComputePhase[] {
+  private mtpPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): Phase[] {
     const join: ComputePhase = {
       kind: 'compute',
       name: `mtp.${depth.depth}.join`,
@@ -283,7 +407,7 @@ export class Decoder extends Module {
   }
 
   /** A depth's block, and the norm before the shared head. */
-  private depthPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): ComputePhase[] {
+  private depthPhases(depth: MtpDepth<DecoderLayer>, options: LayerOptions): Phase[] {
     const name = `mtp.${depth.depth}`;
     const norm: ComputePhase = {
       kind: 'compute',
@@ -300,43 +424,7 @@ export class Decoder extends Module {
     return {
       kind: 'compute',
       name: 'head',
-      forward: (tape, input) => this.losses(tape, input, likeliest),
+      forward: (tape, input) => headLosses(tape, input, this.head, this.outer, likeliest),
     };
-  }
-
-  /** Main model and depths meet the shared head in one product, so that its gradient is one contribution. */
-  private losses(tape: Tape, input: Bundle, withLikeliest: boolean): Bundle {
-    const { hiddenSize: hidden, vocabSize: vocab } = this.config;
-    const outs = Object.keys(input)
-      .filter((name) => /^out\d+$/.test(name))
-      .map((name) => {
-        const out = input[name] as Tensor;
-        return out.reshape([out.size / hidden, hidden]);
-      });
-    const x = castTo(tape, concatRows(tape, outs), this.outer);
-    const rows = x.size / hidden;
-    const targets = input.targets as Tensor;
-    const losses = tape.empty([rows]);
-    const weight = weightView(this.head, this.outer);
-    const outputs = withLikeliest ? { losses, likeliest: tape.empty([rows], 'i32') } : { losses };
-    const sizes = { rows, hidden, vocab, ...outputs };
-    if (!tape.recording) {
-      tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes);
-      return outputs;
-    }
-    const dx = tape.empty([rows, hidden]);
-    tape.kernels.linearCrossEntropy(losses, x, weight, targets, sizes, {
-      rowScale: input.rowScale as Tensor,
-      dx,
-      dweight: this.head.grad,
-    });
-    tape.record({
-      name: 'linearCrossEntropy',
-      inputs: [x],
-      outputs: [losses],
-      saved: [dx],
-      backward: () => [dx],
-    });
-    return outputs;
   }
 }

@@ -29,14 +29,12 @@ export {
 export { type AttentionConfig, checkConfig, type ModelConfig, type MoeConfig } from './config';
 export { countParameters, flopsPerToken, type ParameterCounts, type TokenFlops } from './counts';
 export { Decoder, type DecoderOptions, type ForwardOptions, type Precision } from './decoder';
+export { ExpertGroup, type ExpertGroupOptions, type ExpertPhases } from './expert-group';
 export {
   type GenerateOptions,
   generate,
   generateMany,
-  type MadeTokens,
   type ManyOptions,
-  TextMemory,
-  type TextRequest,
 } from './generate';
 export {
   configFromHuggingFace,
@@ -51,14 +49,9 @@ export {
   isMtpTensor,
   isSharedCopy,
 } from './hugging-face-names';
-export {
-  DecoderLayer,
-  type LayerLinears,
-  type LayerOptions,
-  type RecomputedPart,
-  recomputedParts,
-} from './layer';
+export { DecoderLayer, type LayerLinears, type LayerOptions } from './layer';
 export { advance } from './pass';
+export { type RecomputedPart, recomputedParts } from './recomputed';
 export {
   headerLength,
   makeHeader,
@@ -67,4 +60,16 @@ export {
   type SafetensorsType,
   type TensorEntry,
 } from './safetensors';
-export { type CacheDemand, demandOf, type SamplingOptions, Sequence } from './sequence';
+export {
+  type CacheDemand,
+  type DraftState,
+  type DraftWindow,
+  demandOf,
+  type SamplingOptions,
+  Sequence,
+  type SequenceStart,
+} from './sequence';
+export { cutStages, type ModelStage, stageOf, stageTensors } from './stages';
+export type { MadeTokens, TextRequest } from './table';
+export { type MemoryOptions, TextMemory } from './text-memory';
+export { type NamedShape, wholeModel } from './whole';

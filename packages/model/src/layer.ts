@@ -8,14 +8,10 @@ import {
   add,
   type Bundle,
   type ComputePhase,
-  type GroupedLinear,
-  type InputForms,
-  type KeptForm,
-  keepAs,
-  type Linear,
   type LinearFactory,
   Module,
   Parameter,
+  type Phase,
   type Pools,
   recompute,
   type Tape,
@@ -24,22 +20,9 @@ import {
 } from '@baleen/tensor';
 
 import type { ModelConfig } from './config';
-
-/**
- * What backward makes again rather than finding it kept (§3.2.3, §3.3.3): `norms`, the normed stream in the form that products
- * take; `upProjections`, attention's queries and up-projected latents with the norms before them; `activations`, SwiGLU's
- * output; `permuted`, tokens in the order of experts; `forms`, attention's output in the form that products take.
- */
-export const recomputedParts = [
-  'norms',
-  'upProjections',
-  'activations',
-  'permuted',
-  'forms',
-] as const;
-
-/** One of {@link recomputedParts}. */
-export type RecomputedPart = (typeof recomputedParts)[number];
+import type { ExpertGroup } from './expert-group';
+import { Experts, FeedForward } from './feed-forward';
+import type { RecomputedPart } from './recomputed';
 
 /** What a forward pass may ask of the layers. */
 export interface LayerOptions {
@@ -72,109 +55,9 @@ export interface LayerLinears {
   experts: LinearFactory;
 }
 
-type Gated = Linear<'gate' | 'up'>;
-
-/**
- * SwiGLU between two linear layers; its inputs are kept for backward, in the form the recipe names (§3.3.3), and its output
- * is rebuilt from them.
- */
-function gatedOutput(
-  tape: Tape,
-  { gate, up }: Record<'gate' | 'up', Tensor>,
-  down: InputForms,
-  form: KeptForm,
-): Value {
-  for (const x of [gate, up]) keepAs(tape, x, form);
-  const [act] = recompute(
-    tape,
-    [gate, up],
-    () => [down.prepareGated(tape, gate, up)],
-    'activations' satisfies RecomputedPart,
-  );
-  return act;
-}
-
-function keptOf({ kept }: LinearFactory): KeptForm {
-  return kept?.swigluInputs ?? 'fp32';
-}
-
 /** What passes on of a bundle: all but what ends here. */
 function without(bundle: Bundle, ended: readonly string[]): Bundle {
   return Object.fromEntries(Object.entries(bundle).filter(([name]) => !ended.includes(name)));
-}
-
-/** The dense feed-forward, also the shared expert. */
-class FeedForward extends Module {
-  private readonly wide: Gated;
-  private readonly down: Linear<'down'>;
-  private readonly kept: KeptForm;
-
-  constructor(pools: Pools, factory: LinearFactory, hidden: number, width: number) {
-    super();
-    this.wide = this.child(
-      '',
-      factory.linear(pools, { in: hidden, outs: { gate: width, up: width }, powerOfTwo: true }),
-    );
-    this.down = this.child('', factory.linear(pools, { in: width, outs: { down: hidden } }));
-    this.kept = keptOf(factory);
-  }
-
-  prepareNormed(tape: Tape, x: Tensor, weight: Parameter, epsilon: number): Value {
-    return this.wide.prepareNormed(tape, x, weight, epsilon);
-  }
-
-  forward(tape: Tape, x: Value): Tensor {
-    const act = gatedOutput(tape, this.wide.forward(tape, x), this.down, this.kept);
-    return this.down.forward(tape, act).down;
-  }
-}
-
-/** The routed experts. */
-class Experts extends Module {
-  private readonly wide: GroupedLinear<'gate' | 'up'>;
-  private readonly down: GroupedLinear<'down'>;
-  private readonly kept: KeptForm;
-
-  constructor(pools: Pools, factory: LinearFactory, config: ModelConfig) {
-    super();
-    const { hiddenSize: hidden, moe } = config;
-    const width = moe.intermediateSize;
-    const experts = moe.routedExperts;
-    this.wide = this.child(
-      '',
-      factory.groupedLinear(pools, {
-        experts,
-        in: hidden,
-        outs: { gate: width, up: width },
-        powerOfTwo: true,
-      }),
-    );
-    this.down = this.child(
-      '',
-      factory.groupedLinear(pools, {
-        experts,
-        in: width,
-        outs: { down: hidden },
-        gradientPowerOfTwo: true,
-      }),
-    );
-    this.kept = keptOf(factory);
-  }
-
-  /** The normed stream as their products take it, and as the router does. */
-  prepareNormed(
-    tape: Tape,
-    x: Tensor,
-    weight: Parameter,
-    epsilon: number,
-  ): readonly [prepared: Value, normed: Tensor] {
-    return this.wide.prepareNormed(tape, x, weight, epsilon, true);
-  }
-
-  forward(tape: Tape, x: Value, offsets: Tensor): Tensor {
-    const act = gatedOutput(tape, this.wide.forward(tape, x, offsets), this.down, this.kept);
-    return this.down.forward(tape, act, offsets).down;
-  }
 }
 
 class AttentionPart extends Module {
@@ -200,7 +83,13 @@ class FeedForwardPart extends Module {
   readonly dense: FeedForward | null;
   readonly shared: FeedForward | null;
 
-  constructor(pools: Pools, linears: LayerLinears, config: ModelConfig, dense: boolean) {
+  constructor(
+    pools: Pools,
+    linears: LayerLinears,
+    config: ModelConfig,
+    dense: boolean,
+    group: ExpertGroup | null,
+  ) {
     super();
     const { hiddenSize: hidden, moe } = config;
     this.norm = this.parameter('norm.weight', new Parameter(pools, [hidden], { init: 'ones' }));
@@ -225,7 +114,7 @@ class FeedForwardPart extends Module {
         );
     this.experts = dense
       ? null
-      : this.child('experts', new Experts(pools, linears.experts, config));
+      : this.child('experts', new Experts(pools, linears.experts, config, group));
     this.shared =
       dense || moe.sharedExperts === 0
         ? null
@@ -252,6 +141,7 @@ export class DecoderLayer extends Module {
    * @param config - the model
    * @param rotary - position tables
    * @param dense - dense feed-forward instead of experts
+   * @param group - the ranks that share the routed experts; null where all are here
    */
   constructor(
     pools: Pools,
@@ -259,6 +149,7 @@ export class DecoderLayer extends Module {
     private readonly config: ModelConfig,
     rotary: Rotary,
     dense: boolean,
+    private readonly group: ExpertGroup | null = null,
   ) {
     super();
     this.attention = this.child(
@@ -267,7 +158,7 @@ export class DecoderLayer extends Module {
     );
     this.feedForward = this.child(
       'feedForward',
-      new FeedForwardPart(pools, linears, config, dense),
+      new FeedForwardPart(pools, linears, config, dense, group),
     );
   }
 
@@ -285,9 +176,9 @@ export class DecoderLayer extends Module {
    * Its phases, in order.
    * @param name - put before theirs
    * @param options - see {@link LayerOptions}
-   * @returns two phases, or four with experts
+   * @returns two phases, or four with experts; six where ranks share these, two of them communication
    */
-  phases(name: string, options: LayerOptions): ComputePhase[] {
+  phases(name: string, options: LayerOptions): Phase[] {
     const compute = (
       part: string,
       forward: (tape: Tape, input: Bundle) => Bundle,
@@ -304,10 +195,13 @@ export class DecoderLayer extends Module {
         code: 'ERR_BALEEN_INTERNAL',
         hint: 'this is a fault of Baleen: please report it',
       });
+    const exchanges = this.group?.phases(name);
     return [
       attention,
       compute('dispatch', (tape, input) => this.dispatch(tape, input, router, experts, options)),
+      ...(exchanges ? [exchanges.dispatch] : []),
       compute('experts', (tape, input) => this.expertForward(tape, input, experts)),
+      ...(exchanges ? [exchanges.combine] : []),
       compute('combine', (tape, input) => this.combine(tape, input)),
     ];
   }
@@ -361,30 +255,31 @@ export class DecoderLayer extends Module {
         ? { factor, loss: balanceLoss, sequences, ...(counts && { counts }) }
         : undefined;
     const routing = router.forward(tape, x, balance);
+    const passed = {
+      ...input,
+      gates: routing.weights,
+      ...(this.feedForward.shared ? { sharedInput: low } : {}),
+      ...(options.withScores ? { scores: routing.scores } : {}),
+    };
+    // Tokens go to their experts' ranks as they are, and are sorted there.
+    const { indices, offsets } = routing;
+    if (this.group) return { ...passed, tokens: low, indices, offsets };
     const [sorted] = recompute(
       tape,
       [low, routing.slotOfRow, routing.rowOfSlot],
       () => [permute(tape, low, routing)],
       'permuted' satisfies RecomputedPart,
     );
-    return {
-      ...input,
-      sorted,
-      gates: routing.weights,
-      offsets: routing.offsets,
-      rowOfSlot: routing.rowOfSlot,
-      ...(this.feedForward.shared ? { sharedInput: low } : {}),
-      ...(options.withScores ? { scores: routing.scores } : {}),
-    };
+    return { ...passed, sorted, offsets, rowOfSlot: routing.rowOfSlot };
   }
 
   private expertForward(tape: Tape, input: Bundle, experts: Experts): Bundle {
-    const { sorted, sharedInput, offsets } = input;
+    const { sorted, sharedInput, offsets, sourceOffsets } = input;
     const { shared } = this.feedForward;
-    const y = experts.forward(tape, sorted, offsets as Tensor);
+    const y = experts.forward(tape, sorted, offsets as Tensor, sourceOffsets as Tensor | undefined);
     // Scores were for whoever looks on.
     return {
-      ...without(input, ['sorted', 'sharedInput', 'offsets', 'scores']),
+      ...without(input, ['sorted', 'sharedInput', 'offsets', 'sourceOffsets', 'scores']),
       y,
       ...(shared ? { shared: shared.forward(tape, sharedInput) } : {}),
     };

@@ -177,23 +177,50 @@ export function writeSafetensors(
   });
 }
 
+/** The shards of one writer: names in each, and bytes of all. */
+export interface ShardList {
+  /** Names of tensors, shard by shard. */
+  shards: string[][];
+  /** Bytes of its tensors. */
+  bytes: number;
+}
+
+/** How {@link writeShards} writes. */
+export interface ShardOptions {
+  /** What the files' names begin with (default `model`). */
+  prefix?: string;
+  /** Free text for the header of a shard. */
+  metadata?: (shard: readonly TensorToWrite[]) => Readonly<Record<string, string>>;
+  /**
+   * Where several processes write into one folder: hands this one's list to all, and returns those of all with this one's
+   * place among them. Files are numbered in that order, and the first writes the index (default: it is alone).
+   */
+  join?: (own: ShardList) => JoinedShards;
+}
+
+/** What {@link ShardOptions.join} returns. */
+export interface JoinedShards {
+  /** The lists of all processes. */
+  all: readonly ShardList[];
+  /** This one's place among them. */
+  own: number;
+}
+
 /**
  * Writes weights as shards with an index.
  * @param folder - where
  * @param tensors - what to write, in order
  * @param maxShardBytes - a shard holds at most this much, or one tensor
- * @param options - `prefix` of the files' names (default `model`); `metadata` of a shard, free text
+ * @param options - see {@link ShardOptions}
  */
 export function writeShards(
   folder: string,
   tensors: readonly TensorToWrite[],
   maxShardBytes: number,
-  options: {
-    prefix?: string;
-    metadata?: (shard: readonly TensorToWrite[]) => Readonly<Record<string, string>>;
-  } = {},
+  options: ShardOptions = {},
 ): void {
   const { prefix = 'model', metadata = () => ({}) } = options;
+  const { join: joined = (own: ShardList) => ({ all: [own], own: 0 }) } = options;
   const shards: TensorToWrite[][] = [];
   let bytes = Infinity;
   let total = 0;
@@ -207,14 +234,26 @@ export function writeShards(
     shards.at(-1)?.push(tensor);
     bytes += size;
   }
-  const count = String(shards.length).padStart(5, '0');
-  const map: Record<string, string> = {};
+  const names = shards.map((shard) => shard.map(({ name }) => name));
+  const { all, own } = joined({ shards: names, bytes: total });
+  const digits = (number: number): string => String(number).padStart(5, '0');
+  const count = all.reduce((sum, list) => sum + list.shards.length, 0);
+  const fileOf = (writer: number, index: number): string => {
+    const before = all.slice(0, writer).reduce((sum, list) => sum + list.shards.length, 0);
+    return `${prefix}-${digits(before + index + 1)}-of-${digits(count)}.safetensors`;
+  };
   shards.forEach((shard, index) => {
-    const file = `${prefix}-${String(index + 1).padStart(5, '0')}-of-${count}.safetensors`;
-    writeSafetensors(join(folder, file), shard, metadata(shard));
-    for (const { name } of shard) map[name] = file;
+    writeSafetensors(join(folder, fileOf(own, index)), shard, metadata(shard));
   });
-  const json = { metadata: { total_size: total }, weight_map: map };
+  if (own > 0) return;
+  const map: Record<string, string> = {};
+  all.forEach((list, writer) => {
+    list.shards.forEach((shard, index) => {
+      for (const name of shard) map[name] = fileOf(writer, index);
+    });
+  });
+  const size = all.reduce((sum, list) => sum + list.bytes, 0);
+  const json = { metadata: { total_size: size }, weight_map: map };
   writeFile(join(folder, indexOf(prefix)), `${JSON.stringify(json, null, 2)}\n`);
 }
 

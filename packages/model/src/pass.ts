@@ -4,8 +4,8 @@ import type { CachedRows, DecodePass, LatentAttention } from '@baleen/mla';
 import {
   type Block,
   type Bundle,
-  type ComputePhase,
   concatRows,
+  type Phase,
   type Region,
   Run,
   type Tape,
@@ -34,7 +34,7 @@ export function advance(
     // Those with as many new tokens are attended to together where they stand beside each other.
     .sort((a, b) => a.count - b.count || a.place - b.place);
   const { latentAttention } = model.layers[0];
-  const phases = (pass: DecodePass): ComputePhase[] => model.hiddenPhases(pass);
+  const phases = (pass: DecodePass): Phase[] => model.hiddenPhases(pass);
   return run(region, latentAttention, rows, phases, (tape, output) => {
     const hidden = partsOf(output.h as Tensor, rows);
     // Logits after the last known token and after every draft.
@@ -71,7 +71,7 @@ function draft(model: Decoder, region: Region, sequences: readonly Sequence[]): 
     });
     const before = held;
     const states = rows.map(({ hidden }) => hidden);
-    const phases = (pass: DecodePass): ComputePhase[] => model.draftPhases(depth, pass, states);
+    const phases = (pass: DecodePass): Phase[] => model.draftPhases(depth, pass, states);
     running = run(region, depth.block.latentAttention, rows, phases, (tape, output) => {
       const h = output.h as Tensor;
       h.block.retain();
@@ -125,7 +125,7 @@ function run<T>(
   region: Region,
   attention: LatentAttention,
   rows: readonly (CachedRows & { ids: readonly number[] })[],
-  phasesOf: (pass: DecodePass) => readonly ComputePhase[],
+  phasesOf: (pass: DecodePass) => readonly Phase[],
   use: (tape: Tape, output: Bundle) => T,
 ): T {
   const pass = attention.begin(region, rows);

@@ -2,7 +2,7 @@
 //
 // Legend: n tokens cached, so that token n, the last one known, is the first the main model has not seen; K drafts behind
 // it; D depths that draft.
-import type { AttentionForm, CachedRows } from '@baleen/mla';
+import { type AttentionForm, attentionForm, type CachedRows } from '@baleen/mla';
 import {
   type Acceptance,
   accept,
@@ -14,7 +14,7 @@ import {
 } from '@baleen/mtp';
 import { concatRows, mulberry32, type Tape, type Tensor } from '@baleen/tensor';
 
-import type { SequenceCaches } from './caches';
+import { pageSize, type SequenceCaches, shareCaches } from './caches';
 import type { Decoder } from './decoder';
 
 /** How tokens are chosen. */
@@ -41,11 +41,43 @@ export interface SamplingOptions extends SamplingShape {
 }
 
 /** Hidden states of the main model that drafting still needs. */
-interface Window {
+export interface DraftWindow {
   /** Position of the first. */
   start: number;
   /** [rows, hidden], held. */
   rows: Tensor;
+}
+
+/** What drafting goes on from. */
+export interface DraftState {
+  /** Positions that the depths' caches hold and that are what they should be. */
+  drafted: number;
+  /** Hidden states up to the last position cached; null where none were kept. */
+  window: DraftWindow | null;
+}
+
+/** What a sequence begins with, where its caches hold tokens. */
+export interface SequenceStart extends DraftState {
+  /**
+   * The rest of the prompt is attended to in the form that the whole of it would be, so that the text is the same to the bit
+   * (default: in the form with fewer operations).
+   */
+  asWhole?: boolean;
+}
+
+/** Tokens, in whole pages, that a prompt can take over from a text in which so many are final. */
+export function sharedTokens(
+  prompt: ArrayLike<number>,
+  text: ArrayLike<number>,
+  { cached, drafted, depths }: { cached: number; drafted: number; depths: number },
+): number {
+  // Of the last token the model has yet to say what comes after it.
+  const most = Math.min(prompt.length - 1, text.length);
+  let common = 0;
+  while (common < most && prompt[common] === text[common]) common += 1;
+  // At position i depth k has read token i + k.
+  const tokens = depths > 0 ? Math.min(common - depths, drafted) : Math.min(common, cached);
+  return Math.max(0, tokens - (tokens % pageSize));
 }
 
 /** One sequence while it is generated. */
@@ -57,12 +89,12 @@ export class Sequence {
   /** Why there is nothing more to make, or null. */
   ended: 'stop' | 'length' | null = null;
   private cached: number;
+  private readonly promptLength: number;
   private readonly limit: number;
   private readonly random: () => number;
   private readonly outcome: Acceptance = { accepted: 0, token: 0 };
-  /** Positions that the depths' caches hold and that are what they should be. */
-  private drafted = 0;
-  private window: Window | null = null;
+  private drafted: number;
+  private window: DraftWindow | null;
   /** What drafts were drawn from [drafts × vocab]. */
   private readonly draftProbabilities: Float32Array;
 
@@ -71,17 +103,22 @@ export class Sequence {
    * @param caches - its own, with room for {@link demandOf} it; the main model's may hold the first tokens of the prompt
    * @param prompt - token ids, at least one
    * @param options - see {@link SamplingOptions}
+   * @param start - what it goes on from where the main model's cache holds tokens: the sequence's from now on
    */
   constructor(
     private readonly model: Decoder,
     private readonly caches: SequenceCaches,
     prompt: Int32Array,
     private readonly options: SamplingOptions,
+    private readonly start: SequenceStart = { drafted: 0, window: null },
   ) {
     const { drafts = 0, seed = 0 } = options;
     this.limit = lengthOf(model, prompt, options);
     this.tokens = [...prompt];
+    this.promptLength = prompt.length;
     this.cached = caches.main.length;
+    this.drafted = start.drafted;
+    this.window = start.window;
     this.draftProbabilities = new Float32Array(drafts * model.config.vocabSize);
     this.random = mulberry32(seed);
     if (this.room <= 0) this.ended = 'length';
@@ -102,7 +139,16 @@ export class Sequence {
    * @param count - how many
    */
   depthRows(depth: number, count: number): CachedRows {
-    return { cache: this.caches.depths[depth - 1], count };
+    const cache = this.caches.depths[depth - 1];
+    const { asWhole, drafted } = this.start;
+    // The first rows of a depth are those of the prompt.
+    if (!asWhole || cache.length > drafted) return { cache, count };
+    return { cache, count, form: this.formOf(drafted + count) };
+  }
+
+  /** The form of so many tokens read at once, with nothing before them. */
+  private formOf(tokens: number): AttentionForm {
+    return attentionForm(this.model.config.attention, tokens, tokens);
   }
 
   /**
@@ -110,11 +156,42 @@ export class Sequence {
    * many drafts are read with it.
    */
   get rows(): CachedRows {
-    const { tokens, cached, drafts, caches } = this;
+    const { tokens, cached, drafts, caches, promptLength, start } = this;
     const known = tokens.length - cached;
     const rows = { cache: caches.main, count: known + drafts.length };
-    const form = this.options.attention ?? (known === 1 && cached > 0 ? 'absorbed' : undefined);
+    let form = this.options.attention;
+    if (start.asWhole && cached < promptLength) form ??= this.formOf(promptLength);
+    else if (known === 1 && cached > 0) form ??= 'absorbed';
     return form ? { ...rows, form } : rows;
+  }
+
+  /**
+   * How many tokens a prompt can take over from this text as it is.
+   * @param prompt - token ids
+   * @param depths - how many depths draft for it
+   * @returns whole pages of tokens
+   */
+  shareable(prompt: ArrayLike<number>, depths: number): number {
+    const { tokens, cached, caches } = this;
+    if (depths > caches.depths.length) return 0;
+    // Near its end a text may ask for fewer drafts than it has depths: the last ones have read nothing then.
+    const read = caches.depths.slice(0, depths).map(({ length }) => length);
+    const drafted = Math.min(this.drafted, ...read);
+    return sharedTokens(prompt, tokens, { cached, drafted, depths });
+  }
+
+  /**
+   * Begins a text that begins like this one.
+   * @param prompt - its token ids
+   * @param options - how it goes on
+   * @param shared - tokens taken over, see {@link shareable}
+   * @param depths - how many depths draft for it
+   * @returns the new sequence, which holds the same pages
+   */
+  branch(prompt: Int32Array, options: SamplingOptions, shared: number, depths: number): Sequence {
+    const caches = shareCaches(this.caches, shared, depths);
+    const start = { drafted: depths > 0 ? shared : 0, window: null, asWhole: true };
+    return new Sequence(this.model, caches, prompt, options, start);
   }
 
   /** What the main model has not seen: known tokens, then drafts. */
@@ -158,7 +235,8 @@ export class Sequence {
     }
     this.tokens.push(...made);
     if (this.room <= 0) this.ended ??= 'length';
-    if (this.wanted > 0) this.keep(tape, hidden.rows(0, this.cached - before), before);
+    // Also where nothing more is to be drafted: the text may go on in another turn.
+    if ((options.drafts ?? 0) > 0) this.keep(tape, hidden.rows(0, this.cached - before), before);
     return made;
   }
 
@@ -175,11 +253,11 @@ export class Sequence {
   /**
    * Makes ready to draft: the depths' caches forget what they had read of drafts that did not stay.
    * @returns hidden states of the positions after those they hold, up to the last one cached [rows, hidden]; null where
-   * nothing is to be drafted, as before the first pass
+   * nothing is to be drafted, as before the first pass: so a text does not depend on what was remembered of its prompt
    */
   beginDrafts(): Tensor | null {
-    const { window, drafted, caches, wanted } = this;
-    if (!window || wanted === 0) return null;
+    const { window, drafted, caches, wanted, tokens, promptLength } = this;
+    if (!window || wanted === 0 || tokens.length === promptLength) return null;
     for (const cache of caches.depths) cache.truncate(drafted);
     const skipped = drafted - window.start;
     return window.rows.rows(skipped, (window.rows.shape[0] ?? 0) - skipped);
@@ -196,6 +274,11 @@ export class Sequence {
     this.drafts.push(
       draw(probabilities(logits, { vocab }, { ...this.options, out }), this.random()),
     );
+  }
+
+  /** What drafting would go on from: a text that is made later takes it over. */
+  get drafting(): DraftState {
+    return { drafted: this.drafted, window: this.window };
   }
 
   /** Gives its memory back. */

@@ -173,7 +173,8 @@ export function runBatch(
   const counted = targetsOf(batch, depth).map((list) => list.filter((t) => t >= 0).length);
   const inputs = new Region(kernels, 'inputs');
   const region = new Region(kernels, 'micro-batch');
-  const balanceLoss = tensorFrom(inputs, [1], new Float32Array(1));
+  const routers = model.allRouters.length;
+  const balanceLoss = tensorFrom(inputs, [routers], new Float32Array(routers));
   const one = tensorFrom(inputs, [1], Float32Array.of(1));
   const phases = model.lossPhases({
     balanceFactor: (options.alpha ?? 0) / sequences,
@@ -210,7 +211,8 @@ export function runBatch(
     }
   }
   if (region.liveBytes !== 0) throw new Error(`${region.liveBytes} bytes were left behind`);
-  return { total: total + balanceLoss.readSync()[0], losses };
+  const balance = (balanceLoss.readSync() as Float32Array).reduce((sum, loss) => sum + loss, 0);
+  return { total: total + balance, losses };
 }
 
 /** Clears the gradients of a model. */

@@ -7,7 +7,13 @@ import { beforeAll, describe, expect, test } from 'vitest';
 
 import { implementationsOf, randomFrom } from '../../../test/support';
 import { CachePools } from '../src/caches';
-import { type Decoder, type GenerateOptions, generate, type Precision } from '../src/index';
+import {
+  type Decoder,
+  type GenerateOptions,
+  generate,
+  type Precision,
+  TextMemory,
+} from '../src/index';
 import { advance } from '../src/pass';
 import { demandOf, Sequence } from '../src/sequence';
 import { clearGradients, type HostBatch, runBatch, smallModel, snapshot } from './small';
@@ -93,6 +99,36 @@ function logitsAfter(model: Decoder, tokens: readonly number[]): Float32Array {
   return logits;
 }
 
+/** Drafts of the next token and those after it, each depth over the whole text. */
+function draftsOf(
+  kernels: Kernels,
+  model: Decoder,
+  tokens: readonly number[],
+  count: number,
+): number[] {
+  const drafts: number[] = [];
+  for (let k = 1; k <= count; k += 1) {
+    const ids = [...tokens, ...drafts];
+    const run = new Run(new Region(kernels, 'whole'), { grad: false });
+    let out = {
+      ids: tensorFrom(new Region(kernels, 'ids'), [1, ids.length], Int32Array.from(ids)),
+    } as Record<string, Tensor>;
+    // The chain of training, up to the depth's norm.
+    const phases = model.lossPhases();
+    const end = phases.findIndex(({ name }) => name === `mtp.${k}.norm`);
+    phases.slice(0, end + 1).forEach((phase, p) => {
+      out = run.forward(phase, p === 0 ? out : undefined) as Record<string, Tensor>;
+    });
+    run.tape.scoped(() => {
+      const logits = model.logits(run.tape, out[`out${k}`]).readSync() as Float32Array;
+      drafts.push(probabilities(logits.slice(-20), { vocab: 20 }).indexOf(1));
+      return [];
+    });
+    run.finish();
+  }
+  return drafts;
+}
+
 let weights: Float32Array;
 beforeAll(() => {
   weights = learn(loadKernels());
@@ -126,31 +162,6 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
     });
   });
 
-  /** Drafts of the next token and those after it, each depth over the whole text. */
-  function draftsOf(model: Decoder, tokens: readonly number[], count: number): number[] {
-    const drafts: number[] = [];
-    for (let k = 1; k <= count; k += 1) {
-      const ids = [...tokens, ...drafts];
-      const run = new Run(new Region(kernels, 'whole'), { grad: false });
-      let out = {
-        ids: tensorFrom(new Region(kernels, 'ids'), [1, ids.length], Int32Array.from(ids)),
-      } as Record<string, Tensor>;
-      // The chain of training, up to the depth's norm.
-      const phases = model.lossPhases();
-      const end = phases.findIndex(({ name }) => name === `mtp.${k}.norm`);
-      phases.slice(0, end + 1).forEach((phase, p) => {
-        out = run.forward(phase, p === 0 ? out : undefined) as Record<string, Tensor>;
-      });
-      run.tape.scoped(() => {
-        const logits = model.logits(run.tape, out[`out${k}`]).readSync() as Float32Array;
-        drafts.push(probabilities(logits.slice(-20), { vocab: 20 }).indexOf(1));
-        return [];
-      });
-      run.finish();
-    }
-    return drafts;
-  }
-
   test('drafts are those of the depths over the whole text, after drafts that stayed and that did not', () => {
     const model = restore(kernels, 'fp32', weights);
     for (const drafts of [1, 2]) {
@@ -165,7 +176,7 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
         advance(model, region, [sequence]);
         while (!sequence.ended) {
           const { tokens, wanted } = sequence;
-          const expected = draftsOf(model, tokens, wanted);
+          const expected = draftsOf(kernels, model, tokens, wanted);
           const known = tokens.length;
           const made = advance(model, region, [sequence])[0];
           // What stayed is what the whole text drafts and the main model says.
@@ -199,6 +210,99 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       );
   });
 });
+
+describe.each(implementationsOf(referenceKernels(), loadKernels()))(
+  'text in turns, %s kernels',
+  (_, kernels) => {
+    // What goes on, is taken back, is the same again, and is another text.
+    const turns: ((text: number[]) => number[])[] = [
+      () => [6, 7],
+      (text) => [...text, 1, 2],
+      (text) => [...text, 9],
+      (text) => [...text.slice(0, 9), 13, 14],
+      (text) => text.slice(0, 7),
+      (text) => [...text, 3],
+      () => [15, 14, 13],
+      (text) => text,
+    ];
+
+    test.each([1, 2, 3])('%i drafts: drafts and text are those of reading all again', (drafts) => {
+      const model = restore(kernels, 'fp32', weights);
+      for (const shape of [{}, { temperature: 1, topP: 0.9, seed: 5 }]) {
+        const memory = new TextMemory(model, { drafts });
+        let text: number[] = [];
+        for (const [turn, next] of turns.entries()) {
+          const prompt = Int32Array.from(next(text));
+          const [own, fresh] = [draftCounts(), draftCounts()];
+          // Also turns without drafts, and of another length: so many tokens that the last pass drafts less.
+          const options = {
+            ...shape,
+            maxTokens: turn === 4 ? 2 : 5,
+            drafts: turn === 3 ? 0 : drafts,
+          };
+          const made = [...generate(model, prompt, { ...options, memory, counts: own })];
+          const again = [...generate(model, prompt, { ...options, counts: fresh })];
+          expect(made).toEqual(again);
+          expect(own).toEqual(fresh);
+          text = [...prompt, ...made];
+        }
+        memory.release();
+        expect(memory.region.liveBytes).toBe(0);
+      }
+    });
+
+    test('a turn reads only what is new, and its drafts are those of the whole text', () => {
+      const model = restore(kernels, 'fp32', weights);
+      for (const drafts of [1, 2]) {
+        const memory = new TextMemory(model, { drafts });
+        const options = { maxTokens: 6, drafts };
+        const prompt = [6, 7];
+        const text = [
+          ...prompt,
+          ...generate(model, Int32Array.from(prompt), { ...options, memory }),
+        ];
+        // The last token that was made was not read.
+        expect(memory.length).toBe(text.length - 1);
+        const said = [...text, 1, 2, 3];
+        const sequence = memory.begin(Int32Array.from(said), options);
+        expect(sequence.pending()).toEqual([text.at(-1), 1, 2, 3]);
+        expect(sequence.beginDrafts()).toBeNull();
+        const region = memory.region;
+        advance(model, region, [sequence]);
+        while (!sequence.ended) {
+          const { tokens, wanted } = sequence;
+          const expected = draftsOf(kernels, model, tokens, wanted);
+          const known = tokens.length;
+          const made = advance(model, region, [sequence])[0];
+          let same = 0;
+          while (same < wanted && expected[same] === tokens[known + same]) same += 1;
+          expect(made).toHaveLength(same + 1);
+        }
+        memory.keep(sequence);
+        // The same text once more: but for its last token there is nothing to read.
+        const all = Int32Array.from(sequence.tokens.slice(0, memory.length + 1));
+        const next = memory.begin(all, options);
+        expect(next.pending()).toEqual([all.at(-1)]);
+        memory.keep(next);
+        memory.release();
+      }
+    });
+
+    test('drafts by more depths than the memory keeps are refused', () => {
+      const model = restore(kernels, 'fp32', weights);
+      const memory = new TextMemory(model, { drafts: 1 });
+      const options = { maxTokens: 3, memory };
+      expect(() => [...generate(model, Int32Array.of(1), { ...options, drafts: 2 })]).toThrow(
+        expect.objectContaining({
+          code: 'ERR_BALEEN_USAGE_DRAFTS',
+          path: 'drafts',
+          hint: 'make the memory with drafts: 2',
+        }),
+      );
+      memory.release();
+    });
+  },
+);
 
 test('drawn texts come as often as the model alone would have them', () => {
   const model = restore(loadKernels(), 'bf16', weights);

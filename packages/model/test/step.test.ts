@@ -65,7 +65,7 @@ function setup(kernels: Kernels, precision: Precision) {
   initialize(model, config.initStd, 7);
   const inputs = new Region(kernels, 'inputs');
   const one = tensorFrom(inputs, [1], Float32Array.of(1));
-  const balanceLoss = tensorFrom(inputs, [1], Float32Array.of(0));
+  const balanceLoss = tensorFrom(inputs, [2], new Float32Array(2));
   const phases = model.lossPhases({ balanceFactor: 1e-3, balanceLoss });
   return { model, inputs, one, phases };
 }

@@ -4,15 +4,18 @@
 //
 // The cheaper way is to count the micro-batches so far (arXiv 2501.11873; `global_aux_loss` of Megatron-LM). It balances the
 // first by itself and only the last by all: the loss would depend on how the batch is cut, which is a matter of memory.
-import type { Decoder } from '@baleen/model';
+import type { Decoder, ModelStage } from '@baleen/model';
 import type { Router } from '@baleen/moe-router';
 import {
-  type ComputePhase,
+  type Bundle,
   emptyTensor,
+  type Phase,
   type Region,
   type Tape,
   type Tensor,
 } from '@baleen/tensor';
+
+import { routerPlace, routes } from './router-place';
 
 /**
  * Makes the counts.
@@ -27,25 +30,27 @@ export function batchCounts(model: Decoder, region: Region): Map<Router, Tensor>
 }
 
 /**
- * The phases that count: forward as far as the last router.
+ * The phases that count.
  * @param model - the decoder
  * @param counts - from {@link batchCounts}, added to
+ * @param stage - which part of the model; the last one goes as far as its last router
  * @returns the phases, for runs that do not record
  */
 export function countingPhases(
   model: Decoder,
   counts: ReadonlyMap<Router, Tensor>,
-): ComputePhase[] {
-  const phases = model.lossPhases({ withScores: true });
-  const routes = ({ name }: ComputePhase): boolean => name.endsWith('.dispatch');
-  const inOrder = [...counts];
-  let next = 0;
-  return phases.slice(0, phases.findLastIndex(routes) + 1).map((phase) => {
-    if (!routes(phase)) return phase;
-    const [router, own] = inOrder[next++];
+  stage: ModelStage,
+): Phase[] {
+  const phases = model.stagePhases(stage, { withScores: true });
+  const routers = model.allRouters;
+  const end = stage.last ? phases.findLastIndex(routes) + 1 : phases.length;
+  return phases.slice(0, end).map((phase) => {
+    const router = routes(phase) ? routers[routerPlace(phase, model.config)] : null;
+    const own = router && counts.get(router);
+    if (!routes(phase) || !own) return phase;
     return {
       ...phase,
-      forward: (tape, input) => {
+      forward: (tape: Tape, input: Bundle) => {
         const output = phase.forward(tape, input);
         addChoice(tape, router, output.scores as Tensor, own);
         return output;

@@ -14,6 +14,7 @@ import { initialize, mulberry32, Region, tensorFrom } from '@baleen/tensor';
 
 import { median } from './bench-step';
 import type { TrainConfig } from './config';
+import { checkOneRank } from './ranks/layout';
 import { checkTrainConfig, modelConfigOf } from './resolve';
 
 /** One measurement. */
@@ -46,14 +47,22 @@ export interface DecodeBenchmark {
   cases: DecodeResult[];
 }
 
+/** Most passes before those measured. */
+const mostToWarmUp = 1000;
+
 /** How to measure. */
 export interface DecodeBenchmarkOptions {
   /** Lengths of the context (default 1,024, 4,096 and 16,384). */
   contexts?: readonly number[];
   /** Numbers of sequences (default 1 and 8). */
   batches?: readonly number[];
-  /** Passes measured (default 12), after two to warm up. */
+  /** Passes measured (default 12). */
   steps?: number;
+  /**
+   * Seconds of passes before the first measured of each form (default 2, at most 1,000 passes; before the others two passes):
+   * JavaScript is compiled while it runs, and a pass over a short context takes two to three times as long until it is.
+   */
+  warmUp?: number;
   /** What cached latents take (default: FP32 where the model computes in it, else BF16). */
   cache?: NonNullable<GenerateOptions['cache']>;
   /** Name to report. */
@@ -76,12 +85,13 @@ export async function benchDecode(
   options: DecodeBenchmarkOptions = {},
 ): Promise<DecodeBenchmark> {
   checkTrainConfig(config);
+  checkOneRank(config.layout, 'bench decode');
   const { contexts = [1024, 4096, 16384], batches = [1, 8], steps = 12 } = options;
-  const { preset = null, kernels = loadKernels() } = options;
+  const { preset = null, kernels = loadKernels(), warmUp = 2 } = options;
   checkCounts({ contexts, batches, steps: [steps] });
   const { precision } = config;
   const cache = options.cache ?? (precision === 'fp32' ? 'fp32' : 'bf16');
-  const passes = 2 + steps;
+  const passes = Math.max(mostToWarmUp, steps);
   const sizes = { ...modelConfigOf(config), maxSequence: Math.max(...contexts) + passes + 1 };
   const model = new Decoder(kernels, { ...sizes, mtp: { depth: 0 } }, precision, {
     fp8: config.fp8,
@@ -89,8 +99,9 @@ export async function benchDecode(
   initialize(model, config.model.initStd, config.seed);
   const cases: DecodeResult[] = [];
   const forms = ['absorbed', 'expanded'] as const;
-  const total = contexts.length * batches.length * forms.length * passes;
+  const total = contexts.length * batches.length * forms.length * steps;
   let done = 0;
+  const warmed = new Set<string>();
   for (const context of contexts)
     for (const batch of batches) {
       const region = new Region(kernels, 'caches');
@@ -98,18 +109,29 @@ export async function benchDecode(
       const pools = new CachePools(model, region, { capacities, format: cache });
       for (const form of forms) {
         const own = { maxTokens: passes, attention: form };
-        const sequences = capacities.map((_, seed) => begin(model, pools, context, seed, own));
-        const times: number[] = [];
-        for (let pass = 0; pass < passes; pass += 1) {
-          const start = performance.now();
-          advance(model, region, sequences);
-          times.push((performance.now() - start) / 1000);
-          options.onProgress?.((done += 1) / total);
-          // Kernels block this thread: let signals and timers through.
-          await new Promise(setImmediate);
-        }
-        for (const sequence of sequences) sequence.release();
-        const medianStepSeconds = median(times.slice(2));
+        // Kernels block this thread: let signals and timers through between passes.
+        const timed = async (enough: (times: readonly number[]) => boolean): Promise<number[]> => {
+          const sequences = capacities.map((_, seed) => begin(model, pools, context, seed, own));
+          const times: number[] = [];
+          while (!enough(times)) {
+            const start = performance.now();
+            advance(model, region, sequences);
+            times.push((performance.now() - start) / 1000);
+            await new Promise(setImmediate);
+          }
+          for (const sequence of sequences) sequence.release();
+          return times;
+        };
+        const until = warmed.has(form) ? 0 : performance.now() + 1000 * warmUp;
+        warmed.add(form);
+        await timed(
+          ({ length }) => length >= mostToWarmUp || (length >= 2 && performance.now() >= until),
+        );
+        const times = await timed(({ length }) => {
+          if (length > 0) options.onProgress?.((done += 1) / total);
+          return length === steps;
+        });
+        const medianStepSeconds = median(times);
         cases.push({
           context,
           batch,

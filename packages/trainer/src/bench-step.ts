@@ -12,8 +12,10 @@ import { initialize, mulberry32 } from '@baleen/tensor';
 import { type ChromeTrace, chromeTrace, type Span } from './chrome-trace';
 import type { TrainConfig } from './config';
 import { boundSeconds, stepCosts } from './estimate';
+import { checkOneRank } from './ranks/layout';
 import { checkTrainConfig, modelConfigOf } from './resolve';
-import { type StepBatch, TrainingStep } from './step';
+import { TrainingStep } from './step';
+import type { StepBatch } from './step-tokens';
 
 /** The line of `bench step --json`. */
 export interface StepBenchmark {
@@ -78,6 +80,7 @@ export async function benchStep(
   options: StepBenchmarkOptions = {},
 ): Promise<StepBenchmark> {
   checkTrainConfig(config);
+  checkOneRank(config.layout, 'bench step');
   const { steps = 12, preset = null, kernels = loadKernels(), keep = [] } = options;
   if (!Number.isInteger(steps) || steps < 3)
     throw Object.assign(new Error(`steps (${steps}) is not a whole number from 3 up`), {

@@ -60,6 +60,25 @@ export function clearInterrupted(run: string): string[] {
 }
 
 /**
+ * Where a run's checkpoint lies.
+ * @param run - the run's folder
+ * @param step - steps done
+ * @returns its folder
+ */
+export function checkpointPath(run: string, step: number): string {
+  return join(run, 'checkpoints', `step-${step}`);
+}
+
+/**
+ * Where a checkpoint is written before it is whole.
+ * @param path - its folder
+ * @returns the folder that becomes it
+ */
+export function temporaryPath(path: string): string {
+  return `${path}.tmp`;
+}
+
+/**
  * Writes a checkpoint's folder so that it is complete or ignored.
  * @param run - the run's folder
  * @param step - steps done
@@ -71,8 +90,8 @@ export function commitCheckpoint(
   step: number,
   write: (folder: string) => void,
 ): string {
-  const path = join(run, 'checkpoints', `step-${step}`);
-  const temporary = `${path}.tmp`;
+  const path = checkpointPath(run, step);
+  const temporary = temporaryPath(path);
   rmSync(temporary, { recursive: true, force: true });
   try {
     write(temporary);

@@ -4,24 +4,49 @@
 // Every tensor's global name and shape, and where its slice of that begins, stand in the header of its file: a run that
 // spreads a tensor over ranks writes slices under the same names.
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join as inFolder } from 'node:path';
 
 import {
   checkpointNames,
+  checkpointPieces,
   configToHuggingFace,
   type Decoder,
   loadWeights,
   type TensorToWrite,
   weightsToWrite,
 } from '@baleen/model';
-import { diskError, openWeights, writeConfig, writeFile, writeShards } from '@baleen/model/node';
+import {
+  diskError,
+  type JoinedShards,
+  openWeights,
+  type ShardList,
+  writeConfig,
+  writeFile,
+  writeShards,
+} from '@baleen/model/node';
 import { type AdamW, type Tensor, writeTensor } from '@baleen/tensor';
 
-import { commitCheckpoint, folderBytes, pruneCheckpoints } from './checkpoint-files';
+import {
+  checkpointPath,
+  commitCheckpoint,
+  folderBytes,
+  pruneCheckpoints,
+  temporaryPath,
+} from './checkpoint-files';
 import type { TrainConfig } from './config';
 import { saveTokenizer, type Tokenizer } from './data/index';
 import type { TrainResult } from './events';
 import { makeFolder } from './make-folder';
+import {
+  entryName,
+  type MomentSlice,
+  momentCount,
+  momentSlices,
+  readMoment,
+  storedMoments,
+} from './moment-slices';
+import { gatherJson } from './ranks/gather-json';
+import type { Layout } from './ranks/layout';
 
 /** A file of tensors stays below this, unless one tensor is larger. */
 const shardBytes = 2 ** 32;
@@ -82,25 +107,30 @@ function otherShape(path: string, message: string): Error {
 }
 
 /** Header entry of a file: global shape of each tensor, and where its slice begins. */
-function slices(shard: readonly TensorToWrite[]): Record<string, string> {
-  const entries = shard.map(({ name, shape }) => [name, { shape, start: shape.map(() => 0) }]);
+function slices(entries: Iterable<readonly [string, SliceEntry]>): Record<string, string> {
   return { slices: JSON.stringify(Object.fromEntries(entries)) };
 }
 
-/** Moments by checkpoint name, stacked experts taken apart. */
-function* momentPieces(model: Decoder, optimizer: AdamW): Generator<[string, Tensor]> {
-  for (const [name, { m, v }] of optimizer.moments()) {
-    const names = checkpointNames(name, model.config.layers);
-    for (const [suffix, data] of [
-      ['exp_avg', m],
-      ['exp_avg_sq', v],
-    ] as const) {
-      if (typeof names === 'string') yield [`${names}.${suffix}`, data];
-      else
-        for (let e = 0; e < data.shape[0]; e += 1)
-          yield [`${names(e)}.${suffix}`, data.rows(e, 1).reshape(data.shape.slice(1))];
-    }
-  }
+/** Where an entry of a file lies in a tensor. */
+interface SliceEntry {
+  /** The tensor's name, where the entry has another. */
+  of?: string;
+  /** Sizes of the whole. */
+  shape: readonly number[];
+  /** Where the entry begins. */
+  start: readonly number[];
+}
+
+/** The entry of a whole tensor. */
+function wholeEntry({ name, shape }: TensorToWrite): readonly [string, SliceEntry] {
+  return [name, { shape, start: shape.map(() => 0) }];
+}
+
+/** The entry of some rows. */
+function sliceEntry(slice: MomentSlice): readonly [string, SliceEntry] {
+  const { name, row, shape } = slice;
+  const entry = { shape, start: shape.map((_, axis) => (axis === 0 ? row : 0)) };
+  return [entryName(slice), row === 0 ? entry : { of: name, ...entry }];
 }
 
 /** A moment's type in a file. */
@@ -126,6 +156,8 @@ export interface CheckpointContents {
   optimizer: AdamW;
   /** Its tokenizer. */
   tokenizer: Tokenizer;
+  /** How it is spread over ranks. */
+  layout: Layout;
   /** trainer.json, without what the model and optimizer say. */
   state: Omit<
     TrainerState,
@@ -134,7 +166,7 @@ export interface CheckpointContents {
 }
 
 /**
- * Saves a checkpoint of a run.
+ * Saves a checkpoint of a run. Collective: every rank writes what it alone holds into the same folder, which all must see.
  * @param run - the run's folder
  * @param contents - see {@link CheckpointContents}
  * @param keep - checkpoints that stay
@@ -146,40 +178,116 @@ export function saveCheckpoint(
   contents: CheckpointContents,
   keep: number,
 ): { path: string; bytes: number } {
-  const { model, optimizer, tokenizer, state } = contents;
+  const { model, optimizer, tokenizer, state, layout } = contents;
+  const { world } = layout;
   model.kernels.flush();
-  const write = (folder: string): void => {
-    makeFolder(folder);
-    writeConfig(folder, configToHuggingFace(model.config));
-    writeShards(folder, weightsToWrite(model), shardBytes, { metadata: slices });
-    saveTokenizer(tokenizer, folder);
-    const moments = [...momentPieces(model, optimizer)].map(
-      ([name, data]): TensorToWrite => ({
+  const routers = wholeStates(gatherJson(world, routerStates(model)));
+  const join = (own: ShardList): JoinedShards => ({
+    all: gatherJson(world, own),
+    own: world.rank,
+  });
+  const writeOwn = (folder: string): void => {
+    writeShards(folder, weightsOf(model, layout), shardBytes, {
+      metadata: (shard) => slices(shard.map(wholeEntry)),
+      join,
+    });
+    const own = new Map(
+      [...momentSlices(model, optimizer)].map((slice) => [entryName(slice), slice]),
+    );
+    const moments = [...own].map(
+      ([name, { data }]): TensorToWrite => ({
         name,
         dtype: storedAs(data),
         shape: data.shape,
         bytes: () => bytesOf(data),
       }),
     );
-    writeShards(folder, moments, shardBytes, { prefix: 'optimizer', metadata: slices });
+    writeShards(folder, moments, shardBytes, {
+      prefix: 'optimizer',
+      metadata: (shard) =>
+        slices(
+          shard.flatMap(({ name }) => {
+            const slice = own.get(name);
+            return slice ? [sliceEntry(slice)] : [];
+          }),
+        ),
+      join,
+    });
+  };
+  const write = (folder: string): void => {
+    makeFolder(folder);
+    world.barrier();
+    writeConfig(folder, configToHuggingFace(model.config));
+    saveTokenizer(tokenizer, folder);
+    writeOwn(folder);
     const whole: TrainerState = {
       format: 1,
       ...state,
       optimizerStep: optimizer.step,
-      routerBiases: routerBiases(model),
-      loadAverages: model.routers.map(({ average }) => [...average.readSync()]),
-      layout: { ranks: 1, pp: 1, ep: 1, dp: 1 },
+      ...routers,
+      layout: layout.report,
     };
-    writeJson(join(folder, trainerName), whole);
+    writeJson(inFolder(folder, trainerName), whole);
+    // Every rank's files are flushed.
+    world.barrier();
   };
-  let path: string;
+  let path = checkpointPath(run, state.step);
   try {
-    path = commitCheckpoint(run, state.step, write);
+    if (world.rank === 0) path = commitCheckpoint(run, state.step, write);
+    else {
+      world.barrier();
+      writeOwn(temporaryPath(path));
+      world.barrier();
+    }
   } catch (error) {
-    throw diskError(error, join(run, 'checkpoints', `step-${state.step}`));
+    throw diskError(error, path);
   }
-  pruneCheckpoints(run, keep);
+  if (world.rank === 0) pruneCheckpoints(run, keep);
+  // Nobody looks for it before it is there.
+  world.barrier();
   return { path, bytes: folderBytes(path) };
+}
+
+/**
+ * The weights that this rank writes: of those that hold the same stages one group has all experts, and its first rank everything
+ * else.
+ */
+function weightsOf(model: Decoder, layout: Layout): TensorToWrite[] {
+  if (!layout.writesWeights) return [];
+  const weights = weightsToWrite(model);
+  if (layout.holders.rank === 0) return weights;
+  const spread = new Set<string>();
+  for (const { name, isSpread } of checkpointPieces(model)) if (isSpread) spread.add(name);
+  return weights.filter(({ name }) => spread.has(name));
+}
+
+/** What ranks know of their routers, as trainer.json has it. */
+interface RouterStates {
+  biases: Record<string, number[]>;
+  /** By place among all routers; null for those of other ranks. */
+  averages: (number[] | null)[];
+}
+
+function routerStates(model: Decoder): RouterStates {
+  const averages = model.allRouters.map((router) => router && [...router.average.readSync()]);
+  return { biases: routerBiases(model), averages };
+}
+
+/** Those of all ranks. */
+function wholeStates(states: readonly RouterStates[]): {
+  routerBiases: Record<string, number[]>;
+  loadAverages: number[][];
+} {
+  const [{ averages }] = states;
+  return {
+    routerBiases: Object.assign({}, ...states.map(({ biases }) => biases)) as Record<
+      string,
+      number[]
+    >,
+    loadAverages: averages.map(
+      (_, place) => states.map((state) => state.averages[place]).find((own) => own !== null) ?? [],
+    ),
+  };
 }
 
 /**
@@ -188,7 +296,7 @@ export function saveCheckpoint(
  * @returns its state, or null where there is none (a Hugging Face folder)
  */
 export function readTrainerState(checkpoint: string): TrainerState | null {
-  const path = join(checkpoint, trainerName);
+  const path = inFolder(checkpoint, trainerName);
   if (!existsSync(path)) return null;
   let state: unknown;
   try {
@@ -222,33 +330,44 @@ export function restoreCheckpoint(
       hint: 'only checkpoints of a run can be resumed; these are weights alone',
     });
   const source = openWeights(checkpoint, 'optimizer');
-  const moments = [...momentPieces(model, optimizer)];
-  for (const [name, data] of moments) {
-    const entry = source.tensors.get(name);
-    if (entry?.dtype !== storedAs(data) || entry.shape.join() !== data.shape.join())
+  const stored = storedMoments(source);
+  const found = [...momentSlices(model, optimizer)].map((slice) => {
+    const { name, data, shape } = slice;
+    const moment = stored.get(name);
+    if (moment?.dtype !== storedAs(data) || moment.shape.join() !== shape.join())
       throw otherShape(
         checkpoint,
-        `${name} is ${entry ? `${entry.dtype} [${entry.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is ${storedAs(data)} [${data.shape.join(', ')}]`,
+        `${name} is ${moment ? `${moment.dtype} [${moment.shape.join(', ')}]` : 'absent'} in ${checkpoint}, the model's is ${storedAs(data)} [${shape.join(', ')}]`,
       );
-  }
-  if (source.tensors.size !== moments.length)
+    return { slice, moment };
+  });
+  const expected = momentCount(model.config);
+  if (stored.size !== expected)
     throw otherShape(
       checkpoint,
-      `${checkpoint} holds ${source.tensors.size} moments, the model has ${moments.length}`,
+      `${checkpoint} holds ${stored.size} moments, the model has ${expected}`,
     );
   loadWeights(model, openWeights(checkpoint));
-  for (const [name, data] of moments) bytesOf(data).set(source.read(name));
+  for (const { slice, moment } of found) readMoment(slice, moment, source);
   const biases = routerBiases(model);
   for (const [name, values] of Object.entries(biases))
     if (values.join() !== (state.routerBiases[name] ?? []).join())
-      throw corrupt(join(checkpoint, trainerName), `its biases ${name} are not the weights' own`);
-  const averages = state.loadAverages ?? model.routers.map(({ spec }) => ones(spec.experts));
-  const fits = (list: unknown, count: number): boolean =>
-    Array.isArray(list) && list.length === count && list.every(Number.isFinite);
-  if (!model.routers.every(({ spec }, index) => fits(averages[index], spec.experts)))
-    throw corrupt(join(checkpoint, trainerName), 'its loadAverages are not one number an expert');
-  model.routers.forEach(({ average }, index) => {
-    writeTensor(average, Float32Array.from(averages[index]));
+      throw corrupt(
+        inFolder(checkpoint, trainerName),
+        `its biases ${name} are not the weights' own`,
+      );
+  const { routedExperts } = model.config.moe;
+  const routers = model.allRouters;
+  const averages = state.loadAverages ?? routers.map(() => ones(routedExperts));
+  const fits = (list: unknown): boolean =>
+    Array.isArray(list) && list.length === routedExperts && list.every(Number.isFinite);
+  if (!routers.every((_, place) => fits(averages[place])))
+    throw corrupt(
+      inFolder(checkpoint, trainerName),
+      'its loadAverages are not one number an expert',
+    );
+  routers.forEach((router, place) => {
+    if (router) writeTensor(router.average, Float32Array.from(averages[place]));
   });
   optimizer.step = state.optimizerStep;
   return state;

@@ -1,10 +1,12 @@
 // A run's configuration: one schema from which validation, help texts, flags, JSON Schema and docs all come.
+import { type Method, methods } from '@baleen/dualpipe';
 import type { Fp8Recipe } from '@baleen/fp8';
 import type { BiasRule } from '@baleen/moe-router';
 import type { MomentForm } from '@baleen/tensor';
 import { z } from 'zod';
 
 import { fp8 } from './config-fp8';
+import type { LayoutConfig } from './ranks/layout';
 
 /** A piece of the learning rate's end: a constant over a share of the run's tokens. */
 export interface FinalRate {
@@ -215,8 +217,10 @@ export interface TrainConfig {
     /** How many are kept. */
     keep: number;
   };
-  /** Threads; 0 for every core. */
+  /** Threads; 0 for every core. Ranks on one machine share them. */
   threads: number;
+  /** How the run is spread over ranks. */
+  layout: LayoutConfig;
 }
 
 const size = (least: number, text: string): z.ZodInt => z.int().min(least).describe(text);
@@ -361,5 +365,19 @@ export const trainConfigSchema: z.ZodType<TrainConfig> = z.strictObject({
     every: size(0, 'steps between checkpoints; 0 for only at the end'),
     keep: size(1, 'checkpoints kept'),
   }),
-  threads: size(0, 'threads of the kernels; 0 for every core'),
+  threads: size(0, 'threads of the kernels, all ranks of a process together; 0 for every core'),
+  layout: z.strictObject({
+    ranks: size(1, 'ranks that train together: threads, or processes under mpirun or srun'),
+    pp: size(1, 'ranks of a pipeline, each with some stages of the model; must divide ranks'),
+    schedule: z
+      .enum(Object.keys(methods) as [Method, ...Method[]])
+      .describe('order of a pipeline’s work'),
+    ep: size(
+      1,
+      'neighbouring ranks that hold all routed experts among them; must divide ranks / pp',
+    ),
+    deterministic: z
+      .boolean()
+      .describe('add gradients in an order that gives the same bits on any number of ranks'),
+  }),
 });

@@ -19,7 +19,7 @@ export interface DepthScore {
 }
 
 /** What a batch gave: each array holds the main model's positions [B × L], then [B × (L − k)] of each depth. */
-interface BatchScores {
+export interface BatchScores {
   /** Losses in nats. */
   losses: Float32Array;
   /** Likeliest tokens. */

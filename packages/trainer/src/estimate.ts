@@ -4,25 +4,29 @@ import { type KernelCost, measurePeaks, nullKernels } from '@baleen/kernels';
 import { countParameters, Decoder, type RecomputedPart } from '@baleen/model';
 
 import type { TrainConfig } from './config';
+import { rankEstimate, type SentEstimate } from './estimate-layout';
 import { checkTrainConfig, modelConfigOf } from './resolve';
 import { planOf } from './schedule';
 import { TrainingStep } from './step';
 
-/** Memory of a run, in bytes. */
+/** Memory of a run, in bytes; of several ranks, that of the one that holds most. */
 export interface MemoryEstimate {
   /** FP32 master weights. */
   parameters: number;
   /** FP32 gradients. */
   gradients: number;
-  /** BF16 moments. */
+  /** AdamW's moments. */
   optimizer: number;
   /** BF16 and FP8 forms of weights, rotary tables. */
   caches: number;
   /** Router biases and counts. */
   state: number;
-  /** The step's tokens, targets and sums. */
+  /** The step's tokens, targets and sums, and what gradients of several ranks travel and are added up in. */
   inputs: number;
-  /** Most intermediate memory at once: `peakRegionBytes` of a run. */
+  /**
+   * Most intermediate memory at once: `peakRegionBytes` of a run on one rank. Rows of experts that are spread over ranks come
+   * on top while they travel, and a pipeline keeps about as many micro-batches as it has ranks, each of a part of the model.
+   */
   region: number;
   /** All of these. */
   total: number;
@@ -40,8 +44,10 @@ export interface Estimate {
   tokens: number;
   /** Operations of a full step's products, recomputation included. */
   flopsPerStep: number;
-  /** Memory. */
+  /** Memory of a rank. */
   bytes: MemoryEstimate;
+  /** What a rank sends to others in a full step, in bytes; tokens are taken to choose experts evenly. */
+  sent: SentEstimate;
   /**
    * Time of a full step at this machine's peaks: Σ max(FLOPs / peak, bytes / copy) over its kernel calls, as if all came
    * from memory; what caches keep is faster. Null without native kernels, which measure the peaks.
@@ -171,7 +177,7 @@ export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } 
   const { peaks = measurePeaks() } = options;
   const { model, step, costs } = dryRun(config);
   const { pools } = model;
-  const parts = {
+  const alone = {
     parameters: pools.parameters.liveBytes,
     gradients: pools.gradients.liveBytes,
     optimizer: step.optimizer.region.liveBytes,
@@ -180,6 +186,13 @@ export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } 
     inputs: step.fixed.liveBytes,
     region: step.region.peakBytes,
   };
+  const { memory, sent } = rankEstimate(config, model, alone.caches);
+  const { staging, ...held } = memory;
+  // On one rank what the pools hold is exact, with all that lies between their blocks.
+  const parts =
+    config.layout.ranks === 1 && !config.layout.deterministic
+      ? alone
+      : { ...alone, ...held, inputs: alone.inputs + staging };
   const flops = (list: readonly KernelCost[]): number =>
     list.reduce((sum, cost) => sum + cost.flops, 0);
   const counts = countParameters(model.config);
@@ -189,6 +202,7 @@ export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } 
     tokensPerStep: config.batch.sequences * config.batch.sequence,
     tokens: planOf(config).totalTokens,
     flopsPerStep: costs.microBatches * flops(costs.microBatch) + flops(costs.update),
+    sent,
     bytes: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
     secondsPerStep: peaks && boundSeconds(costs, peaks),
   };

@@ -1,10 +1,18 @@
 // Evaluation: the loss of held-out text, every token of every document predicted once, in nats a token and bits a byte.
 //
 // Windows of one length run together without padding, and a row's result does not depend on the rows beside it, so the
-// numbers are the same for any number of windows at once.
-import type { Decoder } from '@baleen/model';
+// numbers are the same for any number of windows at once, and of ranks that score some each.
+import type { Communicator } from '@baleen/comm';
+import { cutStages, type Decoder } from '@baleen/model';
 import { maxViolation } from '@baleen/moe-router';
-import { type Bundle, emptyTensor, Region, Run, type Tensor, tensorFrom } from '@baleen/tensor';
+import {
+  emptyTensor,
+  type Phase,
+  Region,
+  type Tensor,
+  tensorFrom,
+  writeTensor,
+} from '@baleen/tensor';
 
 import {
   heldOutWindows,
@@ -15,7 +23,11 @@ import {
   type TokenWindow,
   windowBatches,
 } from './data/index';
-import { type DepthScore, DepthScores, listsOf } from './depth-scores';
+import { type BatchScores, type DepthScore, DepthScores, listsOf } from './depth-scores';
+import { agreeToStop } from './ranks/agree';
+import { Layout, oneRank } from './ranks/layout';
+import { runForward } from './ranks/stage-forward';
+import { routerPlace, routes } from './router-place';
 import { mean } from './step';
 
 /** A model's score on text. */
@@ -50,7 +62,15 @@ export interface WindowRunOptions {
   onProgress?: (share: number) => void;
   /** Watches the routers. */
   routing?: RoutingWatcher;
+  /**
+   * Ranks that score together, each lane some of the batches: all call with the same windows, and all get the same score, which
+   * does not depend on their number (default: this one alone).
+   */
+  layout?: Layout;
 }
+
+/** Code of the error where another rank's signal stopped an evaluation. */
+export const stoppedCode = 'ERR_BALEEN_TRAIN_STOPPED';
 
 /** Watches what the routers of an evaluation see. */
 export interface RoutingWatcher {
@@ -131,35 +151,57 @@ export async function runWindows(
   options: WindowRunOptions = {},
 ): Promise<Evaluation> {
   const { sequences = 8, region = new Region(model.kernels, 'evaluation') } = options;
-  const { signal, onProgress, routing } = options;
+  const { signal, onProgress, routing, layout = new Layout(oneRank) } = options;
+  const { world, lane, lanes } = layout;
   if (windows.length === 0)
     throw Object.assign(new Error('there is no text to evaluate'), {
       code: 'ERR_BALEEN_DATA_EMPTY',
       hint: 'give text with at least one byte',
     });
   routing?.begin(windows.reduce((sum, { ids }) => sum + ids.length, 0));
+  const { depth: depths } = model.config.mtp;
   const loads = new Loads(model, region);
-  const scores = new DepthScores(model.mtp.length);
+  const scores = new DepthScores(depths);
   let bytes = 0;
   let done = 0;
   try {
-    for (const [index, batch] of windowBatches(windows, sequences).entries()) {
-      signal?.throwIfAborted();
-      const documents = batch.documents.inputs;
+    const depthsOf = ({ sequence }: TokenBatch): number =>
+      // Windows of one token are too short for a depth.
+      Math.min(depths, sequence - 1);
+    const batches = windowBatches(windows, sequences);
+    for (let first = 0; first < batches.length; first += lanes) {
+      if (agreeToStop(world, signal)) {
+        signal?.throwIfAborted();
+        throw Object.assign(new Error('another rank was told to stop'), { code: stoppedCode });
+      }
+      const round = batches.slice(first, first + lanes).map((batch) => ({
+        batch,
+        lists: listsOf(batch, depthsOf(batch)),
+      }));
+      // A lane that has none left runs another's once more: its experts are needed.
+      const own = round.at(lane) ?? round[0];
+      const counts = lane < round.length;
+      const index = first + lane;
+      const documents = own.batch.documents.inputs;
       const onScores =
         routing &&
-        ((layer: number, own: Float32Array) => {
-          routing.add({ batch: index, layer, scores: own, documents });
+        ((layer: number, scores: Float32Array) => {
+          routing.add({ batch: index, layer, scores, documents });
         });
-      // Windows of one token are too short for a depth.
-      const lists = listsOf(batch, Math.min(model.mtp.length, batch.sequence - 1));
-      scores.add(batch, lists, await runBatch(model, region, batch, lists, loads, onScores));
-      for (const target of batch.targets) if (target >= 0) bytes += tokenizer.bytesOf(target);
-      done += batch.sequences;
+      const counting = counts ? loads : null;
+      const said = await runBatch(model, region, layout, { ...own, loads: counting, onScores });
+      gatherScores(layout, round, said).forEach((each, i) => {
+        scores.add(round[i].batch, round[i].lists, each);
+      });
+      for (const { batch } of round) {
+        for (const target of batch.targets) if (target >= 0) bytes += tokenizer.bytesOf(target);
+        done += batch.sequences;
+      }
       onProgress?.(done / windows.length);
       // Kernels block this thread: let signals and timers through.
       await new Promise(setImmediate);
     }
+    loads.addOver(world);
     const perExpert = await loads.read();
     const [{ loss, accuracy, tokens }, ...mtp] = scores.read();
     const mainLoss = loss ?? NaN;
@@ -178,77 +220,119 @@ export async function runWindows(
   }
 }
 
-/** Losses and likeliest tokens of a batch's positions, those of the main model and of as many depths as there are lists. */
+/** Hands every rank what all said of a round's batches, in their order. */
+function gatherScores(
+  { world, lanes, places }: Layout,
+  round: readonly { lists: readonly Int32Array[] }[],
+  own: BatchScores,
+): BatchScores[] {
+  if (world.size === 1) return [own];
+  // The last stage of a lane says what its batch came to.
+  const firstSpeaker = places[places.length - 1] * lanes;
+  const sizes = Array.from({ length: world.size }, (_, rank) =>
+    (round[rank - firstSpeaker]?.lists ?? []).reduce((sum, { length }) => sum + length, 0),
+  );
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const losses = new Float32Array(total);
+  const likeliest = new Int32Array(total);
+  const mine = sizes[world.rank];
+  world.allGather(losses, own.losses.subarray(0, mine), { counts: sizes });
+  world.allGather(likeliest, own.likeliest.subarray(0, mine), { counts: sizes });
+  let start = 0;
+  return round.map((_, i) => {
+    const end = start + sizes[firstSpeaker + i];
+    const each = { losses: losses.subarray(start, end), likeliest: likeliest.subarray(start, end) };
+    start = end;
+    return each;
+  });
+}
+
+/** A batch, and who looks on. */
+interface BatchRun {
+  batch: TokenBatch;
+  /** What positions predict, of the main model and of each depth that runs. */
+  lists: readonly Int32Array[];
+  loads: Loads | null;
+  onScores: ((layer: number, scores: Float32Array) => void) | undefined;
+}
+
+/**
+ * Losses and likeliest tokens of a batch's positions, those of the main model and of as many depths as there are lists; none
+ * where this rank does not have the last stage.
+ */
 async function runBatch(
   model: Decoder,
   region: Region,
-  batch: TokenBatch,
-  lists: readonly Int32Array[],
-  loads: Loads,
-  onScores?: (layer: number, scores: Float32Array) => void,
-): Promise<{ losses: Float32Array; likeliest: Int32Array }> {
+  layout: Layout,
+  { batch, lists, loads, onScores }: BatchRun,
+): Promise<BatchScores> {
   const { sequences, sequence } = batch;
   const all = Int32Array.from(lists.flatMap((list) => [...list]));
   const ids = tensorFrom(region, [sequences, sequence], batch.ids);
   const targets = tensorFrom(region, [all.length], all);
-  const run = new Run(region, { grad: false });
+  const depths = lists.length - 1;
+  const options = { depths, likeliest: true, withScores: onScores !== undefined };
+  let said: BatchScores = { losses: new Float32Array(0), likeliest: new Int32Array(0) };
   try {
-    let output: Bundle = { ids, targets };
-    loads.restart();
-    const depths = lists.length - 1;
-    const withScores = onScores !== undefined;
-    const phases = model.lossPhases({ depths, likeliest: true, withScores });
-    for (const [p, phase] of phases.entries()) {
-      output = run.forward(phase, p === 0 ? output : undefined);
-      if (!('offsets' in output)) continue;
-      const layer = loads.add(output.offsets as Tensor);
-      if (onScores && layer !== null)
-        onScores(layer, Float32Array.from(await (output.scores as Tensor).read()));
-    }
-    const [losses, likeliest] = [output.losses as Tensor, output.likeliest as Tensor];
-    return {
-      losses: (await losses.read()) as Float32Array,
-      likeliest: (await likeliest.read()) as Int32Array,
-    };
+    await runForward(model, cutStages(model.config, layout.stages), layout, {
+      ...{ region, depths, input: { ids, targets } },
+      phasesOf: (stage) => model.stagePhases(stage, options),
+      visit: async (phase, output) => {
+        if (phase.name === 'head')
+          said = {
+            losses: (await (output.losses as Tensor).read()).slice() as Float32Array,
+            likeliest: (await (output.likeliest as Tensor).read()).slice() as Int32Array,
+          };
+        if (!loads || !routes(phase)) return;
+        const layer = loads.add(phase, output.offsets as Tensor);
+        if (onScores && layer !== null)
+          onScores(layer, Float32Array.from(await (output.scores as Tensor).read()));
+      },
+    });
+    return said;
   } finally {
-    run.finish();
     ids.block.release();
     targets.block.release();
   }
 }
 
-/** Counts how many tokens each expert got, layer by layer, without reading back. */
+/** Counts how many tokens each expert got, layer by layer of the whole model, without reading back. */
 class Loads {
   /** Sums of offsets [E + 1] of each layer with experts: as counts add up, so do their running sums. */
   private readonly sums: Tensor[];
-  private next = 0;
 
   constructor(
     private readonly model: Decoder,
     region: Region,
   ) {
-    const { routedExperts } = model.config.moe;
-    this.sums = model.layers
-      .filter(({ router }) => router !== null)
-      .map(() => emptyTensor(region, [routedExperts + 1], 'i32'));
+    const { layers, denseLayers, moe } = model.config;
+    this.sums = Array.from({ length: Math.max(0, layers - denseLayers) }, () =>
+      emptyTensor(region, [moe.routedExperts + 1], 'i32'),
+    );
     for (const sum of this.sums) model.kernels.fill(sum, 0);
-  }
-
-  /** A batch begins: the next offsets are the first layer's. */
-  restart(): void {
-    this.next = 0;
   }
 
   /**
    * Adds a layer's offsets.
    * @returns which layer's, or null: depths of multi-token prediction come after the layers and are not counted
    */
-  add(offsets: Tensor): number | null {
-    const layer = this.next++;
+  add(phase: Phase, offsets: Tensor): number | null {
+    const layer = routerPlace(phase, this.model.config);
     const sum = this.sums[layer] as Tensor | undefined;
     if (!sum) return null;
     this.model.kernels.add(sum, sum, offsets);
     return layer;
+  }
+
+  /** Adds what other ranks counted. */
+  addOver(ranks: Communicator): void {
+    if (ranks.size === 1) return;
+    this.model.kernels.flush();
+    for (const sum of this.sums) {
+      const values = (sum.readSync() as Int32Array).slice();
+      ranks.allReduce(values, values);
+      writeTensor(sum, values);
+    }
   }
 
   /** Counts by layer. */

@@ -1,6 +1,7 @@
 // What a training run says: one event a line in metrics.jsonl, and everything shown is derived from them.
 
 import type { DepthScore } from './depth-scores';
+import type { LayoutReport } from './ranks/layout';
 
 /** Which kernels ran. */
 export interface KernelsUsed {
@@ -48,6 +49,8 @@ export interface StartEvent {
   vocabSize: number;
   /** Which kernels run. */
   kernels: KernelsUsed;
+  /** How the model is spread over ranks. */
+  layout: LayoutReport;
   /** Step of the checkpoint it goes on from, or null. */
   resumedFrom: number | null;
   /** Byte n-grams on the same split. */
@@ -82,6 +85,8 @@ export interface StepEvent {
   loads: number[][];
   /** How long it took. */
   seconds: number;
+  /** Seconds of that which each rank computed; the rest it spent in calls, waiting for others above all. */
+  computed: number[];
   /** Tokens a second. */
   tokensPerSecond: number;
   /** Estimated time to the last step. */
@@ -138,6 +143,40 @@ export interface StoppedEvent {
   reason: 'signal';
 }
 
+/** A rank takes longer than the others, which wait for it; said once of each. */
+export interface SlowEvent {
+  /** Which event. */
+  type: 'slow';
+  /** After which step. */
+  step: number;
+  /** The rank. */
+  rank: number;
+  /** Seconds that it computes in a step, mean over the last ones. */
+  computed: number;
+  /** The median of what the others compute for as many micro-batches. */
+  others: number;
+}
+
+/** Ranks were lost, and the run is begun again from its last complete checkpoint. */
+export interface RestartEvent {
+  /** Which event. */
+  type: 'restart';
+  /** How often so far, from 1. */
+  restart: number;
+  /** Restarts that are allowed. */
+  of: number;
+  /** The step it goes on after: that of the checkpoint, 0 where nothing was saved yet. */
+  step: number;
+  /** The last step that was done before. */
+  reached: number;
+  /** The ranks that were lost, as far as they are known. */
+  ranks: number[];
+  /** What went wrong. */
+  reason: string;
+  /** When, ISO 8601. */
+  time: string;
+}
+
 /** The run is done. */
 export interface EndEvent {
   /** Which event. */
@@ -153,6 +192,8 @@ export type TrainEvent =
   | EvaluationEvent
   | CheckpointEvent
   | StoppedEvent
+  | SlowEvent
+  | RestartEvent
   | EndEvent;
 
 /** What a run comes to: the line of `train --json`. */
@@ -192,16 +233,11 @@ export interface TrainResult {
   /** MaxVio over the held-out text, mean over layers; null like `valLoss`. */
   maxViolation: number | null;
   /** How the model was spread. */
-  layout: {
-    /** Ranks. */
-    ranks: 1;
-    /** Pipeline stages. */
-    pp: 1;
-    /** Expert-parallel ranks. */
-    ep: 1;
-    /** Data-parallel ranks. */
-    dp: 1;
-  };
+  layout: LayoutReport;
+  /** Times that the run was begun again because ranks were lost. */
+  restarts: number;
+  /** Share of its steps that each rank computed. */
+  computed: number[];
   /** Which kernels ran. */
   kernels: KernelsUsed;
   /** Time of this process's part of the run. */

@@ -32,6 +32,7 @@ export { type ConfigKey, configJsonSchema, configKeys } from './config-keys';
 export * from './data/index';
 export type { DepthScore } from './depth-scores';
 export { type Estimate, estimate, type MemoryEstimate, type Peaks } from './estimate';
+export type { SentEstimate } from './estimate-layout';
 export {
   type EvaluateOptions,
   type Evaluation,
@@ -46,6 +47,8 @@ export type {
   EndEvent,
   EvaluationEvent,
   KernelsUsed,
+  RestartEvent,
+  SlowEvent,
   StartEvent,
   StepEvent,
   StoppedEvent,
@@ -81,6 +84,8 @@ export { didYouMean, nearest } from './nearest';
 export { type NumberLimits, numberInWords } from './number-limits';
 export { type OpenedRun, openRun } from './open-run';
 export { type PresetName, presetDescriptions, presets } from './presets';
+export { type Fault, faultOf } from './ranks/faults';
+export { Layout, type LayoutConfig, type LayoutReport, type Range } from './ranks/layout';
 export { type ConfigLayer, checkTrainConfig, modelConfigOf, resolveConfig } from './resolve';
 export { TraceRecorder } from './routing-trace';
 export { type FoundRun, findRun, type RunConfig, readMetrics } from './run-folder';

@@ -16,8 +16,8 @@ export interface PassOptions {
   grad: boolean;
   /** Parts that are kept for backward rather than made again. */
   keep: readonly RecomputedPart[];
-  /** Recordings of passes that were made before, by kind. */
-  recordings: Map<string, Recording[]>;
+  /** Recordings of passes that were made before, by kind; null where passes of a kind may differ in their calls. */
+  recordings: Map<string, Recording[]> | null;
   /** Which of them this is: passes of one kind make the same calls. */
   kind: string;
 }
@@ -32,7 +32,7 @@ export function* passPieces(
   pieces: readonly Piece[],
   { region, grad, keep, recordings, kind }: PassOptions,
 ): Generator<string, void, void> {
-  const recorded = recordings.get(kind);
+  const recorded = recordings?.get(kind);
   if (recorded) {
     region.occupant = 'a micro-batch made from its recording';
     try {
@@ -54,7 +54,7 @@ export function* passPieces(
       const body = (): void => {
         work(run);
       };
-      if (kernels.record) made.push(kernels.record(body));
+      if (kernels.record && recordings) made.push(kernels.record(body));
       else body();
       yield name;
     }
@@ -64,5 +64,5 @@ export function* passPieces(
     // A piece failed, or the caller left in the middle.
     if (!finished) run.abandon();
   }
-  if (kernels.record) recordings.set(kind, made);
+  if (kernels.record) recordings?.set(kind, made);
 }

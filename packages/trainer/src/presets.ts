@@ -59,6 +59,7 @@ function withV3(recipe: Recipe): TrainConfig {
     evaluation: { every: recipe.evaluationEvery, tokens: recipe.evaluationTokens, stride: 0.5 },
     checkpoint: { every: recipe.checkpointEvery, keep: 2 },
     threads: 0,
+    layout: { ranks: 1, pp: 1, schedule: 'dualpipe', ep: 1, deterministic: false },
   };
 }
 

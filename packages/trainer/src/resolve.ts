@@ -1,11 +1,14 @@
 // From layers of values (preset, file, flags) to one checked configuration that remembers where each value came from.
+import { checkSizes } from '@baleen/dualpipe';
 import { fp8Recipe } from '@baleen/fp8';
-import { checkConfig, type ModelConfig } from '@baleen/model';
+import { checkConfig, cutStages, type ModelConfig } from '@baleen/model';
 
 import { type TrainConfig, trainConfigSchema } from './config';
 import { configKeys, type JsonSchema, jsonSchema, present, schemaAt, takesOf } from './config-keys';
 import { byteVocabulary } from './data/index';
 import { didYouMean } from './nearest';
+import { stageCount } from './ranks/layout';
+import { batchAt } from './schedule';
 
 /** Values from one place; later layers win. */
 export interface ConfigLayer {
@@ -124,8 +127,35 @@ export function resolveConfig(layers: readonly ConfigLayer[]): {
       remedy(issue.path),
     );
   }
+  fitRanks(parsed.data, origins);
+  fitMicroBatch(parsed.data, origins);
   checkTrainConfig(parsed.data);
   return { config: parsed.data, origins };
+}
+
+/** Where nobody said how many ranks, there are as many as the pipeline and the experts ask for. */
+function fitRanks({ layout }: TrainConfig, origins: Record<string, string>): void {
+  const key = 'layout.ranks';
+  if (!Object.hasOwn(origins, key) || !origins[key].startsWith('preset ')) return;
+  if (layout.ranks > 1 || layout.pp * layout.ep === 1) return;
+  layout.ranks = layout.pp * layout.ep;
+  origins[key] = 'layout.pp and layout.ep';
+}
+
+/** A preset's micro-batch is for one rank: where more ranks share the batch and nobody chose another, it shrinks. */
+function fitMicroBatch(config: TrainConfig, origins: Record<string, string>): void {
+  const key = 'batch.microBatch';
+  const { batch } = config;
+  if (!Object.hasOwn(origins, key) || !origins[key].startsWith('preset ')) return;
+  const divides = (count: number): boolean =>
+    batch.sequences % count === 0 && (batch.rampShare === 0 || batch.rampFrom % count === 0);
+  for (let count = batch.microBatch; count >= 1; count -= 1) {
+    if (!divides(count) || shareProblem({ ...config, batch: { ...batch, microBatch: count } }))
+      continue;
+    if (count < batch.microBatch) origins[key] = 'layout.ranks';
+    batch.microBatch = count;
+    return;
+  }
 }
 
 /**
@@ -183,6 +213,7 @@ export function checkTrainConfig(config: TrainConfig): void {
       `config.batch.rampFrom (${batch.rampFrom}) is not a multiple of config.batch.microBatch (${batch.microBatch})`,
       'choose a multiple, or a smaller micro-batch',
     );
+  checkLayout(config);
   checkRecipe(config);
   if (data.tokenizer.kind === 'bytes' && data.tokenizer.vocabSize !== null)
     refuse(
@@ -207,6 +238,96 @@ export function checkTrainConfig(config: TrainConfig): void {
       `config.schedule.learningRate: warmupShare, constantShare and finalShares add up to ${sum}`,
       'keep their sum at 1 or less',
     );
+}
+
+/** Refuses layouts that leave a rank without work, or a group of ranks with passes that do not meet. */
+function checkLayout(config: TrainConfig): void {
+  const { layout, model } = config;
+  const { ranks, pp, ep, schedule } = layout;
+  const divides = (key: string, value: number, of: string, total: number, hint: string): void => {
+    if (total % value !== 0)
+      refuse(
+        'LAYOUT',
+        `layout.${key}`,
+        `config.layout.${key} (${value}) does not divide ${of} (${total})`,
+        hint,
+      );
+  };
+  divides('pp', pp, 'config.layout.ranks', ranks, 'choose a divisor: every pipeline is as long');
+  const lanes = pp === 1 ? 'config.layout.ranks' : 'config.layout.ranks / config.layout.pp';
+  divides(
+    'ep',
+    ep,
+    lanes,
+    ranks / pp,
+    'choose a divisor: every group of ep ranks holds all experts',
+  );
+  divides(
+    ...(['ep', ep, 'config.model.moe.routedExperts', model.moe.routedExperts] as const),
+    'choose a divisor: every rank of a group holds as many experts',
+  );
+  if (pp > 1) {
+    asLayout('layout.schedule', `config.layout.schedule (${schedule})`, () => {
+      checkSizes(schedule, { ranks: pp, microBatches: 2 * pp });
+    });
+    asLayout('layout.pp', `config.layout.pp (${pp}) with schedule ${schedule}`, () =>
+      cutStages(modelConfigOf(config, 1), stageCount(layout)),
+    );
+  }
+  const problem = shareProblem(config);
+  if (problem) refuse('LAYOUT', problem.path, problem.message, problem.hint);
+}
+
+/** Says what a layout asks of whatever refuses it. */
+function asLayout(path: string, what: string, check: () => unknown): void {
+  try {
+    check();
+  } catch (error) {
+    const { message, hint } = error as Error & { hint: string };
+    refuse('LAYOUT', path, `${what}: ${message}`, hint);
+  }
+}
+
+/** What keeps ranks from sharing the micro-batches of some step; null where all is well. */
+function shareProblem({
+  layout: { ranks, pp, ep, schedule },
+  batch,
+  steps,
+}: TrainConfig): { path: string; message: string; hint: string } | null {
+  if (ranks === 1) return null;
+  const lanes = ranks / pp;
+  const ramps = Math.min(steps, Math.ceil(batch.rampShare * steps) + 1);
+  const counts = new Map<number, number>();
+  for (let step = 0; step < ramps; step += 1) {
+    const count = batchAt(batch, steps, step) / batch.microBatch;
+    if (!counts.has(count)) counts.set(count, step);
+  }
+  const hint = `lower batch.microBatch (${batch.microBatch}), raise batch.sequences, or use fewer ranks`;
+  const sharing = pp === 1 ? `config.layout.ranks (${ranks})` : `${lanes} pipelines`;
+  for (const [count, step] of counts) {
+    const what = `step ${step + 1} has ${count} micro-batch${count === 1 ? '' : 'es'} (config.batch)`;
+    if (count < lanes)
+      return { path: 'layout.ranks', message: `${what}, fewer than ${sharing}`, hint };
+    if (ep > 1 && count % lanes !== 0)
+      return {
+        path: 'layout.ranks',
+        message: `${what}, no multiple of ${sharing} as config.layout.ep (${ep}) needs`,
+        hint,
+      };
+    if (pp === 1) continue;
+    for (const each of new Set([Math.floor(count / lanes), Math.ceil(count / lanes)]))
+      try {
+        checkSizes(schedule, { ranks: pp, microBatches: each });
+      } catch (error) {
+        const { message } = error as Error;
+        return {
+          path: 'layout.schedule',
+          message: `${what}, ${each} for each pipeline, but config.layout.schedule (${schedule}): ${message}`,
+          hint: `${hint}; gpipe, 1f1b and zb1p take any number`,
+        };
+      }
+  }
+  return null;
 }
 
 /** Refuses changes to a recipe that the run does not use. */

@@ -161,12 +161,20 @@ export function createRun(run: string, contents: RunConfig): void {
  */
 export function reopenRun(run: string, step: number, contents: RunConfig): void {
   clearInterrupted(run);
-  const path = join(run, metricsName);
-  if (existsSync(path)) {
-    const kept = readMetrics(run).filter((event) => isBefore(event, step));
-    writeFile(path, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
-  }
+  if (existsSync(join(run, metricsName))) rewriteMetrics(run, step);
   writeRunConfig(run, contents);
+}
+
+/**
+ * Cuts metrics.jsonl back to the step that a run goes on after.
+ * @param run - the folder, in which nobody writes
+ * @param step - of the checkpoint, 0 for the beginning
+ * @param more - events behind what stays
+ */
+export function rewriteMetrics(run: string, step: number, ...more: TrainEvent[]): void {
+  const kept = readMetrics(run).filter((event) => isBefore(event, step));
+  const lines = [...kept, ...more].map((event) => `${JSON.stringify(event)}\n`);
+  writeFile(join(run, metricsName), lines.join(''));
 }
 
 function isBefore(event: TrainEvent, step: number): boolean {

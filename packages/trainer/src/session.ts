@@ -2,8 +2,9 @@
 // the folder it writes to. Whatever is wrong is found here, before anything is written.
 import { join, resolve } from 'node:path';
 
+import type { Communicator } from '@baleen/comm';
 import { type Kernels, loadKernels, setThreads } from '@baleen/kernels';
-import { Decoder } from '@baleen/model';
+import { cutStages, Decoder } from '@baleen/model';
 import { initialize } from '@baleen/tensor';
 
 import { restoreCheckpoint, saveCheckpoint } from './checkpoint';
@@ -21,6 +22,9 @@ import {
   type Tokenizer,
   type TokenWindow,
 } from './data/index';
+import type { Fault } from './ranks/faults';
+import { gatherJson } from './ranks/gather-json';
+import { Layout } from './ranks/layout';
 import { checkTrainConfig, modelConfigOf } from './resolve';
 import { checkEmpty, createRun, type FoundRun, findRun, reopenRun } from './run-folder';
 import { lockRun } from './run-lock';
@@ -39,6 +43,31 @@ export interface TrainOptions {
   onEvaluation?: (share: number) => void;
   /** Kernels (default: this process's, with `config.threads`). */
   kernels?: Kernels;
+  /**
+   * This rank's end of all ranks, where whoever calls started them: every rank trains, the first one writes and its events
+   * are the run's (default: `config.layout.ranks` threads of this process).
+   */
+  communicator?: Communicator;
+  /** The folder is locked by whoever calls. */
+  locked?: boolean;
+  /**
+   * Milliseconds that a rank waits for the others in one exchange, until it names those that did not come and the run ends
+   * (default 300,000). The ranks of `communicator` have a deadline of their own.
+   */
+  deadlineMs?: number;
+  /** How often a run whose ranks die or hang is begun again, from its last complete checkpoint (default 0). */
+  maxRestarts?: number;
+  /** Times that this was done so far: the folder holds what those attempts left. */
+  restarts?: number;
+  /** Drills, each once: ranks that die, hang or fall behind; see {@link faultOf}. */
+  inject?: readonly Fault[];
+  /**
+   * Words that start ranks as processes rather than threads: `['mpirun', '--hostfile', 'hosts']`. Behind them come `-n`, the
+   * number of ranks, and what to run.
+   */
+  launch?: readonly string[];
+  /** Told what these processes and their launcher have to say beside the run's events. */
+  onLaunched?: (text: string) => void;
   /** Name of the preset the configuration began from, for reports. */
   preset?: string;
   /** Origin of every value, for config.json. */
@@ -59,6 +88,8 @@ export interface Session {
   model: Decoder;
   /** Its steps. */
   step: TrainingStep;
+  /** How it is spread over ranks. */
+  layout: Layout;
   /** Its tokenizer. */
   tokenizer: Tokenizer;
   /** Training tokens. */
@@ -88,10 +119,13 @@ export interface Session {
 export async function prepare(config: TrainConfig, options: TrainOptions): Promise<Session> {
   checkTrainConfig(config);
   const from = options.resume === undefined ? null : findRun(options.resume);
-  const run = folderOf(options, from);
-  const unlock = run === null ? () => undefined : lockRun(run);
+  const layout = new Layout(config.layout, options.communicator);
+  // The first rank's folder is everyone's.
+  const [run] = gatherJson(layout.world, folderOf(options, from));
+  const locks = layout.rank === 0 && run !== null && !options.locked;
+  const unlock = locks ? lockRun(run) : () => undefined;
   try {
-    return { ...(await assemble(config, options, from, run)), unlock };
+    return { ...(await assemble(config, options, layout, from, run)), unlock };
   } catch (error) {
     unlock();
     throw error;
@@ -101,12 +135,15 @@ export async function prepare(config: TrainConfig, options: TrainOptions): Promi
 async function assemble(
   config: TrainConfig,
   options: TrainOptions,
+  layout: Layout,
   from: FoundRun | null,
   run: string | null,
 ): Promise<Omit<Session, 'unlock'>> {
+  const leads = layout.rank === 0;
   if (from) checkResume(from, run, config);
-  if (run !== null && from?.run !== run) checkEmpty(run);
-  const kernels = options.kernels ?? kernelsFor(config);
+  const again = from?.run === run || (options.restarts ?? 0) > 0;
+  if (leads && run !== null && !again) checkEmpty(run);
+  const kernels = options.kernels ?? kernelsFor(config, options);
 
   const { train, heldOut } = splitDocuments(
     await loadDocuments(config.data.sources),
@@ -128,14 +165,23 @@ async function assemble(
   });
 
   const sizes = modelConfigOf(config, tokenizer.vocabSize);
-  const model = new Decoder(kernels, sizes, config.precision, { fp8: config.fp8 });
-  const step = new TrainingStep(model, {
-    batch: config.batch,
-    optimizer: config.optimizer,
-    balanceFactor: config.schedule.balanceFactor,
-    balance: config.balance,
-    documentMask: config.data.documentMask,
+  const stages = cutStages(sizes, layout.stages);
+  const model = new Decoder(kernels, sizes, config.precision, {
+    fp8: config.fp8,
+    experts: { communicator: layout.experts, bySource: layout.deterministic },
+    stages: layout.ownStages.map((stage) => stages[stage]),
   });
+  const step = new TrainingStep(
+    model,
+    {
+      batch: config.batch,
+      optimizer: config.optimizer,
+      balanceFactor: config.schedule.balanceFactor,
+      balance: config.balance,
+      documentMask: config.data.documentMask,
+    },
+    { layout },
+  );
   let trained = 0;
   if (from) {
     const state = restoreCheckpoint(from.checkpoint, model, step.optimizer);
@@ -145,8 +191,8 @@ async function assemble(
 
   const preset = options.preset ?? from?.preset ?? null;
   const origins = options.origins ?? from?.origins ?? {};
-  if (run !== null)
-    if (from?.run === run) reopenRun(run, from.step, { preset, config, origins });
+  if (leads && run !== null)
+    if (again) reopenRun(run, from?.step ?? 0, { preset, config, origins });
     else createRun(run, { preset, config, origins });
   return {
     config,
@@ -155,6 +201,7 @@ async function assemble(
     plan: planOf(config),
     model,
     step,
+    layout,
     tokenizer,
     packer,
     windows,
@@ -180,7 +227,7 @@ export function saveSession(
   keep: number,
   cursor: PackerState,
 ): { path: string; bytes: number } {
-  const { config, preset, plan, model, step, tokenizer, done, tokens } = session;
+  const { config, preset, plan, model, step, layout, tokenizer, done, tokens } = session;
   const { learningRate, biasSpeed, mtpWeight } = plan.at(Math.min(done, config.steps - 1));
   const saved = saveCheckpoint(
     run,
@@ -188,6 +235,7 @@ export function saveSession(
       model,
       optimizer: step.optimizer,
       tokenizer,
+      layout,
       state: {
         step: done,
         tokens,
@@ -204,14 +252,21 @@ export function saveSession(
   return saved;
 }
 
-function folderOf(options: TrainOptions, from: FoundRun | null): string | null {
+/**
+ * The folder that a run writes to.
+ * @param options - what was asked
+ * @param from - the run it goes on from
+ * @returns its path, or null
+ */
+export function folderOf(options: TrainOptions, from: FoundRun | null): string | null {
   if (options.out === null) return null;
   return options.out === undefined ? (from?.run ?? null) : resolve(options.out);
 }
 
-function kernelsFor(config: TrainConfig): Kernels {
+function kernelsFor(config: TrainConfig, { locked }: TrainOptions): Kernels {
   const kernels = loadKernels();
-  setThreads(config.threads);
+  // Ranks as threads share what whoever started them has set.
+  if (!locked) setThreads(config.threads);
   return kernels;
 }
 

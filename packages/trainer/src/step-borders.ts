@@ -40,10 +40,25 @@ export class StepBorders {
     this.all = emptyTensor(region, [microBatches, count], 'i32');
     this.running = emptyTensor(region, [count], 'i32');
     this.host = new Int32Array(count);
-    this.micro = Object.fromEntries(
-      counts.map((each, k) => [
+    this.micro = this.lists(this.running);
+  }
+
+  /**
+   * A micro-batch's borders where they lie.
+   * @param index - which micro-batch
+   * @returns as {@link micro}
+   */
+  of(index: number): Bundle {
+    const row = this.all.rows(index, 1);
+    return this.lists(row.reshape([row.size]));
+  }
+
+  private lists(all: Tensor): Bundle {
+    const { batch, lengths } = this.sizes;
+    return Object.fromEntries(
+      lengths.map((length, k) => [
         k === 0 ? 'borders' : `borders${k}`,
-        this.running.rows(this.starts[k], each),
+        all.rows(this.starts[k], batch * length + 1),
       ]),
     );
   }

@@ -6,17 +6,24 @@
 // again.
 //
 // Legend: S sequences of the step, B of a micro-batch, L tokens of a sequence, D depths of multi-token prediction;
-// R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch.
+// R = B · Σ_{k=0…D} (L − k) predicted positions of a micro-batch; Q routers of the whole model; M micro-batches.
+import type { Communicator } from '@baleen/comm';
 import type { Recording } from '@baleen/kernels';
-import type { Decoder, RecomputedPart } from '@baleen/model';
+import {
+  cutStages,
+  type Decoder,
+  type ForwardOptions,
+  type ModelStage,
+  type RecomputedPart,
+  wholeModel,
+} from '@baleen/model';
 import { maxViolation, type Router } from '@baleen/moe-router';
-import { lossWeights, mtpTargets } from '@baleen/mtp';
 import {
   AdamW,
-  type Bundle,
-  type ComputePhase,
   emptyTensor,
+  type Phase,
   Region,
+  type Share,
   type Tensor,
   writeTensor,
 } from '@baleen/tensor';
@@ -24,18 +31,15 @@ import {
 import { batchCounts, countingPhases } from './batch-counts';
 import type { TrainConfig } from './config';
 import { type Piece, passPieces } from './pass';
+import { addOver } from './ranks/add-over';
+import { Layout, oneRank } from './ranks/layout';
+import { SharedUpdate } from './ranks/shared-update';
+import { runForward } from './ranks/stage-forward';
+import { StagePipeline } from './ranks/stage-pipeline';
+import { routes } from './router-place';
 import type { StepPlan } from './schedule';
-import { StepBorders } from './step-borders';
-
-/** Tokens of a step, as the packer cuts them: each array [S × L]. */
-export interface StepBatch {
-  /** Input tokens. */
-  ids: Int32Array;
-  /** The token after each; −1 does not count. */
-  targets: Int32Array;
-  /** Document of every input and of every target. */
-  documents: { inputs: Int32Array; targets: Int32Array };
-}
+import { StepLosses } from './step-losses';
+import { type StepBatch, StepTokens } from './step-tokens';
 
 /** What came of a step. */
 export interface StepReport {
@@ -70,10 +74,11 @@ export type StepSettings = Pick<TrainConfig, 'batch' | 'optimizer'> & {
 /** The model's phases for batches of one size, and their kernel calls once they were made. */
 interface Chain {
   sequences: number;
-  phases: ComputePhase[];
+  /** By stage that is here. */
+  phases: ReadonlyMap<ModelStage, Phase[]>;
   /** What counts for the balance loss before these, where it is taken over several micro-batches. */
-  counting: ComputePhase[] | null;
-  recordings: Map<string, Recording[]>;
+  counting: ReadonlyMap<ModelStage, Phase[]> | null;
+  recordings: Map<string, Recording[]> | null;
 }
 
 /** Trains a model step by step. */
@@ -84,22 +89,16 @@ export class TrainingStep {
   readonly region: Region;
   /** Inputs, sums and the like, taken once. */
   readonly fixed: Region;
-  private readonly ids: Tensor;
-  private readonly targets: Tensor;
-  private readonly rowScale: Tensor;
-  private readonly host: { targets: Int32Array; rowScale: Float32Array } | null;
-  /** Sums of losses by depth, then the balance loss: [D + 2]. */
-  private readonly sums: Tensor;
-  private readonly partial: Tensor;
-  private readonly total: Tensor;
+  private readonly tokens: StepTokens;
+  private readonly losses: StepLosses;
   private readonly one: Tensor;
-  private readonly counted: number[];
-  /** What the running micro-batch reads: ids [B, L], targets [R], rowScale [R], and borders of documents. */
-  private readonly micro: { ids: Tensor; targets: Tensor; rowScale: Tensor } & Bundle;
   /** What a balance loss over a batch of several micro-batches counts, by router. */
   private readonly counts: ReadonlyMap<Router, Tensor> | null;
-  /** Of documents, where attention keeps them apart. */
-  private readonly borders: StepBorders | null;
+  private readonly layout: Layout;
+  private readonly shared: SharedUpdate;
+  /** Stages of the whole model, and the passes through those that are here; null without a pipeline. */
+  private readonly stages: readonly ModelStage[];
+  private readonly pipeline: StagePipeline | null;
   private chain: Chain | null = null;
 
   /**
@@ -110,121 +109,117 @@ export class TrainingStep {
   constructor(
     private readonly model: Decoder,
     private readonly settings: StepSettings,
-    options: { region?: Region } = {},
+    options: { region?: Region; layout?: Layout } = {},
   ) {
     const { kernels } = model;
-    const { sequence, sequences, microBatch } = settings.batch;
-    const lists = model.config.mtp.depth + 1;
-    this.optimizer = new AdamW(kernels, model, { moments: settings.optimizer.moments });
+    const { sequences, microBatch } = settings.batch;
+    const depths = model.config.mtp.depth;
+    const { layout = new Layout(oneRank) } = options;
+    const share = ({ rank, size: ranks }: Communicator): Share => ({ rank, ranks });
+    this.layout = layout;
+    this.optimizer = new AdamW(kernels, model, {
+      ...{ moments: settings.optimizer.moments, share: share(layout.holders) },
+      sliceShare: share(layout.replicas),
+      ...(layout.pp > 1 && { whole: wholeModel(model.config).parameters }),
+    });
+    this.stages = cutStages(model.config, layout.stages);
+    this.pipeline =
+      layout.pp > 1
+        ? new StagePipeline(model, this.stages, layout, settings.batch, settings.keep ?? [])
+        : null;
     this.region = options.region ?? new Region(kernels, 'micro-batch');
     this.fixed = new Region(kernels, 'step');
-    const rows = (sequences / microBatch) * this.rows;
-    this.ids = emptyTensor(this.fixed, [sequences, sequence], 'i32');
-    this.targets = emptyTensor(this.fixed, [rows], 'i32');
-    this.rowScale = emptyTensor(this.fixed, [rows]);
-    const sizes = {
-      microBatches: sequences / microBatch,
-      batch: microBatch,
-      lengths: this.lengths,
-    };
-    this.borders = settings.documentMask ? new StepBorders(this.fixed, sizes) : null;
-    this.micro = {
-      ...this.borders?.micro,
-      ids: emptyTensor(this.fixed, [microBatch, sequence], 'i32'),
-      targets: emptyTensor(this.fixed, [this.rows], 'i32'),
-      rowScale: emptyTensor(this.fixed, [this.rows]),
-    };
+    this.tokens = new StepTokens(this.fixed, settings.batch, {
+      depths,
+      documentMask: settings.documentMask ?? false,
+    });
     const overBatch = settings.balance?.lossOver === 'batch' && settings.balanceFactor > 0;
     this.counts = overBatch && sequences > microBatch ? batchCounts(model, this.fixed) : null;
-    this.sums = emptyTensor(this.fixed, [lists + 1]);
-    this.partial = emptyTensor(this.fixed, [lists]);
-    this.total = emptyTensor(this.fixed, [1]);
+    this.losses = new StepLosses(this.fixed, {
+      ...{ microBatches: sequences / microBatch, microBatch, lengths: this.tokens.lengths },
+      routers: model.allRouters.length,
+    });
     this.one = emptyTensor(this.fixed, [1]);
     kernels.fill(this.one, 1);
-    this.counted = new Array<number>(lists).fill(0);
-    // The null backend sizes runs whose batch no host memory would hold.
-    this.host =
-      kernels.implementation === 'null'
-        ? null
-        : { targets: new Int32Array(rows), rowScale: new Float32Array(rows) };
-  }
-
-  /** R. */
-  private get rows(): number {
-    const { microBatch } = this.settings.batch;
-    return this.lengths.reduce((sum, length) => sum + microBatch * length, 0);
-  }
-
-  /** L − k for k = 0 … D. */
-  private get lengths(): number[] {
-    const { sequence } = this.settings.batch;
-    return Array.from({ length: this.model.config.mtp.depth + 1 }, (_, k) => sequence - k);
+    this.shared = new SharedUpdate(model, this.optimizer, layout, this.fixed);
   }
 
   /**
    * Hands the step its tokens.
-   * @param batch - S ≤ `batch.sequences` sequences, a multiple of the micro-batch
+   * @param batch - S ≤ `batch.sequences` sequences, a multiple of the micro-batch: those of all ranks
    * @param lambda - λ of multi-token prediction
    */
   load(batch: StepBatch, lambda: number): void {
-    // The null backend takes no tokens.
-    if (!this.host) return;
-    const { sequence, microBatch } = this.settings.batch;
-    const { rows, lengths, counted } = this;
-    const sequences = batch.ids.length / sequence;
-    const microBatches = sequences / microBatch;
-    const { targets, rowScale } = this.host;
-    const perMicroBatch = microBatch * sequence;
-    counted.fill(0);
-    const lists: Int32Array[][] = [];
-    for (let m = 0; m < microBatches; m += 1) {
-      const part = (array: Int32Array): Int32Array =>
-        array.subarray(m * perMicroBatch, (m + 1) * perMicroBatch);
-      const next = part(batch.targets);
-      const documents = {
-        inputs: part(batch.documents.inputs),
-        targets: part(batch.documents.targets),
-      };
-      this.borders?.load(m, documents.inputs);
-      let start = m * rows;
-      lists.push(
-        lengths.map((length, depth) => {
-          const list = targets.subarray(start, start + microBatch * length);
-          start += list.length;
-          if (depth === 0) list.set(next);
-          else
-            mtpTargets(
-              next,
-              documents,
-              { batch: microBatch, length: sequence, depth },
-              { out: list },
-            );
-          for (const target of list) if (target >= 0) counted[depth] += 1;
-          return list;
-        }),
-      );
-    }
-    // A position weighs one over what counts in the whole batch, not in its micro-batch.
-    lists.forEach((list, m) => {
-      lossWeights(list, counted, lambda, { out: rowScale.subarray(m * rows, (m + 1) * rows) });
-    });
-    writeTensor(this.ids.rows(0, sequences), batch.ids);
-    writeTensor(
-      this.targets.rows(0, microBatches * rows),
-      targets.subarray(0, microBatches * rows),
-    );
-    writeTensor(
-      this.rowScale.rows(0, microBatches * rows),
-      rowScale.subarray(0, microBatches * rows),
-    );
+    this.tokens.load(batch, lambda);
   }
 
   /**
-   * Enqueues a whole step on the tokens loaded: all micro-batches, then the update of the weights.
+   * Enqueues a whole step on the tokens loaded: all micro-batches, then the update of the weights. Not for pipelines, whose ranks
+   * wait for each other: see {@link runPipeline}.
    * @param plan - see {@link StepPlan}
    */
   run(plan: StepPlan): void {
     drain(this.pieces(plan));
+  }
+
+  /** Whether the model is cut into stages on several ranks. */
+  get isPipeline(): boolean {
+    return this.pipeline !== null;
+  }
+
+  /** Most intermediate memory of all micro-batches under way at once, in bytes. */
+  get peakBytes(): number {
+    return this.region.peakBytes + (this.pipeline?.peakBytes ?? 0);
+  }
+
+  /**
+   * A whole step of a pipeline: all micro-batches of this rank's stages as the schedule has them, then the update.
+   * @param plan - see {@link StepPlan}
+   * @param between - called before every phase
+   * @returns milliseconds that this rank waited for others between and within its phases
+   */
+  async runPipeline(plan: StepPlan, between: () => void = () => undefined): Promise<number> {
+    const { model, layout, losses, pipeline, tokens } = this;
+    if (!pipeline) {
+      this.run(plan);
+      return 0;
+    }
+    const { kernels } = model;
+    const { phases, counting } = this.chainFor(plan.sequences);
+    const microBatches = plan.sequences / this.settings.batch.microBatch;
+    const [first, end] = layout.range(microBatches);
+    losses.begin();
+    if (counting) {
+      for (const counts of this.counts?.values() ?? []) kernels.fill(counts, 0);
+      for (let m = first; m < end; m += 1)
+        await runForward(model, this.stages, layout, {
+          region: this.region,
+          input: tokens.of(m),
+          phasesOf: (stage) => counting.get(stage) ?? [],
+        });
+      this.addCounts();
+    }
+    const waited = await pipeline.run(end - first, {
+      inputOf: (m) => tokens.of(first + m),
+      phasesOf: (stage) => phases.get(stage) ?? [],
+      one: this.one,
+      forward: (m, phase, body) => {
+        between();
+        if (!routes(phase) && phase.name !== 'head') {
+          body();
+          return;
+        }
+        losses.start();
+        const output = body();
+        if ('losses' in output) losses.add(output.losses as Tensor);
+        losses.keep(first + m);
+      },
+      gone: ({ index }, m) => {
+        this.shared.take(index, m, microBatches);
+      },
+    });
+    this.update(plan, microBatches);
+    return waited;
   }
 
   /**
@@ -233,14 +228,32 @@ export class TrainingStep {
    * @param plan - see {@link StepPlan}
    */
   *pieces(plan: StepPlan): Generator<string, void, void> {
-    const { model, settings } = this;
-    const { kernels } = model;
+    const { settings, layout, losses, shared } = this;
     const microBatches = plan.sequences / settings.batch.microBatch;
-    kernels.fill(this.sums, 0);
-    for (let m = 0; m < microBatches; m += 1) yield* this.countPieces(m, plan.sequences);
-    for (let m = 0; m < microBatches; m += 1) yield* this.microBatchPieces(m, plan.sequences);
-    kernels.sum(this.total, this.sums);
-    this.optimizer.update(this.total, { ...settings.optimizer, learningRate: plan.learningRate });
+    const [first, end] = layout.range(microBatches);
+    losses.begin();
+    for (let m = first; m < end; m += 1) yield* this.countPieces(m, plan.sequences);
+    if (this.chainFor(plan.sequences).counting) this.addCounts();
+    for (let m = first; m < end; m += 1) {
+      losses.start();
+      yield* this.microBatchPieces(m, plan.sequences);
+      losses.keep(m);
+      shared.take(0, m - first, microBatches);
+    }
+    this.update(plan, microBatches);
+  }
+
+  /** What the micro-batches came to, on all ranks, and the update. */
+  private update({ learningRate }: StepPlan, microBatches: number): void {
+    const { settings, layout, losses, shared } = this;
+    const total = losses.total(microBatches, layout.world);
+    shared.update(total, { ...settings.optimizer, learningRate }, microBatches);
+  }
+
+  /** Adds what a balance loss over the batch counts over the ranks that have the routers. */
+  private addCounts(): void {
+    for (const counts of this.counts?.values() ?? [])
+      addOver(this.model.kernels, counts, this.layout.holders);
   }
 
   /**
@@ -266,25 +279,28 @@ export class TrainingStep {
     const { counting } = this.chainFor(sequences);
     if (!counting) return;
     const { kernels } = this.model;
-    if (index === 0) for (const counts of this.counts?.values() ?? []) kernels.fill(counts, 0);
-    const pieces = counting.map(
-      (phase, p): Piece => [
-        `${phase.name} counting`,
-        (run) => run.forward(phase, p === 0 ? this.micro : undefined),
-      ],
-    );
+    if (this.isFirst(index, sequences))
+      for (const counts of this.counts?.values() ?? []) kernels.fill(counts, 0);
+    const pieces = [...counting.values()]
+      .flat()
+      .map(
+        (phase, p): Piece => [
+          `${phase.name} counting`,
+          (run) => run.forward(phase, p === 0 ? this.tokens.micro : undefined),
+        ],
+      );
     yield* this.pass('counting', index, sequences, pieces);
   }
 
   private *microBatchPieces(index: number, sequences: number): Generator<string, void, void> {
-    const { phases } = this.chainFor(sequences);
+    const phases = [...this.chainFor(sequences).phases.values()].flat();
     const forward = phases.map(
       (phase, p): Piece => [
         `${phase.name} forward`,
         (run) => {
-          const output = run.forward(phase, p === 0 ? this.micro : undefined);
+          const output = run.forward(phase, p === 0 ? this.tokens.micro : undefined);
           // The last phase's: held until the way back begins.
-          if ('losses' in output) this.addLosses(output.losses as Tensor);
+          if ('losses' in output) this.losses.add(output.losses as Tensor);
         },
       ],
     );
@@ -306,54 +322,64 @@ export class TrainingStep {
     sequences: number,
     pieces: readonly Piece[],
   ): Generator<string, void, void> {
-    const { model, micro, rows, region } = this;
+    const { model, region } = this;
     const { kernels } = model;
-    const { microBatch } = this.settings.batch;
-    kernels.copy(micro.ids, this.ids.rows(index * microBatch, microBatch));
-    kernels.copy(micro.targets, this.targets.rows(index * rows, rows));
-    kernels.copy(micro.rowScale, this.rowScale.rows(index * rows, rows));
-    this.borders?.begin(kernels, index);
+    this.tokens.begin(index);
     const { recordings } = this.chainFor(sequences);
     // The first micro-batch also makes the forms of the new weights.
-    const which = `${kind}, ${index === 0 ? 'first' : 'others'}`;
+    const first = this.isFirst(index, sequences);
+    const which = `${kind}, ${first ? 'first' : 'others'}`;
     // Whoever may have made these forms already, an evaluation say: a recording must make them itself.
-    if (kernels.record && index === 0 && !recordings.has(which))
+    if (kernels.record && first && recordings?.has(which) === false)
       for (const [, parameter] of model.parameters()) parameter.version += 1;
     const { keep = [] } = this.settings;
     const grad = kind === 'training';
     yield* passPieces(pieces, { region, grad, keep, recordings, kind: which });
   }
 
-  /** Adds a micro-batch's losses, depth by depth, to the step's sums. */
-  private addLosses(losses: Tensor): void {
-    const { kernels } = this.model;
-    const { microBatch } = this.settings.batch;
-    let start = 0;
-    this.lengths.forEach((length, depth) => {
-      kernels.sum(this.partial.rows(depth, 1), losses.rows(start, microBatch * length));
-      start += microBatch * length;
-    });
-    const sums = this.sums.rows(0, this.partial.size);
-    kernels.add(sums, sums, this.partial);
+  /** Whether a micro-batch is this rank's first of a step. */
+  private isFirst(index: number, sequences: number): boolean {
+    return index === this.layout.range(sequences / this.settings.batch.microBatch)[0];
+  }
+
+  /**
+   * Adds the loads of all routers over all ranks: those here have the whole batch's afterwards.
+   * @returns those of the main model's layers, whatever rank has them
+   */
+  private async addLoads(): Promise<number[][]> {
+    const { model, layout } = this;
+    const { layers, denseLayers, moe } = model.config;
+    const routers = model.allRouters;
+    const all = new Int32Array(routers.length * moe.routedExperts);
+    const of = (place: number): Int32Array =>
+      all.subarray(place * moe.routedExperts, (place + 1) * moe.routedExperts);
+    for (const [place, router] of routers.entries())
+      if (router) of(place).set(await router.load.read());
+    if (layout.ranks > 1) layout.world.allReduce(all, all);
+    for (const [place, router] of routers.entries())
+      if (router && layout.ranks > 1) writeTensor(router.load, of(place));
+    return Array.from({ length: Math.max(0, layers - denseLayers) }, (_, place) => [...of(place)]);
   }
 
   /** The chain for batches of this size: α is shared among all sequences of the batch. */
   private chainFor(sequences: number): Chain {
     if (this.chain?.sequences !== sequences) {
-      const balanceFactor = this.settings.balanceFactor / sequences;
-      const balanceLoss = this.sums.rows(this.partial.size, 1);
-      const balanceOver = this.settings.balance?.lossOver ?? 'sequence';
+      const { model, stages, layout } = this;
+      const { balance } = this.losses;
       const counts = sequences > this.settings.batch.microBatch ? this.counts : null;
+      const options: ForwardOptions = {
+        balanceFactor: this.settings.balanceFactor / sequences,
+        balanceOver: this.settings.balance?.lossOver ?? 'sequence',
+        ...(balance && { balanceLoss: balance }),
+        ...(counts && { balanceCounts: counts }),
+      };
+      const own = layout.ownStages.map((index) => stages[index]);
       this.chain = {
         sequences,
-        phases: this.model.lossPhases({
-          balanceFactor,
-          balanceOver,
-          balanceLoss,
-          ...(counts && { balanceCounts: counts }),
-        }),
-        counting: counts && countingPhases(this.model, counts),
-        recordings: new Map(),
+        phases: new Map(own.map((stage) => [stage, model.stagePhases(stage, options)])),
+        counting:
+          counts && new Map(own.map((stage) => [stage, countingPhases(model, counts, stage)])),
+        recordings: model.repeatable ? new Map() : null,
       };
     }
     return this.chain;
@@ -365,12 +391,12 @@ export class TrainingStep {
    * @returns losses, norm and balance
    */
   async finish(biasSpeed: number): Promise<StepReport> {
-    const { model, optimizer, counted } = this;
-    const sums = await this.sums.read();
+    const { model, optimizer } = this;
+    const { counted } = this.tokens;
+    const sums = await this.losses.sums.read();
     const [gradNorm] = await optimizer.norm.read();
     const [finite] = await optimizer.finite.read();
-    const loads: number[][] = [];
-    for (const { router } of model.layers) if (router) loads.push([...(await router.load.read())]);
+    const loads = await this.addLoads();
     const lists = counted.length;
     const means = counted.map((count, depth) => sums[depth] / Math.max(1, count));
     for (const router of model.routers)
@@ -380,7 +406,7 @@ export class TrainingStep {
       finite: finite === 1,
       loss: means[0],
       mtpLoss: means.slice(1),
-      balanceLoss: sums[lists],
+      balanceLoss: [...sums].slice(lists).reduce((sum, loss) => sum + loss, 0),
       gradNorm,
       maxViolation: mean(loads.map(maxViolation)),
       loads,

@@ -4,28 +4,36 @@ import { countParameters } from '@baleen/model';
 import { median } from './bench-step';
 import type { TrainConfig } from './config';
 import { ngramBaselines, someWindows, type TokenBatch } from './data/index';
-import { type Evaluation, runWindows } from './evaluate';
+import { type Evaluation, runWindows, stoppedCode } from './evaluate';
 import type {
   Baseline,
   CheckpointEvent,
   EvaluationEvent,
   KernelsUsed,
+  SlowEvent,
   StartEvent,
   StepEvent,
   StoppedEvent,
   TrainEvent,
   TrainResult,
 } from './events';
+import { agreeToStop } from './ranks/agree';
+import { checkFaults, Drill } from './ranks/faults';
+import { explainLost } from './ranks/lost';
+import { gatherSeconds, Pace } from './ranks/pace';
 import { MetricsWriter } from './run-folder';
 import { prepare, type Session, saveSession, type TrainOptions } from './session';
 import { mean, type StepReport } from './step';
+import { startsRanks, trainOnRanks } from './train-ranks';
 
 const baselineOrders = [1, 2, 3, 4, 5];
+/** Milliseconds that ranks wait for what the first does alone. */
+const patienceMs = 3_600_000;
 /** Steps behind `trainLoss` and `secondsLeft`. */
 const recentSteps = 20;
 
 /**
- * Trains. Every event is also a line of the run's metrics.jsonl.
+ * Trains. On several ranks these are threads of this process, unless a communicator says otherwise. Every event is also a line of the run's metrics.jsonl.
  * @param config - the run; to go on with a run, the configuration that `findRun` gives, changed or not
  * @param options - see {@link TrainOptions}
  * @returns events; the generator's return value is the result
@@ -38,9 +46,16 @@ export async function* train(
   options: TrainOptions = {},
 ): AsyncGenerator<TrainEvent, TrainResult, void> {
   const begin = performance.now();
+  checkFaults(options.inject ?? [], config.layout.ranks, config.steps);
+  if (startsRanks(config, options)) return yield* trainOnRanks(config, options);
   const session = await prepare(config, options);
   try {
     return yield* trainSession(session, options, begin);
+  } catch (error) {
+    // Whoever started the ranks knows better whether the run goes on.
+    throw options.locked
+      ? error
+      : explainLost(error, { run: session.run, restarts: 0, maxRestarts: null });
   } finally {
     session.unlock();
   }
@@ -57,11 +72,16 @@ export async function* trainSession(
   options: TrainOptions,
   begin: number,
 ): AsyncGenerator<TrainEvent, TrainResult, void> {
-  const { run, config } = session;
-  const baselines = ngramBaselines(session.bytes.train, session.bytes.heldOut, baselineOrders);
+  const { run, config, layout } = session;
+  const { world } = layout;
+  const leads = layout.rank === 0;
+  const { train: text, heldOut } = session.bytes;
+  const baselines = leads ? ngramBaselines(text, heldOut, baselineOrders) : [];
+  // The first rank may count for long.
+  world.barrier({ deadlineMs: patienceMs });
   const start = startOf(session, baselines);
   session.bytes = { train: [], heldOut: [] };
-  const metrics = run === null ? null : new MetricsWriter(run);
+  const metrics = run === null || !leads ? null : new MetricsWriter(run);
   const told = <E extends TrainEvent>(event: E): E => {
     metrics?.append(event);
     return event;
@@ -70,7 +90,7 @@ export async function* trainSession(
   try {
     yield told(start);
     for (;;) {
-      if (options.signal?.aborted) return yield* stop();
+      if (agreeToStop(world, options.signal)) return yield* stop();
       if (session.done === config.steps) break;
       const cursor = session.packer.state();
       const report = await trainer.next();
@@ -82,6 +102,8 @@ export async function* trainSession(
         throw notFinite(session, report);
       }
       yield told(trainer.stepEvent(report));
+      const slow = trainer.slow();
+      if (slow) yield told(slow);
       const { every } = config.evaluation;
       const last = session.done === config.steps;
       if (every > 0 && session.done % every === 0 && !last) {
@@ -126,31 +148,50 @@ class Trainer {
   private tokensTimed = 0;
   private score: Evaluation | null = null;
   private lastSeconds = 0;
+  private lastComputed: number[] = [];
+  private readonly computed: number[] = [];
+  private readonly pace = new Pace();
+  private readonly drill: Drill;
   private batch: TokenBatch | undefined;
 
   constructor(
     private readonly session: Session,
     private readonly options: TrainOptions,
-  ) {}
+  ) {
+    this.drill = new Drill(options.inject ?? [], session.layout.rank);
+  }
 
   /** Runs the next step. */
   async next(): Promise<StepReport> {
     const { session } = this;
     const { plan, packer, step, config } = session;
-    const begin = performance.now();
+    const { world } = session.layout;
+    const [begin, spent, number] = [performance.now(), world.spentMs, session.done + 1];
     const settings = plan.at(session.done);
     // Into the same arrays every time: the collector would let many batches wait before it took one.
     this.batch = packer.next(settings.sequences, config.batch.sequence, this.batch);
     step.load(this.batch, settings.mtpWeight);
-    let paused = begin;
-    const pieces = step.pieces(settings);
-    while (!pieces.next().done) {
-      // Kernels block this thread: let signals through, also in the middle of a long step.
-      if (performance.now() - paused < 100) continue;
-      await new Promise(setImmediate);
-      paused = performance.now();
+    let waited = 0;
+    if (step.isPipeline)
+      waited = await step.runPipeline(settings, () => {
+        this.drill.within(number);
+      });
+    else {
+      let paused = begin;
+      const pieces = step.pieces(settings);
+      while (!pieces.next().done) {
+        this.drill.within(number);
+        // Kernels block this thread: let signals through, also in the middle of a long step.
+        if (performance.now() - paused < 100) continue;
+        await new Promise(setImmediate);
+        paused = performance.now();
+      }
     }
     const report = await step.finish(settings.biasSpeed);
+    const computed = (): number =>
+      (performance.now() - begin - waited - (world.spentMs - spent)) / 1000;
+    this.drill.after(number, computed());
+    this.lastComputed = gatherSeconds(world, computed());
     this.lastSeconds = (performance.now() - begin) / 1000;
     session.done += 1;
     session.tokens += settings.sequences * config.batch.sequence;
@@ -175,6 +216,9 @@ class Trainer {
     this.tokensTimed += tokens;
     this.losses.push(report.loss);
     if (this.losses.length > recentSteps) this.losses.shift();
+    this.lastComputed.forEach((own, rank) => {
+      this.computed[rank] = (this.computed[rank] ?? 0) + own;
+    });
     const recent = mean(this.times.slice(-recentSteps));
     const tokensLeft = plan.totalTokens - plan.tokensBefore(done);
     return {
@@ -190,9 +234,23 @@ class Trainer {
       maxViolation: report.maxViolation,
       loads: report.loads,
       seconds,
+      computed: this.lastComputed,
       tokensPerSecond: tokens / seconds,
       secondsLeft: (recent * tokensLeft) / tokens,
     };
+  }
+
+  /** A rank that the others wait for, where it was not named before. */
+  slow(): SlowEvent | null {
+    const { plan, layout, config, done } = this.session;
+    // Stages differ in how much there is to do.
+    if (layout.pp > 1) return null;
+    const microBatches = plan.at(done - 1).sequences / config.batch.microBatch;
+    const ofRanks = this.lastComputed.map((_, rank) => {
+      const [first, end] = layout.range(microBatches, rank);
+      return end - first;
+    });
+    return this.pace.add(done, this.lastComputed, ofRanks);
   }
 
   /** Scores the held-out text, or returns null when the signal came in between. */
@@ -204,12 +262,13 @@ class Trainer {
       this.score = await runWindows(model, tokenizer, someWindows(windows, tokens), {
         sequences: config.batch.microBatch,
         region: step.region,
+        layout: this.session.layout,
         ...(signal ? { signal } : {}),
         ...(onEvaluation ? { onProgress: onEvaluation } : {}),
       });
     } catch (error) {
       this.score = null;
-      if (signal?.aborted) return null;
+      if (signal?.aborted || (error as { code?: unknown }).code === stoppedCode) return null;
       throw error;
     }
     const { loss, bitsPerByte, accuracy, mtp, maxViolation, loads } = this.score;
@@ -260,10 +319,12 @@ class Trainer {
       baselines: start.baselines,
       tokensPerSecond: spent === 0 ? 0 : this.tokensTimed / spent,
       medianStepSeconds: median(times.length > 2 ? times.slice(2) : times),
-      peakRegionBytes: session.step.region.peakBytes,
+      peakRegionBytes: session.step.peakBytes,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       maxViolation: finished && score ? score.maxViolation : null,
-      layout: { ranks: 1, pp: 1, ep: 1, dp: 1 },
+      layout: session.layout.report,
+      restarts: this.options.restarts ?? 0,
+      computed: this.computed.map((seconds) => seconds / spent),
       kernels: start.kernels,
       seconds: (performance.now() - begin) / 1000,
     };
@@ -291,6 +352,7 @@ function startOf(session: Session, baselines: Baseline[]): StartEvent {
     trainTokens: session.packer.tokensPerEpoch,
     vocabSize: session.tokenizer.vocabSize,
     kernels,
+    layout: session.layout.report,
     resumedFrom: session.resumedFrom,
     baselines,
     time: new Date().toISOString(),

@@ -22,7 +22,7 @@ test('two ranks, four micro-batches: nobody stands still', () => {
 test('dualpipe-bubble judges the cases of the verdict, and shows the others', async () => {
   const record = await runLab(dualpipeBubble, options);
   expect(record.result).toMatchObject({ measured: 6, n: 7, verdict: 'holds', ci95: null });
-  const beside = record.rows.filter(({ verdict }) => verdict === 'no');
+  const beside = record.rows.filter(({ judged }) => judged === 'no');
   expect(
     beside.map((row) => [row['idle, middle'], row.formula].map((x) => Number(x).toFixed(1))),
   ).toEqual([
@@ -30,6 +30,7 @@ test('dualpipe-bubble judges the cases of the verdict, and shows the others', as
     ['9.5', '10.5'],
     ['5.4', '4.8'],
   ]);
+  expect(record.notes[0]).toContain('R + 1 activations at most in 10 of 10 cases');
   // The same cases inside of the verdict: the claim without its condition fails.
   const { within, beside: others } = dualpipeBubble.settings.quick;
   const quick: BubbleSettings = { within: [...within, ...others], beside: [] };
@@ -59,7 +60,7 @@ test('dualpipe-overlap reports what it finds, and a verdict that its settings de
   expect(record.result.effect).toBe(pairOf(quick, quick.verdict).effect);
   expect(record.result.verdict).toBe(record.result.effect < 1 ? 'holds' : 'fails');
   expect(record.notes.join('\n')).toMatch(
-    /3\.29 ms are gaps[^]*1f1b, 16 ranks[^]*dualpipe, 16 ranks/,
+    /hides more than the profile: 98\.8 %[^]*3\.29 ms are gaps[^]*1f1b, 16 ranks[^]*dualpipe, 16 ranks/,
   );
   const wide: OverlapSettings = { ...quick, tolerance: { pair: 0.05, hidden: 0.03 } };
   const kinder = await runLab(

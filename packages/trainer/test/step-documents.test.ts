@@ -7,7 +7,8 @@ import { expect, test } from 'vitest';
 
 import { implementationsOf } from '../../../test/support';
 import { estimate, modelConfigOf } from '../src/index';
-import { type StepBatch, TrainingStep } from '../src/step';
+import { TrainingStep } from '../src/step';
+import type { StepBatch } from '../src/step-tokens';
 import { only, runAll, smallRun, temporaryFolder } from './helpers';
 
 const folder = temporaryFolder();

@@ -3,9 +3,10 @@ import { type Kernels, nullKernels, referenceKernels } from '@baleen/kernels';
 import { Decoder, flopsPerToken } from '@baleen/model';
 import { initialize } from '@baleen/tensor';
 import { describe, expect, test } from 'vitest';
-
+import { stepOfShapes } from '../src/estimate';
 import { benchStep, estimate, modelConfigOf, type TrainConfig } from '../src/index';
-import { type StepBatch, TrainingStep } from '../src/step';
+import { TrainingStep } from '../src/step';
+import type { StepBatch } from '../src/step-tokens';
 import { only, runAll, smallRun, temporaryFolder } from './helpers';
 
 const folder = temporaryFolder();
@@ -285,6 +286,37 @@ test('an estimate counts the step’s products, what is recomputed on top, and b
   expect(tokens).toBe(config.steps * tokensPerStep);
   const double = { ...config, batch: { ...config.batch, sequences: 8 } };
   expect(estimate(double, { peaks }).flopsPerStep / flopsPerStep).toBeCloseTo(2, 5);
+});
+
+test('an estimate of several ranks divides what they divide, and counts what travels', () => {
+  const layout = { ranks: 4, pp: 1, schedule: 'dualpipe', ep: 2, deterministic: false } as const;
+  const batch = { sequence, sequences: 4, microBatch: 1, rampFrom: 4, rampShare: 0 };
+  const config = configured({ precision: 'fp32', batch });
+  const [alone, four] = [config, { ...config, layout }].map((each) =>
+    estimate(each, { peaks: null }),
+  );
+  const { model } = stepOfShapes(config);
+  let [common, experts] = [0, 0];
+  for (const [name, { size }] of model.parameters())
+    if (name.includes('.experts.')) experts += size;
+    else common += size;
+  expect(experts).toBeGreaterThan(0);
+  expect(alone.sent.total).toBe(0);
+  expect(four.bytes.parameters).toBe(4 * (common + experts / 2));
+  expect(four.bytes.gradients).toBe(four.bytes.parameters);
+  const moments = config.optimizer.moments === 'bf16' ? 4 : 8;
+  expect(four.bytes.optimizer).toBe((moments * (common + experts)) / 4);
+  // To three others of four, and to the other of two.
+  const travels = 4 * ((common * 3) / 4 + (experts / 2) * (1 / 2));
+  expect(four.sent.weights).toBe(travels);
+  expect(four.sent.gradients).toBe(travels);
+  expect(four.sent.experts).toBeGreaterThan(0);
+  const exact = estimate(
+    { ...config, layout: { ...layout, deterministic: true } },
+    { peaks: null },
+  );
+  expect(exact.bytes.gradients).toBe(4 * (common + (experts / 2) * 3));
+  expect(exact.bytes.inputs).toBeGreaterThan(four.bytes.inputs);
 });
 
 test('the null backend runs a whole step: nothing in it depends on a value', () => {

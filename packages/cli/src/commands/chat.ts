@@ -8,7 +8,13 @@ import { usageError } from '../errors';
 import { duration, printable, whole } from '../format';
 import type { Voice } from '../io';
 import { shown } from '../run-folder';
-import { addSamplingFlags, type SamplingFlags, writeOptions } from '../sampling-flags';
+import {
+  addSamplingFlags,
+  draftsInWords,
+  draftsReport,
+  type SamplingFlags,
+  writeOptions,
+} from '../sampling-flags';
 import { addCommonFlags, examplesText } from '../shape';
 import { readLines } from '../stdin';
 import { Talk } from '../writing';
@@ -36,6 +42,7 @@ export function define(command: Command, voice: Voice): void {
     examplesText([
       ['baleen chat runs/tiny-1', 'talk in the terminal'],
       ['baleen chat runs/tiny-1 --temperature 0 < lines.txt', 'an answer to each line of a file'],
+      ['baleen chat runs/tiny-1 --temperature 0 --drafts 1', 'the same, sooner'],
       ['baleen chat runs/tiny-1 --json < lines.txt', 'for programs'],
     ]),
   );
@@ -51,12 +58,13 @@ export function define(command: Command, voice: Voice): void {
     setThreads(flags.threads);
     const { model, tokenizer, folder, step } = await openRun(run);
     const signal = voice.io.interrupts();
-    const options = { ...writeOptions(flags, Math.floor(Math.random() * 2 ** 31)), signal };
+    const seeded = Math.floor(Math.random() * 2 ** 31);
+    const options = { ...writeOptions(flags, seeded, model), signal };
     const { dim, bold } = voice.err;
     const { seed } = options;
     voice.say(dim(`${shown(folder)}, step ${whole(step)}, seed ${seed}`), '');
     const { stdout, stderr } = voice.io;
-    const memory = new TextMemory(model, flags.cache ? { cache: flags.cache } : {});
+    const memory = new TextMemory(model, options);
     const talk = new Talk(model, tokenizer, memory);
     const turns: Turn[] = [];
     const began = performance.now();
@@ -90,9 +98,13 @@ export function define(command: Command, voice: Voice): void {
     const all = (performance.now() - began) / 1000;
     voice.say(
       '',
-      dim(`${turns.length} turns, ${tokens} tokens in ${duration(seconds)} of ${duration(all)}`),
+      dim(
+        `${turns.length} turns, ${tokens} tokens in ${duration(seconds)} of ${duration(all)}` +
+          draftsInWords(options.counts),
+      ),
     );
     const { temperature, topP } = options;
-    voice.result({ run: folder, step, turns, tokens, seed, temperature, topP, seconds });
+    const shared = { temperature, topP, ...draftsReport(options), seconds };
+    voice.result({ run: folder, step, turns, tokens, seed, ...shared });
   });
 }

@@ -1,11 +1,12 @@
 // `baleen doctor`: what this machine has, what it lacks, and the command that brings it.
+import { describeMpi } from '@baleen/comm/mpi';
 import { describeKernels, loadKernels } from '@baleen/kernels';
 import type { Command } from 'commander';
 
 import { failureOf } from '../errors';
 import { bytes } from '../format';
 import type { Voice } from '../io';
-import { findPackages, findToolchain, machine } from '../machine';
+import { findLaunchers, findPackages, findToolchain, machine } from '../machine';
 import { addCommonFlags, examplesText } from '../shape';
 import { engines } from '../version';
 
@@ -23,7 +24,7 @@ interface Check {
 export function define(command: Command, voice: Voice): void {
   command
     .description(
-      'Check this machine: Node, kernels, compilers, memory, optional packages.\n' +
+      'Check this machine: Node, kernels, compilers, memory, MPI, optional packages.\n' +
         'Exits with 1 only if something is broken without which nothing runs.',
     )
     .addHelpText(
@@ -43,8 +44,10 @@ async function examine(voice: Voice): Promise<void> {
   const kernels = checkKernels();
   // The compiler answers meanwhile; on Windows there is nothing to compile.
   const compiler = process.platform === 'win32' ? [] : [checkCompiler(voice, kernels)];
+  const mpi = checkMpi(voice);
   const [rest, packages] = [checkMachine(), checkPackages()];
-  const checks = [checkNode(), kernels, ...(await Promise.all(compiler)), ...rest, ...packages];
+  const checks = [checkNode(), kernels, ...(await Promise.all(compiler)), ...rest];
+  checks.push(await mpi, ...packages);
   const broken = checks.some(({ state }) => state === 'broken');
   if (broken) voice.exitCode = 1;
   voice.result({ ok: !broken, checks });
@@ -121,6 +124,30 @@ async function checkCompiler(voice: Voice, kernels: Check): Promise<Check> {
       : process.platform === 'darwin'
         ? 'xcode-select --install'
         : 'install your distribution’s g++, make and python3',
+  };
+}
+
+/** Ranks that are threads do without it. */
+async function checkMpi(voice: Voice): Promise<Check> {
+  const { library, version, koffi, reason, hint } = describeMpi();
+  const launchers = await findLaunchers(voice.io.env);
+  const parts = [
+    ...(library === null ? [] : [`${version ?? 'MPI'} (${library})`]),
+    ...(koffi ? ['koffi'] : []),
+    ...launchers.slice(0, 1).map(({ name, version: of }) => of ?? name),
+  ];
+  const lacking = [
+    ...(reason === null ? [] : [reason]),
+    ...(launchers.length === 0 ? ['no mpirun, mpiexec or srun'] : []),
+  ];
+  const ok = lacking.length === 0;
+  return {
+    name: 'MPI',
+    state: ok ? 'ok' : 'missing',
+    found: ok
+      ? parts.join(', ')
+      : `${[...parts, ...lacking].join(', ')}: needed for ranks that are processes`,
+    hint: ok ? null : (hint ?? 'apt-get install openmpi-bin, or load your cluster’s module'),
   };
 }
 

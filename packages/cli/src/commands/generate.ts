@@ -10,7 +10,13 @@ import { duration, printable, whole } from '../format';
 import type { Voice } from '../io';
 import { numberFlag } from '../numbers';
 import { shown } from '../run-folder';
-import { addSamplingFlags, type SamplingFlags, writeOptions } from '../sampling-flags';
+import {
+  addSamplingFlags,
+  draftsInWords,
+  draftsReport,
+  type SamplingFlags,
+  writeOptions,
+} from '../sampling-flags';
 import { addCommonFlags, examplesText } from '../shape';
 import { readText } from '../stdin';
 import { type WriteOptions, writeMany } from '../writing';
@@ -50,6 +56,7 @@ export function define(command: Command, voice: Voice): void {
     examplesText([
       ['baleen generate runs/tiny-1 --prompt "The whale"', 'continue a text'],
       ['baleen generate runs/tiny-1 --temperature 0 --tokens 100', 'the likeliest text'],
+      ['baleen generate runs/tiny-1 --temperature 0 --drafts 1', 'the same, sooner'],
       ['baleen generate runs/tiny-1 < opening.txt', 'continue a file'],
       ['baleen generate runs/tiny-1 --prompt "The whale" --prompt "The sea"', 'two texts at once'],
       ['baleen generate runs/tiny-1 --prompts questions.txt --json', 'many, for programs'],
@@ -61,19 +68,18 @@ export function define(command: Command, voice: Voice): void {
     const given = givenPrompts(prompt, flags);
     setThreads(flags.threads);
     const opened = await openRun(run);
-    const options = writeOptions(flags, Math.floor(Math.random() * 2 ** 31));
+    const { together } = flags;
+    const options: WriteOptions = {
+      ...writeOptions(flags, Math.floor(Math.random() * 2 ** 31), opened.model),
+      together,
+    };
     voice.say(
       voice.err.dim(`${shown(opened.folder)}, step ${whole(opened.step)}, seed ${options.seed}`),
       '',
     );
     // Only now: whoever fills a pipe had the time that the model took.
     const prompts = given ?? [await promptOf(prompt ?? flags.prompt?.[0], voice)];
-    const texts = await writeTexts(
-      opened,
-      prompts,
-      { ...options, together: flags.together },
-      voice,
-    );
+    const texts = await writeTexts(opened, prompts, options, voice);
     voice.result(report(opened, texts, options, given !== null));
   });
 }
@@ -196,7 +202,7 @@ async function writeTexts(
   const seconds = (performance.now() - began) / 1000;
   const made = texts.reduce((sum, { tokens }) => sum + tokens, 0);
   const rate = `${made} tokens in ${duration(seconds)} (${whole(made / seconds)} a second)`;
-  voice.say('', voice.err.dim(rate));
+  voice.say('', voice.err.dim(`${rate}${draftsInWords(options.counts)}`));
   return { texts, seconds };
 }
 
@@ -204,11 +210,18 @@ async function writeTexts(
 function report(
   { folder, step }: OpenedRun,
   { texts, seconds }: { texts: readonly Written[]; seconds: number },
-  { seed, temperature, topP }: WriteOptions,
+  options: WriteOptions,
   many: boolean,
 ): object {
   const tokens = texts.reduce((sum, text) => sum + text.tokens, 0);
-  const shared = { temperature, topP, tokensPerSecond: tokens / seconds, seconds };
+  const { seed, temperature, topP } = options;
+  const shared = {
+    temperature,
+    topP,
+    ...draftsReport(options),
+    tokensPerSecond: tokens / seconds,
+    seconds,
+  };
   if (!many) {
     const { prompt, text } = texts[0];
     return { run: folder, step, prompt, text, tokens, seed, ...shared };

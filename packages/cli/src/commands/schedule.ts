@@ -1,19 +1,19 @@
 // `baleen schedule`: pipeline schedules as data: made, proven, run in time, drawn.
 import {
-  drawSchedule,
   methods,
   type Schedule,
   simulate,
   toChromeTrace,
   validateSchedule,
 } from '@baleen/dualpipe';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 
 import { usageError } from '../errors';
 import { percent, whole, wrap } from '../format';
 import type { Voice } from '../io';
 import { checkPlace, writeResult } from '../output-file';
 import { fact } from '../report';
+import { defineDraw } from '../schedule-draw';
 import {
   addSemantics,
   addSizeFlags,
@@ -28,15 +28,15 @@ import {
 } from '../schedule-input';
 import {
   comparisonLines,
+  outError,
   range,
   type SimulationSummary,
   short,
+  sizesOf,
   sketchLines,
   summaryOf,
 } from '../schedule-report';
 import { addCommonFlags, examplesText, shaped } from '../shape';
-
-const outError = 'ERR_BALEEN_SCHEDULE_OUT';
 
 /** Adds the subcommands. */
 export function define(command: Command, voice: Voice): void {
@@ -145,55 +145,6 @@ function defineSimulate(parent: Command, voice: Voice): void {
   });
 }
 
-function defineDraw(parent: Command, voice: Voice): void {
-  const command = shaped(parent.command('draw'), voice)
-    .summary('draw a schedule in time as SVG')
-    .description(
-      'Draw a schedule in time: a row for each rank, a box for each computation. A trace is drawn with the\n' +
-        'times that it has.',
-    )
-    .argument('<method or file>', 'a method, a schedule, or a trace');
-  addSizeFlags(command);
-  addTimeFlags(command);
-  command
-    .option('--out <file>', 'the picture, SVG')
-    .option('--unit <name>', 'unit of the times, shown at the axis')
-    .addOption(
-      new Option('--theme <name>', 'colours; auto follows the viewer')
-        .choices(['auto', 'light', 'dark'])
-        .default('auto'),
-    )
-    .addHelpText(
-      'after',
-      examplesText([
-        ['baleen schedule draw dualpipe --out dualpipe.svg', 'as in the report'],
-        ['baleen schedule draw dualpipe --phases v3 --unit ms --out v3.svg', 'phase by phase'],
-        ['baleen schedule draw trace.json --out run.svg', 'what was measured'],
-      ]),
-    );
-  addCommonFlags(command);
-  command.action(
-    (
-      word: string,
-      flags: SizeFlags &
-        TimeFlags & { out?: string; theme: 'auto' | 'light' | 'dark'; unit?: string },
-    ) => {
-      const { out, theme, unit } = flags;
-      if (out === undefined)
-        throw usageError('OUT', 'the picture has no place', 'add --out schedule.svg', '--out');
-      checkPlace('--out', out);
-      const { schedule, timeline } = scheduleOf(word, flags);
-      validateSchedule(schedule, { semantics: flags.semantics });
-      const drawn = timeline ?? simulated(schedule, flags);
-      const svg = drawSchedule(drawn, { theme, ...(unit === undefined ? {} : { unit }) });
-      writeResult('--out', out, svg, outError);
-      const { total, bubbleShare } = drawn;
-      voice.result({ out, ...sizesOf(schedule), total, bubbleShare, bytes: svg.length });
-      voice.print(fact('picture', out, voice.out));
-    },
-  );
-}
-
 /** One schedule in time. */
 function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice): void {
   const { out } = flags;
@@ -267,10 +218,6 @@ function compare(flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice):
 
 function page(voice: Voice): { colors: Voice['out']; width: number } {
   return { colors: voice.out, width: Math.min(voice.io.stdout.columns ?? 100, 160) };
-}
-
-function sizesOf({ method, ranks, stages, microBatches }: Schedule): object {
-  return { method, ranks, stages, microBatches };
 }
 
 function titleOf({ method, ranks, stages, microBatches }: Schedule): string {

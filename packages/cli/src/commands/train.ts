@@ -1,6 +1,7 @@
 // `baleen train`: from a configuration to a run folder, a live line while it works and a report at its end.
 import { resolve } from 'node:path';
 
+import type { Communicator } from '@baleen/comm';
 import { describeKernels } from '@baleen/kernels';
 import {
   checkRunLock,
@@ -18,6 +19,8 @@ import { addConfigFlags } from '../flags';
 import { quote, whole } from '../format';
 import { invocation } from '../invocation';
 import type { Voice } from '../io';
+import { joinLaunched, type Launched, silently } from '../launched';
+import { addRankFlags, type RankFlags, rankOptions } from '../rank-flags';
 import { report, type Sample } from '../report';
 import { checkOut, claimRunFolder, releaseRunFolder, runOf, shown } from '../run-folder';
 import { sampleOf } from '../sample';
@@ -26,7 +29,7 @@ import { addCommonFlags, examplesText } from '../shape';
 import { slowPath } from '../slow-path';
 import { watch } from '../watch';
 
-interface TrainFlags extends SettingsOptions, Readonly<Record<string, unknown>> {
+interface TrainFlags extends SettingsOptions, RankFlags, Readonly<Record<string, unknown>> {
   out?: string;
   dryRun?: boolean;
 }
@@ -42,40 +45,81 @@ export function define(command: Command, voice: Voice): void {
   command
     .option('--out <folder>', 'run folder (default: runs/<preset>-<n>, the next that is free)')
     .option('--resume <run>', 'go on from the newest checkpoint of a run, or from one of them')
-    .option('--dry-run', 'only say what it would need: memory by pool, time')
-    .addHelpText(
-      'after',
-      examplesText([
-        ['baleen train --preset tiny', 'a small model on Moby-Dick, in a minute or two'],
-        ['baleen train --preset small --data notes/ --out runs/notes', 'your own text'],
-        ['baleen train --preset tiny --model.moe.routedExperts 16 --precision bf16', 'other sizes'],
-        ['baleen train --config mine.yaml --steps 2000', 'a file, and a flag that wins over it'],
-        ['baleen train --resume runs/tiny-1', 'go on where a run was stopped'],
-        ['baleen train --preset v3-671b --dry-run', 'memory and time before a step is run'],
-      ]),
-    );
+    .option('--dry-run', 'only say what it would need: memory by pool, time');
+  addRankFlags(command);
+  command.addHelpText(
+    'after',
+    examplesText([
+      ['baleen train --preset tiny', 'a small model on Moby-Dick, in a minute or two'],
+      ['baleen train --preset small --data notes/ --out runs/notes', 'your own text'],
+      ['baleen train --preset tiny --model.moe.routedExperts 16 --precision bf16', 'other sizes'],
+      ['baleen train --config mine.yaml --steps 2000', 'a file, and a flag that wins over it'],
+      ['baleen train --resume runs/tiny-1', 'go on where a run was stopped'],
+      [
+        'baleen train --preset small --ranks 2 --ep 2',
+        'two ranks as threads, experts spread over both',
+      ],
+      [
+        'mpirun -n 4 baleen train --preset small --ep 2',
+        'four processes, two groups with all experts',
+      ],
+      [
+        'baleen train --preset small --pp 2 --schedule dualpipe --ep 2',
+        'four ranks: two stages of the model, the experts of each on two ranks',
+      ],
+      [
+        'baleen train --preset small --ranks 4 --launch "mpirun --hostfile hosts" --max-restarts 3',
+        'starts the processes itself, and goes on from the last checkpoint when one dies or hangs',
+      ],
+      [
+        'baleen train --ranks 2 --checkpoint.every 5 --max-restarts 1 --inject kill-rank=1@step=10',
+        'a drill: rank 1 dies in step 10, and the run goes on from step 5',
+      ],
+      ['baleen train --preset v3-671b --dry-run', 'memory and time before a step is run'],
+    ]),
+  );
   addCommonFlags(command);
   command.action(async (options: TrainFlags) => {
     // Before anything is read: what the other process has written so far may not be a whole run.
     if (options.resume !== undefined && options.out === undefined && !options.dryRun)
       checkRunLock(runOf(options.resume));
-    const settings = await resolveSettings(options, 'tiny');
-    if (options.dryRun) {
-      dryRun(settings, voice);
-      return;
-    }
-    const slow = slowPath(settings, describeKernels());
-    if (slow) voice.warn(slow.note);
-    await runTraining(
-      slow ? await resolveSettings(options, 'tiny', slow.layer) : settings,
-      options,
-      voice,
-    );
+    const launched = options.dryRun ? null : joinLaunched(voice.io.env, options);
+    const rank = launched?.communicator.rank ?? 0;
+    if (rank === 0) await trainAs(options, launched, voice);
+    else await silently(rank, voice, async (silent) => trainAs(options, launched, silent));
   });
 }
 
-async function runTraining(settings: Settings, options: TrainFlags, voice: Voice): Promise<void> {
+async function trainAs(
+  options: TrainFlags,
+  launched: Launched | null,
+  voice: Voice,
+): Promise<void> {
+  const layer = launched?.layer;
+  const settings = await resolveSettings(options, 'tiny', undefined, layer);
+  if (options.dryRun) {
+    dryRun(settings, voice);
+    return;
+  }
+  const slow = slowPath(settings, describeKernels());
+  if (slow) voice.warn(slow.note);
+  await runTraining(
+    slow ? await resolveSettings(options, 'tiny', slow.layer, layer) : settings,
+    options,
+    launched?.communicator,
+    voice,
+  );
+}
+
+async function runTraining(
+  settings: Settings,
+  options: TrainFlags,
+  communicator: Communicator | undefined,
+  voice: Voice,
+): Promise<void> {
   const { resume } = options;
+  // The first rank's folder is everyone's.
+  const leads = (communicator?.rank ?? 0) === 0;
   const words = invocation(voice.io.env, process.cwd());
   // A resumed run goes on in its own folder, unless --out branches off into another.
   const own = settings.resumed?.run ?? null;
@@ -85,8 +129,8 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
     sayComplete(before, words, voice);
     return;
   }
-  if (options.out !== undefined && given !== own) checkOut(options.out, words);
-  const claimed = given === null ? claimRunFolder(settings.name) : undefined;
+  if (leads && options.out !== undefined && given !== own) checkOut(options.out, words);
+  const claimed = leads && given === null ? claimRunFolder(settings.name) : undefined;
   const out = given ?? claimed ?? null;
   const signal = voice.io.interrupts();
   const begin = (onEvaluation: (share: number) => void): ReturnType<typeof train> =>
@@ -95,11 +139,14 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
       signal,
       onEvaluation,
       origins: settings.origins,
+      ...(communicator && { communicator }),
+      ...rankOptions(options, voice),
       ...(settings.preset === null ? {} : { preset: settings.preset }),
       ...(resume === undefined ? {} : { resume }),
     });
   try {
     const { result, start, stopped } = await watch(begin, settings, voice, signal);
+    if (!leads) return;
     voice.result(result);
     const folder = quote(shown(out ?? ''));
     const resumeWith = `${words} train --resume ${folder}`;
@@ -121,7 +168,7 @@ async function runTraining(settings: Settings, options: TrainFlags, voice: Voice
       ...report({
         result: result.run === null ? result : { ...result, run: shown(result.run) },
         start,
-        kernels: describeKernels(),
+        kernels: { ...describeKernels(), threads: start.kernels.threads },
         sample: await sampleOfRun(result, settings.config),
         next: nextCommands(result, settings, options, words),
         colors: voice.out,

@@ -7,6 +7,7 @@ import { fp8Loss } from './fp8-loss';
 import { fp8Memory } from './fp8-memory';
 import { kvCache } from './kv-cache';
 import type { Lab } from './lab';
+import { longContext } from './long-context';
 import { lossFree } from './loss-free';
 import { lossFreeUpdates } from './loss-free-updates';
 import { mtp } from './mtp';
@@ -27,4 +28,5 @@ export const labs: readonly Lab[] = [
   nodeLimited,
   kvCache,
   mtp,
+  longContext,
 ];
