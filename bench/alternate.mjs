@@ -11,20 +11,25 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     threads: { type: 'string', default: '2' },
     only: { type: 'string', default: '' },
+    preset: { type: 'string', default: 'small' },
+    steps: { type: 'string', default: '12' },
+    launch: { type: 'string', default: '' },
   },
 });
 
-/** Rounds, threads of every command, and which kernels where a script measures kernels. */
+/** Rounds, threads of every command, and what single scripts take: which kernels; what is trained, how long, and by whom. */
 export const rounds = Number(values.rounds);
-export const { threads, only } = values;
+export const { threads, only, preset, steps, launch } = values;
 
 /** @param {string[]} args a command line of the build */
-export const baleen = (...args) => [
+export const own = (...args) => [
   process.execPath,
   join(here, '../packages/cli/bin/baleen.js'),
   ...args,
-  ...['--threads', threads, '--json'],
 ];
+
+/** @param {string[]} args a command line of the build that takes threads and reports in JSON */
+export const baleen = (...args) => own(...args, '--threads', threads, '--json');
 
 /** @param {string[]} args a script beside this file, and its options */
 export const peer = (script, ...args) => [
@@ -50,14 +55,16 @@ export function median(list) {
 
 /**
  * The medians of what the commands report, by name.
- * @param {Record<string, string[]>} commands
+ * @param {Record<string, string[] | (() => string[])>} commands a function makes one for each round
  * @param {(name: string, report: any) => Record<string, number>} figuresOf figures of one report, by name
  */
 export function alternate(commands, figuresOf) {
   const measured = {};
   for (let round = 0; round < rounds; round += 1)
     for (const [name, command] of Object.entries(commands))
-      for (const [figure, value] of Object.entries(figuresOf(name, output(command)))) {
+      for (const [figure, value] of Object.entries(
+        figuresOf(name, output(typeof command === 'function' ? command() : command)),
+      )) {
         (measured[figure] ??= []).push(value);
         console.error(`round ${round + 1}: ${figure.padEnd(22)} ${value.toPrecision(4)}`);
       }
