@@ -16,7 +16,8 @@ test('calls take the time of their bytes and the latency, and transfers follow o
     expect(exchange).toBeGreaterThan(119);
     expect(twice).toBeGreaterThan(219);
     expect(barrier).toBeGreaterThan(19);
-    expect(message).toBeGreaterThan(219);
+    // But a receiver's clock may start when the message is on its way already.
+    expect(message).toBeGreaterThan(201);
     expect(sent).toBe(3 * 500_000);
     expect(got).toBe(2);
   }
