@@ -25,6 +25,9 @@ const lookPause = 100;
 /** How long what a rank sent before its end may still be on its way, ms. */
 const lastWords = 200;
 
+/** Looks at the beginning of a call of so many ranks. */
+const looksFor = (ranks: number): number => 2 * ranks + 2;
+
 /** A call on its way. */
 export abstract class Task {
   /** Whether the call ended in a failure. */
@@ -73,8 +76,10 @@ export abstract class Task {
     const began = this.order.deadlineAt - this.order.deadlineMs;
     const soon = began - this.place.lastBegan <= quick;
     this.place.lastBegan = began;
-    // Each look lets the library go on by a message or two, and one to be heard may stand behind those of the call itself.
-    if (!soon) for (let i = 0; i < 4; i += 1) this.place.listen();
+    if (soon) return;
+    // Each look lets the library go on by a message or two, and one to be heard may stand behind those of the call itself,
+    // which every other rank may have sent.
+    for (let i = 0; i < looksFor(this.place.size); i += 1) this.place.listen();
   }
 
   /** Hears what others say, and gives up when it is too late or when a rank will not come any more. */
