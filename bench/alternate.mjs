@@ -14,12 +14,14 @@ const { values } = parseArgs({
     preset: { type: 'string', default: 'small' },
     steps: { type: 'string', default: '12' },
     launch: { type: 'string', default: '' },
+    contexts: { type: 'string', default: '1024,4096,16384' },
+    batches: { type: 'string', default: '1,8' },
   },
 });
 
-/** Rounds, threads of every command, and what single scripts take: which kernels; what is trained, how long, and by whom. */
+/** Rounds, threads of every command, and what single scripts take: which kernels; what runs, how long, and where. */
 export const rounds = Number(values.rounds);
-export const { threads, only, preset, steps, launch } = values;
+export const { threads, only, preset, steps, launch, contexts, batches } = values;
 
 /** @param {string[]} args a command line of the build */
 export const own = (...args) => [
