@@ -181,6 +181,8 @@ export interface TrainConfig {
     rampFrom: number;
     /** Share of the steps over which the batch grows. */
     rampShare: number;
+    /** Sequences by which it grows at a time; null for a micro-batch. */
+    rampBy: number | null;
   };
   /** AdamW. */
   optimizer: {
@@ -345,6 +347,7 @@ export const trainConfigSchema: z.ZodType<TrainConfig> = z.strictObject({
     microBatch: size(1, 'sequences computed at once; must divide sequences'),
     rampFrom: size(1, 'sequences of the first step when the batch grows'),
     rampShare: share('share of the steps over which the batch grows; 0 for none'),
+    rampBy: size(1, 'sequences by which it grows at a time; null for a micro-batch').nullable(),
   }),
   optimizer: z.strictObject({
     beta1: decay('AdamW: decay of the first moment'),

@@ -31,7 +31,13 @@ function withV3(recipe: Recipe): TrainConfig {
     fp8: fp8Recipe(),
     steps,
     seed: 1,
-    batch: { microBatch: batch.sequences, rampFrom: batch.sequences, rampShare: 0, ...batch },
+    batch: {
+      microBatch: batch.sequences,
+      rampFrom: batch.sequences,
+      rampShare: 0,
+      rampBy: null,
+      ...batch,
+    },
     optimizer: {
       beta1: 0.9,
       beta2: 0.95,
@@ -265,6 +271,8 @@ function v3Run(model: TrainModelConfig, sequences: { from: number; to: number })
       microBatch: 1,
       rampFrom: sequences.from,
       rampShare: 12424 / 240208,
+      // Not published: two for each of 64 pipelines, as DualPipe takes them.
+      rampBy: 128,
     },
     peak: 2.2e-4,
     biasSpeed: 0.001,

@@ -148,7 +148,9 @@ function fitMicroBatch(config: TrainConfig, origins: Record<string, string>): vo
   const { batch } = config;
   if (!Object.hasOwn(origins, key) || !origins[key].startsWith('preset ')) return;
   const divides = (count: number): boolean =>
-    batch.sequences % count === 0 && (batch.rampShare === 0 || batch.rampFrom % count === 0);
+    batch.sequences % count === 0 &&
+    (batch.rampShare === 0 || batch.rampFrom % count === 0) &&
+    (batch.rampBy ?? 0) % count === 0;
   for (let count = batch.microBatch; count >= 1; count -= 1) {
     if (!divides(count) || shareProblem({ ...config, batch: { ...batch, microBatch: count } }))
       continue;
@@ -212,6 +214,13 @@ export function checkTrainConfig(config: TrainConfig): void {
       'batch.rampFrom',
       `config.batch.rampFrom (${batch.rampFrom}) is not a multiple of config.batch.microBatch (${batch.microBatch})`,
       'choose a multiple, or a smaller micro-batch',
+    );
+  if (batch.rampBy !== null && batch.rampBy % batch.microBatch !== 0)
+    refuse(
+      'BATCH',
+      'batch.rampBy',
+      `config.batch.rampBy (${batch.rampBy}) is not a multiple of config.batch.microBatch (${batch.microBatch})`,
+      'choose a multiple, a smaller micro-batch, or null',
     );
   checkLayout(config);
   checkRecipe(config);
@@ -302,9 +311,12 @@ function shareProblem({
     const count = batchAt(batch, steps, step) / batch.microBatch;
     if (!counts.has(count)) counts.set(count, step);
   }
-  const hint = `lower batch.microBatch (${batch.microBatch}), raise batch.sequences, or use fewer ranks`;
+  const fewer = `lower batch.microBatch (${batch.microBatch}), raise batch.sequences, or use fewer ranks`;
   const sharing = pp === 1 ? `config.layout.ranks (${ranks})` : `${lanes} pipelines`;
+  const share = 2 * lanes * batch.microBatch;
+  const ramped = `while the batch grows: choose batch.rampFrom (${batch.rampFrom}) and batch.rampBy (${batch.rampBy}) as multiples of ${share}, or batch.rampShare 0`;
   for (const [count, step] of counts) {
+    const hint = count * batch.microBatch === batch.sequences ? fewer : ramped;
     const what = `step ${step + 1} has ${count} micro-batch${count === 1 ? '' : 'es'} (config.batch)`;
     if (count < lanes)
       return { path: 'layout.ranks', message: `${what}, fewer than ${sharing}`, hint };

@@ -3,18 +3,19 @@
 import type { ScheduleConfig, TrainConfig } from './config';
 
 /**
- * Sequences of a step: linear from `rampFrom` to `sequences` over `rampShare` of the steps, in whole micro-batches.
+ * Sequences of a step: linear from `rampFrom` to `sequences` over `rampShare` of the steps,, by `rampBy` at a time.
  * @param batch - the batch's configuration
  * @param steps - steps of the run
  * @param step - from 0
  * @returns sequences
  */
 export function batchAt(batch: TrainConfig['batch'], steps: number, step: number): number {
-  const { sequences, rampFrom, rampShare, microBatch } = batch;
+  const { sequences, rampFrom, rampShare, rampBy, microBatch } = batch;
   const ramp = rampShare * steps;
   if (step >= ramp) return sequences;
-  const exact = rampFrom + ((sequences - rampFrom) * step) / ramp;
-  return Math.max(microBatch, Math.floor(exact / microBatch) * microBatch);
+  const grown = ((sequences - rampFrom) * step) / ramp;
+  const by = rampBy ?? microBatch;
+  return rampFrom + Math.floor(grown / by) * by;
 }
 
 /**

@@ -125,6 +125,7 @@ describe('what cannot be is refused', () => {
       { batch: { rampFrom: 3, rampShare: 0.5, microBatch: 4 } },
       'BATCH',
     ],
+    ['a ramp by parts of micro-batches', { batch: { rampBy: 4, microBatch: 8 } }, 'BATCH'],
     ['a BPE without a size', { data: { tokenizer: { kind: 'bpe' } } }, 'TOKENIZER'],
     ['bytes with a size', { data: { tokenizer: { vocabSize: 300 } } }, 'TOKENIZER'],
     ['shares beyond the run', { schedule: { learningRate: { warmupShare: 0.9 } } }, 'SCHEDULE'],

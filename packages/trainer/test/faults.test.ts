@@ -22,7 +22,7 @@ import { failure, only, smallRun, temporaryFolder } from './helpers';
 /** A run of 6 steps on two ranks with half of the experts each, saved after every other step. */
 function ranksRun(folder: string): TrainConfig {
   return smallRun(folder, {
-    batch: { sequence: 16, sequences: 2, microBatch: 1, rampFrom: 2, rampShare: 0 },
+    batch: { sequence: 16, sequences: 2, microBatch: 1, rampFrom: 2, rampShare: 0, rampBy: null },
     checkpoint: { every: 2, keep: 9 },
     layout: { ranks: 2, ep: 2, deterministic: false, pp: 1, schedule: 'dualpipe' },
   });

@@ -75,7 +75,7 @@ export function smallRun(folder: string, changes: Partial<TrainConfig> = {}): Tr
     data: { ...tiny.data, sources: [path], heldOutEvery: 5 },
     precision: 'fp32',
     steps: 6,
-    batch: { sequence: 16, sequences: 4, microBatch: 2, rampFrom: 4, rampShare: 0 },
+    batch: { sequence: 16, sequences: 4, microBatch: 2, rampFrom: 4, rampShare: 0, rampBy: null },
     evaluation: { every: 0, tokens: 64, stride: 0.5 },
     checkpoint: { every: 0, keep: 2 },
     ...changes,

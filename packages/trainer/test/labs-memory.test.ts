@@ -28,7 +28,7 @@ function config(changes: Partial<TrainConfig> = {}): TrainConfig {
       },
       mtp: { depth: 0 },
     },
-    batch: { sequence: 64, sequences: 2, microBatch: 2, rampFrom: 2, rampShare: 0 },
+    batch: { sequence: 64, sequences: 2, microBatch: 2, rampFrom: 2, rampShare: 0, rampBy: null },
     ...changes,
   };
 }

@@ -41,7 +41,14 @@ function runOf(folder: string, changes: Partial<TrainConfig>): TrainConfig {
   return { ...config, data: { ...config.data, heldOutEvery: 10 } };
 }
 
-const batch = { sequence: 16, sequences: 4, microBatch: 1, rampFrom: 4, rampShare: 0 };
+const batch = {
+  sequence: 16,
+  sequences: 4,
+  microBatch: 1,
+  rampFrom: 4,
+  rampShare: 0,
+  rampBy: null,
+};
 
 test.each(['fp32', 'fp8'] as const)(
   '%s: every layout gives the bits of one rank',

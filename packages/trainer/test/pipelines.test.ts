@@ -11,7 +11,14 @@ import { runAll, said } from './run-layouts';
 
 type Layout = TrainConfig['layout'];
 
-const batch = { sequence: 16, sequences: 8, microBatch: 1, rampFrom: 8, rampShare: 0 };
+const batch = {
+  sequence: 16,
+  sequences: 8,
+  microBatch: 1,
+  rampFrom: 8,
+  rampShare: 0,
+  rampBy: null,
+};
 
 /** Three layers and a depth: up to four stages. */
 function pipelineRun(changes: Partial<TrainConfig> = {}, folder = temporaryFolder()): TrainConfig {

@@ -233,7 +233,7 @@ describe('memory', () => {
     const config = configured({
       precision: 'fp8',
       steps: 12,
-      batch: { sequence, sequences: 4, microBatch: 1, rampFrom: 1, rampShare: 0.5 },
+      batch: { sequence, sequences: 4, microBatch: 1, rampFrom: 1, rampShare: 0.5, rampBy: null },
       evaluation: { every: 2, tokens: 64, stride: 0.5 },
       balance: { rule: 'sign', decay: 0, lossOver: 'batch' },
     });
@@ -266,7 +266,14 @@ describe('memory', () => {
     const of = (count: number): number =>
       estimate(
         configured({
-          batch: { sequence, sequences: count, microBatch: 1, rampFrom: 1, rampShare: 0 },
+          batch: {
+            sequence,
+            sequences: count,
+            microBatch: 1,
+            rampFrom: 1,
+            rampShare: 0,
+            rampBy: null,
+          },
         }),
       ).bytes.region;
     expect(of(8)).toBe(of(1));
@@ -290,7 +297,7 @@ test('an estimate counts the step’s products, what is recomputed on top, and b
 
 test('an estimate of several ranks divides what they divide, and counts what travels', () => {
   const layout = { ranks: 4, pp: 1, schedule: 'dualpipe', ep: 2, deterministic: false } as const;
-  const batch = { sequence, sequences: 4, microBatch: 1, rampFrom: 4, rampShare: 0 };
+  const batch = { sequence, sequences: 4, microBatch: 1, rampFrom: 4, rampShare: 0, rampBy: null };
   const config = configured({ precision: 'fp32', batch });
   const [alone, four] = [config, { ...config, layout }].map((each) =>
     estimate(each, { peaks: null }),

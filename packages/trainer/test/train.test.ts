@@ -70,7 +70,14 @@ describe.each(['fp32', 'bf16', 'fp8'] as const)('%s', (precision) => {
     const config = smallRun(folder, {
       precision,
       steps: 40,
-      batch: { sequence: 16, sequences: 4, microBatch: 2, rampFrom: 2, rampShare: 0.7 },
+      batch: {
+        sequence: 16,
+        sequences: 4,
+        microBatch: 2,
+        rampFrom: 2,
+        rampShare: 0.7,
+        rampBy: null,
+      },
       // The one rule with a state beside the biases.
       balance: { rule: 'ema', decay: 0.9, lossOver: 'sequence' },
     });

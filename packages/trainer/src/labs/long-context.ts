@@ -338,6 +338,7 @@ async function learn(
       microBatch: sequences,
       rampFrom: sequences,
       rampShare: 0,
+      rampBy: null,
     },
     optimizer: {
       beta1: 0.9,
