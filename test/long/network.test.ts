@@ -26,6 +26,12 @@ function ip(...args: string[]): { ok: boolean; stdout: string; stderr: string } 
   return { ok: status === 0, stdout, stderr };
 }
 
+/** Takes the link up. What did not answer while it was down would be held unreachable for a while yet. */
+function linkUp(): void {
+  ip('-n', near, 'link', 'set', wire, 'up');
+  for (const space of [near, far]) ip('-n', space, 'neigh', 'flush', 'dev', wire);
+}
+
 function whyNot(): string | null {
   if (process.platform !== 'linux') return 'network namespaces are Linux’s';
   for (const [program, flag] of [
@@ -93,7 +99,7 @@ describe.skipIf(reason !== null)('two machines', () => {
   });
 
   afterEach(() => {
-    ip('-n', near, 'link', 'set', wire, 'up');
+    linkUp();
     // A daemon of the launcher that was cut off waits for its peer; no rank is among what is left by now.
     for (const space of [near, far]) for (const pid of pids(space)) process.kill(pid, 'SIGKILL');
   });
@@ -254,7 +260,7 @@ describe.skipIf(reason !== null)('two machines', () => {
   test('the link is taken down and comes up again: the run goes on by itself', async () => {
     const { ended, said } = await cut('up', launched('up', '--max-restarts', '5'));
     await expect.poll(() => restarts('up').length, { timeout: 60_000 }).toBeGreaterThan(0);
-    ip('-n', near, 'link', 'set', wire, 'up');
+    linkUp();
     expect(await ended, said()).toBe(0);
     expect(losses('up')).toEqual(expected);
     expect(restarts('up')[0]).toMatchObject({ restart: 1, ranks: [1] });
@@ -275,7 +281,7 @@ describe.skipIf(reason !== null)('two machines', () => {
       new RegExp(`error {2}\\w+: rank 1 did not come within ${deadline}000 ms`),
     );
     await expect.poll(ranksLeft, { timeout: 1000 * (grace + busy + 10) }).toEqual([]);
-    ip('-n', near, 'link', 'set', wire, 'up');
+    linkUp();
     await resumed('hand');
   });
 });
