@@ -178,6 +178,15 @@ describe('verdicts', () => {
     expect(inequalityText({ effect: percent, inequality })).toBe('−0.250 % < gap < 0.250 %');
     expect(inequalityText({ effect: ratio, inequality: { above: 1.5 } })).toBe('× 1.50 < factor');
     expect(inequalityText({ effect: ratio, inequality: { below: 2 } })).toBe('factor < × 2.00');
+    expect(inequalityText({ effect: ratio, inequality: { above: 56.85, below: 56.95 } })).toBe(
+      '× 56.85 < factor < × 56.95',
+    );
+    expect(inequalityText({ effect: percent, inequality: { above: 0.9325 } })).toBe(
+      '93.25 % < gap',
+    );
+    expect(inequalityText({ effect: percent, inequality: { above: 1 / 3 } })).toBe(
+      '33.3333 % < gap',
+    );
     expect(labFigure(1234.5, 'number')).toBe('1235');
     expect(labFigure(Infinity, 'percent')).toBe('diverged');
     expect(labFigure(NaN, 'ratio')).toBe('not a number');

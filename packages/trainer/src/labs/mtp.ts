@@ -82,7 +82,7 @@ export const mtp: Lab<MtpSettings> = {
       pairs: 4,
       changes: {
         precision: 'bf16',
-        steps: 250,
+        steps: 200,
         schedule: { learningRate: { peak: 3e-3, end: 3e-4, finalShares: [] } },
         evaluation: { every: 0, stride: 0 },
       },

@@ -55,21 +55,34 @@ export function inequalityText({
   effect: { name, unit },
   inequality: { above, below },
 }: Pick<Lab, 'effect' | 'inequality'>): string {
-  const low = above === undefined ? '' : `${labFigure(above, unit)} < `;
-  return `${low}${name}${below === undefined ? '' : ` < ${labFigure(below, unit)}`}`;
+  const low = above === undefined ? '' : `${limit(above, unit)} < `;
+  return `${low}${name}${below === undefined ? '' : ` < ${limit(below, unit)}`}`;
+}
+
+/** A limit: with all the digits that were given, for a measured figure may lie between it and its first three. */
+function limit(value: number, unit: LabUnit): string {
+  const shown = unit === 'percent' ? 100 * value : value;
+  const given = [3, 4, 5].find((digits) => Number(shown.toPrecision(digits)) === near(shown));
+  return labFigure(value, unit, given ?? 6);
+}
+
+/** Without what is left of a conversion. */
+function near(value: number): number {
+  return Number(value.toPrecision(12));
 }
 
 /**
  * A figure as people read it.
  * @param value - the figure
  * @param unit - its unit
- * @returns three digits, such as `0.250 %` or `× 1.02`
+ * @param precision - digits (default 3)
+ * @returns such as `0.250 %` or `× 1.02`
  */
-export function labFigure(value: number, unit: LabUnit): string {
+export function labFigure(value: number, unit: LabUnit, precision = 3): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? 'not a number' : 'diverged';
   const digits = (shown: number): string => {
     const size = Math.abs(shown);
-    const text = size >= 100 ? size.toFixed(0) : size.toPrecision(3);
+    const text = size >= 100 && precision === 3 ? size.toFixed(0) : size.toPrecision(precision);
     return `${shown < 0 ? '−' : ''}${text}`;
   };
   switch (unit) {
