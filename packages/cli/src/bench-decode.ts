@@ -4,7 +4,7 @@ import { benchDecode, type DecodeBenchmarkOptions, type DecodeResult } from '@ba
 import type { Command } from 'commander';
 
 import { usageError } from './errors';
-import { addConfigFlags, layoutKeys } from './flags';
+import { addConfigFlags, among } from './flags';
 import { bytes, duration, table, whole } from './format';
 import type { Voice } from './io';
 import { kernelLines } from './kernel-report';
@@ -28,10 +28,11 @@ export function defineDecode(command: Command, voice: Voice): void {
     .description(
       'Time passes that make a token of each sequence, over caches that hold so many tokens each: attention in\n' +
         'the absorbed form, which reads latents as they lie, beside the expanded one, which makes keys and values\n' +
-        'of all of them. Weights and caches are made up. Every configuration key is a flag; --steps says how many\n' +
-        'passes are timed (12 without it).',
+        'of all of them. Weights and caches are made up. Every configuration key that generation depends\n' +
+        'on is a flag; --steps says how many passes are timed (12 without it).',
     );
-  addConfigFlags(decode, layoutKeys);
+  const taken = among('model', 'precision', 'fp8', 'steps', 'seed', 'threads');
+  addConfigFlags(decode, (key) => taken(key) && !among('model.mtp')(key));
   decode
     .option(
       '--contexts <list>',

@@ -5,7 +5,7 @@ import { benchStep, type ChromeTrace, didYouMean } from '@baleen/trainer';
 import type { Command } from 'commander';
 
 import { usageError } from './errors';
-import { addConfigFlags, layoutKeys } from './flags';
+import { addConfigFlags, among } from './flags';
 import { block, bytes, duration, percent, table, whole } from './format';
 import type { Formatter, Voice } from './io';
 import { kernelLines } from './kernel-report';
@@ -28,10 +28,11 @@ export function defineStep(command: Command, voice: Voice): void {
     .summary('time a training step on made-up tokens')
     .description(
       'Time a training step on made-up tokens, against the bound Σ max(FLOPs / peak, bytes / copy)\n' +
-        'whose peaks are measured in the same process. Every configuration key is a flag; --steps says how\n' +
-        'many steps are timed (12 without it), and keys of data, evaluation and checkpoints change nothing.',
+        'whose peaks are measured in the same process. Every configuration key that a step depends on\n' +
+        'is a flag; --steps says how many steps are timed (12 without it).',
     );
-  addConfigFlags(step, layoutKeys);
+  const without = among('layout', 'data', 'evaluation', 'checkpoint');
+  addConfigFlags(step, (key) => !without(key));
   step.option(
     '--profile <file>',
     "write when each phase and kernel ran, on which sizes, and the gaps between, as a trace for Chrome's about:tracing or Perfetto",

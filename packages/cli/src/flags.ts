@@ -26,20 +26,27 @@ const ordinary: Readonly<Partial<Record<string, string>>> = {
   'layout.ep': '<n>',
 };
 
-/** Keys of what commands that run on one rank have no use for. */
-export const layoutKeys: readonly string[] = configKeys()
-  .map(({ key }) => key)
-  .filter((key) => key.startsWith('layout.'));
+/**
+ * Which keys a command takes that has use for some of them only.
+ * @param parts - keys, and what they begin with before a dot
+ * @returns whether a key is among them
+ */
+export function among(...parts: readonly string[]): (key: string) => boolean {
+  return (key) => parts.some((part) => key === part || key.startsWith(`${part}.`));
+}
 
 /**
  * Adds `--preset`, `--config` and a flag for every configuration key.
  * @param command - the command that takes a configuration
- * @param without - keys it does not take
+ * @param takes - whether it has use for a key (default: for all)
  */
-export function addConfigFlags(command: Command, without: readonly string[] = []): void {
+export function addConfigFlags(
+  command: Command,
+  takes: (key: string) => boolean = () => true,
+): void {
   command.option('--preset <name>', 'start from a preset (`baleen presets` lists them)');
   command.option('--config <file>', 'a JSON or YAML file of configuration keys');
-  const keys = configKeys().filter(({ key }) => !without.includes(key));
+  const keys = configKeys().filter(({ key }) => takes(key));
   for (const entry of keys) {
     const placeholder = ordinary[entry.key];
     const short = shortNames[entry.key];

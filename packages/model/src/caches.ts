@@ -87,6 +87,14 @@ export class CachePools {
     return [this.main, ...this.depths].reduce((sum, pool) => sum + pool.bytes, 0);
   }
 
+  /** Bytes of the pages that sequences hold. */
+  get usedBytes(): number {
+    return [this.main, ...this.depths].reduce(
+      (sum, { pages, freePages, pageBytes }) => sum + (pages - freePages) * pageBytes,
+      0,
+    );
+  }
+
   /** Gives the memory back. */
   release(): void {
     for (const pool of [this.main, ...this.depths]) pool.release();

@@ -29,7 +29,7 @@ export interface DecodeResult {
   medianStepSeconds: number;
   /** Tokens a second at that time, of all sequences. */
   tokensPerSecond: number;
-  /** Bytes of all caches. */
+  /** Bytes of all caches when it begins, in whole pages of 64 tokens. */
   cacheBytes: number;
 }
 
@@ -109,9 +109,11 @@ export async function benchDecode(
       const pools = new CachePools(model, region, { capacities, format: cache });
       for (const form of forms) {
         const own = { maxTokens: passes, attention: form };
+        let cacheBytes = 0;
         // Kernels block this thread: let signals and timers through between passes.
         const timed = async (enough: (times: readonly number[]) => boolean): Promise<number[]> => {
           const sequences = capacities.map((_, seed) => begin(model, pools, context, seed, own));
+          cacheBytes = pools.usedBytes;
           const times: number[] = [];
           while (!enough(times)) {
             const start = performance.now();
@@ -138,7 +140,7 @@ export async function benchDecode(
           form,
           medianStepSeconds,
           tokensPerSecond: batch / medianStepSeconds,
-          cacheBytes: pools.bytes,
+          cacheBytes,
         });
       }
       pools.release();
