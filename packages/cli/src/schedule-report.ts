@@ -96,12 +96,20 @@ export interface SimulationSummary {
   closedForm: ClosedForm | null;
 }
 
-/** Sums a simulation up. */
-export function summaryOf(simulation: Simulation): SimulationSummary {
+/**
+ * Sums a simulation up.
+ * @param simulation - what ran
+ * @param semantics - how messages held ranks up
+ * @returns its figures, with the published formula
+ */
+export function summaryOf(
+  simulation: Simulation,
+  semantics: 'buffered' | 'rendezvous',
+): SimulationSummary {
   const { schedule, total, bubbleShare, ranks, exposed, costs, transfers } = simulation;
   const form = closedForm(schedule, costs);
   // The formulas know nothing of messages.
-  const free = transfers.every(({ start, end }) => start === end);
+  const free = semantics === 'buffered' && transfers.every(({ start, end }) => start === end);
   const { method, stages, microBatches } = schedule;
   return {
     method,

@@ -90,6 +90,15 @@ test('simulate: the report’s figures, and the formula where it is not exact', 
   expect(stdout).toMatch(/idle +9\.5,/);
   expect(stdout).toMatch(/formula +10\.5 = /);
   expect(stdout).toContain('not exact here');
+  // Of two stages a rank, rendezvous makes each wait for the other's messages.
+  const few = ['--ranks', '4', '--micro-batches', '8'];
+  const rendezvous = ['interleaved', ...few, '--semantics', 'rendezvous'];
+  expect((await json('schedule', 'simulate', 'interleaved', ...few)).value).toMatchObject({
+    closedForm: { bubble: 4.5, holds: true },
+  });
+  expect((await json('schedule', 'simulate', ...rendezvous)).value).toMatchObject({
+    closedForm: { bubble: 4.5, holds: false },
+  });
 });
 
 test('without a method all are compared at the same model, and those that do not allow the sizes say so', async () => {

@@ -1,7 +1,7 @@
 // The published formulas for a pipeline's bubble (Table 2 of §3.2.1), and when they hold. They are short and often quoted, and
 // away from the conditions below they are neither an upper nor a lower bound: what a schedule really does, `simulate` says.
 import { type Costs, fullCosts } from './costs';
-import type { Method } from './methods/index';
+import { isGenerated, type Method } from './methods/index';
 import type { FullSizes } from './methods/single';
 import type { Schedule } from './schedule';
 
@@ -15,9 +15,9 @@ export interface ClosedForm {
   activations: number;
   /** Copies of each parameter. */
   copies: number;
-  /** When the bubble is exact, with messages that take no time. */
+  /** When the bubble is exact, for the lists that the method makes and messages that are buffered and take no time. */
   condition: string;
-  /** Whether these sizes and costs fulfil the condition; if not, the bubble may still come out right. */
+  /** Whether these lists, sizes and costs are so; if not, the bubble may still come out right. */
   holds: boolean;
 }
 
@@ -80,7 +80,7 @@ const atMost = (a: number, b: number): boolean => a <= b || near(a, b);
 
 /**
  * The published formulas of a schedule's method.
- * @param schedule - one that {@link generateSchedule} made, or of the same name and form
+ * @param schedule - a valid one; `holds` is false where its lists are not those that {@link generateSchedule} makes
  * @param costs - of a stage
  * @returns the formulas with their values, or null for a method without any
  * @throws ERR_BALEEN_SCHEDULE_COSTS for times that are negative or not finite
@@ -94,9 +94,15 @@ const atMost = (a: number, b: number): boolean => a <= b || near(a, b);
  * console.log(bubble, holds, simulate(schedule, { times }).ranks[0].idle); // => 10.5 false 9.5
  * ```
  */
-export function closedForm(
+export function closedForm(schedule: Schedule, costs: Costs): ClosedForm | null {
+  return closedFormOf(schedule, costs, () => isGenerated(schedule));
+}
+
+/** The same, by whoever remembers which schedules are as their methods make them. */
+export function closedFormOf(
   { method, ranks, microBatches, pipelines, maxInFlight }: Schedule,
   costs: Costs,
+  generated: () => boolean,
 ): ClosedForm | null {
   if (!Object.hasOwn(formulas, method)) return null;
   const { text, condition, bubble, holds } = formulas[method as Method];
@@ -108,6 +114,6 @@ export function closedForm(
     activations: Math.max(0, ...(maxInFlight ?? [])),
     copies: pipelines.length,
     condition,
-    holds: holds({ ranks, microBatches }, times),
+    holds: holds({ ranks, microBatches }, times) && generated(),
   };
 }

@@ -9,6 +9,7 @@ import {
   type Method,
   type Simulation,
   simulate,
+  validateSchedule,
 } from '../src/index';
 import { drawn, names, randomSchedules } from './random';
 
@@ -234,6 +235,26 @@ test('a schedule that does not end is not simulated', () => {
   expect(() => simulate({ ...schedule, actions }, { times: unit })).toThrow(
     expect.objectContaining({ code: 'ERR_BALEEN_SCHEDULE_DEADLOCK', path: 'actions[1][1]' }),
   );
+});
+
+test('a closed form holds for the lists that the method makes only', () => {
+  const schedule = generateSchedule('1f1b', { ranks: 4, microBatches: 8 });
+  expect(closedForm(schedule, unit)).toMatchObject({ bubble: 9, holds: true });
+  // Gradients of weights at the end: the ranks before have theirs sooner.
+  const actions = schedule.actions.map((list) => [
+    ...list.map((action) =>
+      action.kind === 'fullBackward' ? { ...action, kind: 'inputGrad' as const } : action,
+    ),
+    ...list.flatMap((action) =>
+      action.kind === 'fullBackward' ? [{ ...action, kind: 'weightGrad' as const }] : [],
+    ),
+  ]);
+  const edited = { ...schedule, actions };
+  validateSchedule(edited);
+  expect(idle(simulate(edited, { times: unit }))).not.toContain(9);
+  expect(closedForm(edited, unit)).toMatchObject({ bubble: 9, holds: false });
+  // Nor under a method's name with sizes that it does not take.
+  expect(closedForm({ ...schedule, method: 'dualpipe', microBatches: 6 }, unit)?.holds).toBe(false);
 });
 
 test('a schedule of one’s own has no closed form', () => {

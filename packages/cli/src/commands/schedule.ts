@@ -152,7 +152,7 @@ function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voi
   const { schedule } = scheduleOf(word, flags);
   validateSchedule(schedule, { semantics: flags.semantics });
   const simulation = simulated(schedule, flags);
-  const summary = summaryOf(simulation);
+  const summary = summaryOf(simulation, flags.semantics);
   if (out !== undefined) writeResult('--out', out, toChromeTrace(simulation), outError);
   voice.result(summary);
   const { colors, width } = page(voice);
@@ -169,7 +169,7 @@ function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voi
       ? [
           fact('formula', `${short(form.bubble)} = ${form.formula}`, colors),
           ...wrap(
-            `${form.holds ? 'exact' : 'not exact'} here; exact if messages take no time and: ${form.condition}`,
+            `${form.holds ? 'exact' : 'not exact'} here; exact for the method's own lists if messages are buffered and take no time, and: ${form.condition}`,
             width - 14,
           ).map((line) => fact('', line, colors)),
         ]
@@ -192,7 +192,7 @@ function compare(flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice):
     const { stagesPerRank, ...sizes } = flags;
     const own = method === 'interleaved' && stagesPerRank !== undefined ? flags : sizes;
     try {
-      rows.push(summaryOf(simulated(generated(method, own), flags)));
+      rows.push(summaryOf(simulated(generated(method, own), flags), flags.semantics));
     } catch (error) {
       const { code, message, hint } = error as Error & Record<'code' | 'hint', string>;
       if (code !== 'ERR_BALEEN_USAGE_SIZES') throw error;

@@ -1,7 +1,7 @@
 // The methods by name: what each asks of its sizes, and how its lists are made.
 import { scheduleError } from '../errors';
 import { type ComputeLists, withMessages } from '../messages';
-import type { Schedule } from '../schedule';
+import { type Action, describeAction, type Schedule } from '../schedule';
 import { dualPipe, dualPipeV } from './bidirectional';
 import { type FullSizes, gpipe, interleaved, oneForwardOneBackward, zb1p } from './single';
 import { type Constraint, checkConstraint, type MethodSizes } from './sizes';
@@ -132,6 +132,37 @@ export function checkSizes(method: Method, sizes: MethodSizes): void {
 export function generateSchedule(method: Method, sizes: MethodSizes): Schedule {
   const full = fullSizes(method, sizes);
   return withMessages(entries[method].make(full));
+}
+
+/**
+ * Whether a schedule does what its method makes for its sizes, action by action.
+ * @param schedule - a valid one
+ */
+export function isGenerated(schedule: Schedule): boolean {
+  const { ranks, stages, microBatches, actions } = schedule;
+  const method = schedule.method as Method;
+  if (!Object.hasOwn(entries, method)) return false;
+  const stagesPerRank = method === 'interleaved' ? { stagesPerRank: stages / ranks } : {};
+  let usual: Schedule;
+  try {
+    usual = generateSchedule(method, { ranks, microBatches, ...stagesPerRank });
+  } catch {
+    // Sizes that the method does not take.
+    return false;
+  }
+  return (
+    actions.length === ranks &&
+    usual.actions.every(
+      (list, rank) =>
+        list.length === actions[rank].length &&
+        list.every((action, position) => equalActions(action, actions[rank][position])),
+    )
+  );
+}
+
+function equalActions(a: Action, b: Action): boolean {
+  // Their words have all that they are made of.
+  return describeAction(a) === describeAction(b);
 }
 
 /** Sizes with what is left out filled in, checked. */

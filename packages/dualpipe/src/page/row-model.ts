@@ -1,8 +1,8 @@
 // A row of the page as data: its method's schedule, made, proven and run in time with the numbers of the controls; or why not.
-import { type ClosedForm, closedForm } from '../closed-forms';
+import { type ClosedForm, closedFormOf } from '../closed-forms';
 import type { Semantics } from '../engine';
 import { scheduleError } from '../errors';
-import { generateSchedule, type Method, methods } from '../methods/index';
+import { generateSchedule, isGenerated, type Method, methods } from '../methods/index';
 import type { Schedule } from '../schedule';
 import { type Simulation, simulate } from '../simulate';
 import type { Timeline } from '../timeline';
@@ -99,8 +99,9 @@ export function makeRow(id: string, state: PageState, own: OwnSchedule | null): 
   }
 }
 
-/** Schedules that were made last, and what the validator found of them: other times leave both as they are. */
+/** Schedules that were made last, and what was found of them: other times leave all of it as it is. */
 const made = new Map<string, Schedule>();
+const usual = new WeakMap<Schedule, boolean>();
 const reports = new WeakMap<Schedule, Partial<Record<Semantics, ScheduleReport>>>();
 const mostMade = 12;
 
@@ -119,6 +120,12 @@ function reportOf(schedule: Schedule, semantics: Semantics): ScheduleReport {
   const report = known[semantics] ?? validateSchedule(schedule, { semantics });
   reports.set(schedule, { ...known, [semantics]: report });
   return report;
+}
+
+function isUsual(schedule: Schedule): boolean {
+  const found = usual.get(schedule) ?? isGenerated(schedule);
+  usual.set(schedule, found);
+  return found;
 }
 
 function scheduleOf(method: Method, { values }: PageState): Schedule {
@@ -180,8 +187,8 @@ function simulated(
         };
   const link = { bytes: values.sending ?? 0, bandwidth: 1, latency: values.latency ?? 0 };
   const timeline = simulate(schedule, { times, semantics, link });
-  const form = closedForm(schedule, timeline.costs);
-  const free = link.bytes === 0 && link.latency === 0;
+  const form = closedFormOf(schedule, timeline.costs, () => isUsual(schedule));
+  const free = semantics === 'buffered' && link.bytes === 0 && link.latency === 0;
   return {
     ...what,
     schedule,

@@ -65,11 +65,12 @@ export function formWords({ form, timeline }: MadeRow): FormWords | null {
   const further = form.condition.startsWith('always')
     ? form.condition.replace('always', '')
     : `, ${form.condition}`;
+  const usual = 'the lists are the method’s, messages are buffered and take no time';
   const because = holds
-    ? 'Exact, since messages take no time'
+    ? `Exact, since ${usual}`
     : equal
-      ? 'It comes out right, though it need not where these do not all hold: messages take no time'
-      : 'It need not be exact where these do not all hold: messages take no time';
+      ? `It comes out right, though it need not where these do not all hold: ${usual}`
+      : `It need not be exact where these do not all hold: ${usual}`;
   return {
     verdict: equal ? 'Formula and simulation agree.' : 'Formula and simulation differ.',
     agrees: equal,
