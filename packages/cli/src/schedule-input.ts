@@ -15,6 +15,7 @@ import {
   type Simulation,
   type SimulationOptions,
   simulate,
+  stageTimes,
   type Timeline,
 } from '@baleen/dualpipe';
 import { didYouMean } from '@baleen/trainer';
@@ -171,16 +172,30 @@ function readInput(path: string, what: string): string {
 }
 
 /**
- * Simulates a schedule with the times of the flags, which are those of one rank's share of the model: a stage takes ranks /
- * stages of them, so methods with several stages a rank are compared at the same model.
+ * Simulates a schedule with the times of the flags, which are those of one rank's share of the model, so methods with several
+ * stages a rank are compared at the same model.
  * @param schedule - a valid one
  * @param flags - times and links
  * @returns the simulation
+ * @throws ERR_BALEEN_USAGE_LAYERS where phases are given of layers that the schedule's stages cannot share
  */
 export function simulated(schedule: Schedule, flags: TimeFlags): Simulation {
-  const share = schedule.ranks / schedule.stages;
-  const times = flags.phases === undefined ? costsOf(flags, share) : phasesOf(flags, share);
-  return simulate(schedule, { times, semantics: flags.semantics, ...linkOf(flags) });
+  const { times, ...rest } = shareTimes(flags);
+  return simulate(schedule, { times: timesOf(schedule, times), ...rest });
+}
+
+function timesOf(schedule: Schedule, times: Costs | PhaseTimes): Costs | PhaseTimes {
+  try {
+    return stageTimes(times, schedule);
+  } catch (error) {
+    const { message, hint } = error as Error & Record<'hint', string>;
+    throw usageError(
+      'LAYERS',
+      message,
+      `${hint} in --phases, or a method of other stages`,
+      '--phases',
+    );
+  }
 }
 
 /**
@@ -191,23 +206,15 @@ export function simulated(schedule: Schedule, flags: TimeFlags): Simulation {
 export function shareTimes(
   flags: TimeFlags,
 ): Pick<SimulationOptions, 'times' | 'link' | 'semantics'> {
-  const times = flags.phases === undefined ? costsOf(flags, 1) : phasesOf(flags, 1);
+  const times = flags.phases === undefined ? costsOf(flags) : phasesOf(flags);
   return { times, semantics: flags.semantics, ...linkOf(flags) };
 }
 
-function costsOf(
-  { forward = 1, inputGrad = 1, weightGrad = 1, overlap }: TimeFlags,
-  share: number,
-): Costs {
-  return {
-    forward: forward * share,
-    inputGrad: inputGrad * share,
-    weightGrad: weightGrad * share,
-    ...(overlap === undefined ? {} : { overlap: overlap * share }),
-  };
+function costsOf({ forward = 1, inputGrad = 1, weightGrad = 1, overlap }: TimeFlags): Costs {
+  return { forward, inputGrad, weightGrad, ...(overlap === undefined ? {} : { overlap }) };
 }
 
-function phasesOf(flags: TimeFlags, share: number): PhaseTimes {
+function phasesOf(flags: TimeFlags): PhaseTimes {
   const { phases = '' } = flags;
   for (const [key, flag] of [
     ['forward', '--forward'],
@@ -217,16 +224,7 @@ function phasesOf(flags: TimeFlags, share: number): PhaseTimes {
   ] as const)
     if (flags[key] !== undefined)
       throw usageError('PHASES', `--phases and ${flag} both give times`, 'keep one of them', flag);
-  const times = phases === 'v3' ? publishedProfile : readPhases(phases);
-  const layers = times.layers * share;
-  if (!Number.isInteger(layers) || layers < 1)
-    throw usageError(
-      'PHASES',
-      `--phases ${phases}: ${times.layers} layers are not whole stages of ${share} of a rank's share`,
-      'take a method or a number of stages that divides the layers',
-      '--phases',
-    );
-  return { ...times, layers };
+  return phases === 'v3' ? publishedProfile : readPhases(phases);
 }
 
 function readPhases(path: string): PhaseTimes {

@@ -121,6 +121,36 @@ test('without a method all are compared at the same model, and those that do not
   expect(stdout).toMatch(/^ {2}dualpipe +32 +6\.3 % +2 +2 +5 +2$/m);
 });
 
+test('methods whose stages cannot share the layers of --phases are listed with the reason', async () => {
+  const compared = async (...flags: string[]) => {
+    const { value } = await json('schedule', 'simulate', '--ranks', '2', ...flags);
+    const { schedules, refused } = value as Record<'schedules' | 'refused', { method: string }[]>;
+    return { made: schedules.map(({ method }) => method), refused };
+  };
+  const three = await compared('--phases', 'v3', '--stages-per-rank', '3');
+  expect(three.made).toEqual(['gpipe', '1f1b', 'zb1p', 'dualpipe', 'dualpipev']);
+  expect(three.refused).toEqual([
+    {
+      method: 'interleaved',
+      reason:
+        "layers (4) of a rank's share are not whole layers for each of the 3 stages that a rank has in interleaved",
+      hint: 'take layers 3 in --phases, or a method of other stages',
+    },
+  ]);
+  const path = join(temporaryFolder(), 'phases.json');
+  writeFileSync(path, JSON.stringify({ ...publishedProfile, layers: 1 }));
+  const one = await compared('--phases', path);
+  expect(one.made).toEqual(['gpipe', '1f1b', 'zb1p', 'dualpipe']);
+  expect(one.refused).toMatchObject([
+    { method: 'interleaved', hint: expect.stringContaining('take layers 2 ') as string },
+    { method: 'dualpipev' },
+  ]);
+  // Asked for by name it is an error.
+  expect(
+    await failure('schedule', 'simulate', 'dualpipev', '--ranks', '2', '--phases', path),
+  ).toMatchObject({ exit: 2, code: 'ERR_BALEEN_USAGE_LAYERS', path: '--phases' });
+});
+
 test('phases, links and traces', async () => {
   const folder = temporaryFolder();
   const trace = join(folder, 'trace.json');

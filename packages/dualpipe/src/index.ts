@@ -42,6 +42,7 @@ export {
   type Schedule,
 } from './schedule';
 export { type JsonSchema, scheduleSchema } from './schema';
+export { stageTimes } from './share';
 export {
   type Link,
   type Simulation,

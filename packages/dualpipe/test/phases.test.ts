@@ -7,6 +7,7 @@ import {
   type PhaseTimes,
   phaseTimeline,
   simulate,
+  stageTimes,
 } from '../src/index';
 
 /** Two layers whose phases all differ. */
@@ -113,4 +114,27 @@ test('a schedule with phases takes the times of its computations, and knows what
   const alone = phased.ranks[0].computations.map(({ action: { kind } }) => kind);
   const count = (...kinds: string[]): number => alone.filter((kind) => kinds.includes(kind)).length;
   expect(phased.exposed[0]).toBe(14 * count('forward') + 10 * count('inputGrad', 'fullBackward'));
+});
+
+describe('times of a rank’s share', () => {
+  const cut = (stages: number, ranks = 1) => ({ method: 'mine', ranks, stages });
+
+  test('four times are divided, layers are spread', () => {
+    const four = { forward: 3, inputGrad: 6, weightGrad: 0 };
+    expect(stageTimes(four, cut(3))).toEqual({ forward: 1, inputGrad: 2, weightGrad: 0 });
+    expect(stageTimes({ ...four, overlap: 9 }, cut(3))).toMatchObject({ overlap: 3 });
+    expect(stageTimes(times, cut(2))).toEqual({ ...times, layers: 1 });
+    expect(stageTimes({ ...times, layers: 49 }, cut(49))).toMatchObject({ layers: 1 }); // 49 · (1 / 49) < 1
+  });
+
+  test.each([
+    [1, cut(2), 'take layers 2'],
+    [4, cut(3), 'take layers 3'],
+    [4, cut(3, 2), 'take layers 3'],
+    [0.5, cut(1), 'take layers 1'],
+  ])('layers %d cannot be spread so', (layers, schedule, hint) => {
+    expect(() => stageTimes({ ...times, layers }, schedule)).toThrow(
+      expect.objectContaining({ code: 'ERR_BALEEN_SCHEDULE_LAYERS', path: 'layers', hint }),
+    );
+  });
 });

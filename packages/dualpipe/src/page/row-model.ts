@@ -4,6 +4,7 @@ import type { Semantics } from '../engine';
 import { scheduleError } from '../errors';
 import { generateSchedule, isGenerated, type Method, methods } from '../methods/index';
 import type { Schedule } from '../schedule';
+import { stageTimes } from '../share';
 import { type Simulation, simulate } from '../simulate';
 import type { Timeline } from '../timeline';
 import { type ScheduleReport, validateSchedule } from '../validate';
@@ -166,25 +167,21 @@ function ownRowOf(title: string, state: PageState, { schedule }: OwnSchedule): R
   };
 }
 
-/** Times are those of a rank's share of the model: a stage takes ranks / stages of them. */
+/** Runs a schedule with the times of the controls, which are those of a rank's share of the model. */
 function simulated(
   what: Pick<MadeRow, 'id' | 'title' | 'description'>,
   schedule: Schedule,
   { values, timing, semantics }: PageState,
 ): MadeRow {
   const report = reportOf(schedule, semantics);
-  const share = schedule.ranks / schedule.stages;
-  const scaled = (name: string): number => (values[name] ?? 0) * share;
-  const overlap = values.overlap === null ? {} : { overlap: scaled('overlap') };
-  const times =
-    timing === 'phases'
-      ? sharedPhases(values, share)
-      : {
-          forward: scaled('forward'),
-          inputGrad: scaled('input-grad'),
-          weightGrad: scaled('weight-grad'),
-          ...overlap,
-        };
+  const overlap = values.overlap === null ? {} : { overlap: values.overlap };
+  const four = {
+    forward: values.forward ?? 0,
+    inputGrad: values['input-grad'] ?? 0,
+    weightGrad: values['weight-grad'] ?? 0,
+    ...overlap,
+  };
+  const times = stageTimes(timing === 'phases' ? phasesOf(values) : four, schedule);
   const link = { bytes: values.sending ?? 0, bandwidth: 1, latency: values.latency ?? 0 };
   const timeline = simulate(schedule, { times, semantics, link });
   const form = closedFormOf(schedule, timeline.costs, () => isUsual(schedule));
@@ -196,19 +193,6 @@ function simulated(
     report,
     form: form && comparisonOf({ ...form, holds: form.holds && free }, timeline),
   };
-}
-
-function sharedPhases(values: PageState['values'], share: number): ReturnType<typeof phasesOf> {
-  const times = phasesOf(values);
-  const layers = times.layers * share;
-  if (!Number.isInteger(layers) || layers < 1)
-    throw scheduleError(
-      'COSTS',
-      'layers',
-      `${times.layers} layers a rank cannot be cut into ${1 / share} equal stages`,
-      `take layers ${Math.max(1, Math.round(times.layers * share)) / share}`,
-    );
-  return { ...times, layers };
 }
 
 /** The formulas of DualPipe and DualPipeV are of the middle ranks; in the others all ranks are alike. */

@@ -216,6 +216,15 @@ inChromium((open) => {
     await page.close();
   });
 
+  test('layers that a method’s stages cannot share are refused in its row only', async () => {
+    const times = { ...publishedProfile, layers: 1 };
+    const page = await open({ methods: ['dualpipev', 'gpipe', '1f1b'], times });
+    const fault = page.locator('.field[data-field=layers] .fault');
+    expect(await fault.textContent()).toBe('DualPipeV takes 2.');
+    expect(await compared(page)).toEqual(['GPipe', '1F1B']);
+    await page.close();
+  });
+
   test('a schedule of one’s own, and a measured one, are the first row', async () => {
     const sizes = { ranks: 3, microBatches: 7 };
     const schedule = { ...generateSchedule('zb1p', sizes), method: 'by </script> hand' };
