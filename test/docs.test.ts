@@ -54,7 +54,7 @@ test.each(pages.map((page) => [relative(root, page), page]))('%s', async (_, pag
   }
 });
 
-test('the schedule and the picture of docs/pipelines.md are valid and drawn by the command', async () => {
+test('the schedule, the phases and the picture of docs/pipelines.md are valid and drawn by the command', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'baleen-docs-'));
   const silent = { write: () => true };
   const baleen = (...words: string[]): Promise<number> =>
@@ -62,8 +62,14 @@ test('the schedule and the picture of docs/pipelines.md are valid and drawn by t
   try {
     const text = readFileSync(join(root, 'docs', 'pipelines.md'), 'utf8');
     const schedule = join(folder, 'schedule.json');
-    writeFileSync(schedule, /```json\n([^]*?)```/.exec(text)?.[1] ?? '');
+    const [listed = '', phased = ''] = [...text.matchAll(/```json\n([^]*?)```/g)].map(
+      ([, json]) => json,
+    );
+    writeFileSync(schedule, listed);
     expect(await baleen('schedule', 'check', schedule)).toBe(0);
+    const phases = join(folder, 'phases.json');
+    writeFileSync(phases, phased);
+    expect(await baleen('schedule', 'simulate', '--phases', phases)).toBe(0);
     const sizes = ['--ranks', '4', '--micro-batches', '10'];
     const picture = join(folder, 'dualpipe.svg');
     expect(await baleen('schedule', 'draw', 'dualpipe', ...sizes, '--out', picture)).toBe(0);

@@ -11,14 +11,15 @@ import { usageError } from './errors';
  */
 export function numberFlag(
   flag: string,
-  limits: Pick<NumberLimits, 'least' | 'most' | 'whole'> = {},
+  limits: Pick<NumberLimits, 'least' | 'above' | 'most' | 'whole'> = {},
 ): (text: string) => number {
-  const { least = -Infinity, most = Infinity } = limits;
+  const { least = -Infinity, above = -Infinity, most = Infinity } = limits;
   return (text) => {
     const value = text.trim() === '' ? NaN : Number(text);
     if (
       Number.isFinite(value) &&
       value >= least &&
+      value > above &&
       value <= most &&
       (!limits.whole || Number.isInteger(value))
     )

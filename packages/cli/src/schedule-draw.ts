@@ -19,6 +19,8 @@ import {
   generated,
   isFile,
   readScheduleFile,
+  refuseSizes,
+  refuseTimes,
   type SizeFlags,
   shareTimes,
   simulated,
@@ -68,16 +70,14 @@ export function defineDraw(parent: Command, voice: Voice): void {
     );
   addCommonFlags(command);
   command.action((words: string[], flags: DrawFlags) => {
-    const given = (name: 'ranks' | 'microBatches'): boolean =>
-      command.getOptionValueSource(name) !== 'default';
-    draw(words, flags, { voice, sized: given('ranks') || given('microBatches') });
+    draw(words, flags, { command, voice });
   });
 }
 
 function draw(
   words: string[],
   flags: DrawFlags,
-  { voice, sized }: { voice: Voice; sized: boolean },
+  { command, voice }: { command: Command; voice: Voice },
 ): void {
   const { out, html } = flags;
   if (out === undefined && html === undefined)
@@ -99,7 +99,12 @@ function draw(
         `add --out, or leave --${name} out`,
         `--${name}`,
       );
-  const found = findAll(words, flags, sized);
+  // A page has controls, which the flags set.
+  if (html === undefined && words.every(isFile)) refuseSizes(command, 'a file has its sizes');
+  const given = (name: 'ranks' | 'microBatches'): boolean =>
+    command.getOptionValueSource(name) !== 'default';
+  const found = findAll(words, flags, given('ranks') || given('microBatches'));
+  if (html === undefined && found[0].timeline) refuseTimes(command, 'a trace has its times');
   // Everything is made before anything is written.
   const picture = out === undefined ? null : pictureOf(found[0], flags);
   const page = html === undefined ? null : pageOf(found, flags);

@@ -8,6 +8,7 @@ import {
   type Method,
   methods,
   type PhaseTimes,
+  parsePhases,
   parseSchedule,
   publishedProfile,
   readChromeTrace,
@@ -85,10 +86,10 @@ export function addTimeFlags(command: Command): void {
     .option('--overlap <t>', 'of an overlapped pair (F + Bᵢ + W)', amount('--overlap'))
     .option(
       '--phases <file>',
-      'instead: times of phases as JSON (PhaseTimes of @baleen/dualpipe), or v3 for the published profile',
+      'instead: times of phases as JSON (see “Phases” in the README of @baleen/dualpipe), or v3 for the published profile',
     )
     .option('--bytes <n>', 'bytes of a message between ranks', amount('--bytes'))
-    .option('--bandwidth <n>', 'bytes a unit of time', amount('--bandwidth'))
+    .option('--bandwidth <n>', 'bytes a unit of time', numberFlag('--bandwidth', { above: 0 }))
     .option('--latency <t>', 'time until a message begins to arrive', amount('--latency'));
   addSemantics(command, 'buffered');
 }
@@ -122,8 +123,61 @@ export function generated(
     const { code, message, hint, path } = error as Error & Record<'code' | 'hint' | 'path', string>;
     // What a method does not allow is the fault of the flags.
     if (code !== 'ERR_BALEEN_SCHEDULE_SIZES') throw error;
-    throw usageError('SIZES', message, hint, path);
+    throw usageError('SIZES', inFlags(message), inFlags(hint), inFlags(path));
   }
+}
+
+/** Sizes as the library calls them, by the names of their flags. */
+function inFlags(text: string): string {
+  return text.replace(
+    /^(take )?(ranks|microBatches|stagesPerRank)\b/,
+    (_, take: string | undefined, name: keyof typeof sizeFlags) =>
+      `${take ?? ''}${sizeFlags[name]}`,
+  );
+}
+
+const sizeFlags = {
+  ranks: '--ranks',
+  microBatches: '--micro-batches',
+  stagesPerRank: '--stages-per-rank',
+} as const;
+const timeFlags = {
+  forward: '--forward',
+  inputGrad: '--input-grad',
+  weightGrad: '--weight-grad',
+  overlap: '--overlap',
+} as const;
+const linkFlags = { bytes: '--bytes', bandwidth: '--bandwidth', latency: '--latency' } as const;
+
+/**
+ * Refuses flags of sizes where nothing is made.
+ * @param command - what was called
+ * @param words - why not
+ * @throws ERR_BALEEN_USAGE_SIZES
+ */
+export function refuseSizes(command: Command, words: string): void {
+  refuse(command, sizeFlags, 'SIZES', words);
+}
+
+/**
+ * Refuses flags of times and links where nothing is simulated.
+ * @param command - what was called
+ * @param words - why not
+ * @throws ERR_BALEEN_USAGE_TIMES
+ */
+export function refuseTimes(command: Command, words: string): void {
+  refuse(command, { ...timeFlags, phases: '--phases', ...linkFlags }, 'TIMES', words);
+}
+
+function refuse(
+  command: Command,
+  flags: Readonly<Record<string, string>>,
+  what: string,
+  words: string,
+): void {
+  for (const [name, flag] of Object.entries(flags))
+    if ((command.getOptionValueSource(name) ?? 'default') !== 'default')
+      throw usageError(what, `${flag}: ${words}`, `leave ${flag} out, or name a method`, flag);
 }
 
 /** Whether a word names a file: methods have no dot and no slash. */
@@ -216,50 +270,34 @@ function costsOf({ forward = 1, inputGrad = 1, weightGrad = 1, overlap }: TimeFl
 
 function phasesOf(flags: TimeFlags): PhaseTimes {
   const { phases = '' } = flags;
-  for (const [key, flag] of [
-    ['forward', '--forward'],
-    ['inputGrad', '--input-grad'],
-    ['weightGrad', '--weight-grad'],
-    ['overlap', '--overlap'],
-  ] as const)
-    if (flags[key] !== undefined)
+  for (const [key, flag] of Object.entries(timeFlags))
+    if (flags[key as keyof typeof timeFlags] !== undefined)
       throw usageError('PHASES', `--phases and ${flag} both give times`, 'keep one of them', flag);
   return phases === 'v3' ? publishedProfile : readPhases(phases);
 }
 
 function readPhases(path: string): PhaseTimes {
   const text = readInput(path, 'PHASES');
-  const wrong = (what: string): Error =>
-    usageError(
-      'PHASES',
-      `--phases ${path} ${what}`,
-      'give layers, forward, inputGrad and weightGrad: see PhaseTimes in the README of @baleen/dualpipe',
-      '--phases',
-    );
-  let value: Partial<PhaseTimes> | null;
   try {
-    value = JSON.parse(text) as Partial<PhaseTimes> | null;
-  } catch {
-    throw wrong('is not JSON');
+    return parsePhases(text);
+  } catch (error) {
+    const { message, hint } = error as Error & Record<'hint', string>;
+    throw usageError('PHASES', `--phases ${path}: ${message}`, hint, '--phases');
   }
-  const lanes = ['attention', 'dispatch', 'experts', 'combine'] as const;
-  for (const part of ['forward', 'inputGrad', 'weightGrad'] as const)
-    for (const phase of part === 'weightGrad' ? (['attention', 'experts'] as const) : lanes)
-      if (typeof (value?.[part] as Record<string, unknown> | undefined)?.[phase] !== 'number')
-        throw wrong(`lacks ${part}.${phase}`);
-  if (typeof value?.layers !== 'number') throw wrong('lacks layers');
-  return value as PhaseTimes;
 }
 
 function linkOf({ bytes, bandwidth, latency }: TimeFlags): { link?: Link } {
   if (bytes === undefined && bandwidth === undefined && latency === undefined) return {};
-  if (bytes !== undefined && bandwidth === undefined)
+  if ((bytes === undefined) !== (bandwidth === undefined)) {
+    const [given, other] =
+      bytes === undefined ? ['--bandwidth', '--bytes'] : ['--bytes', '--bandwidth'];
     throw usageError(
       'BANDWIDTH',
-      '--bytes needs to know how fast they travel',
-      'add --bandwidth',
-      '--bytes',
+      `${given} is without ${other}: a message takes bytes / bandwidth`,
+      `add ${other}, or leave ${given} out`,
+      given,
     );
+  }
   return {
     link: { bytes: bytes ?? 0, bandwidth: bandwidth ?? Infinity, latency: latency ?? 0 },
   };

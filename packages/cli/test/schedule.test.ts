@@ -114,7 +114,9 @@ test('without a method all are compared at the same model, and those that do not
     'dualpipe',
     'dualpipev',
   ]);
-  expect(refused).toMatchObject([{ method: 'interleaved', hint: 'take microBatches 8 (or 12)' }]);
+  expect(refused).toMatchObject([
+    { method: 'interleaved', hint: 'take --micro-batches 8 (or 12)' },
+  ]);
   // The same work everywhere: ten micro-batches of 3, and the bubble.
   for (const { total, idle } of schedules) expect(total - Math.max(...idle)).toBeCloseTo(30, 9);
   const { stdout } = await cli('schedule', 'simulate', '--ranks', '4', '--micro-batches', '10');
@@ -180,7 +182,14 @@ test('phases, links and traces', async () => {
   ).toMatchObject({
     exit: 2,
     code: 'ERR_BALEEN_USAGE_PHASES',
-    message: expect.stringContaining('lacks inputGrad.attention') as string,
+    message: expect.stringContaining('inputGrad ({}) lacks attention') as string,
+  });
+  writeFileSync(phases, JSON.stringify({ ...publishedProfile, processor: { total: 132 } }));
+  expect(
+    await failure('schedule', 'simulate', 'dualpipe', ...small, '--phases', phases),
+  ).toMatchObject({
+    ...{ exit: 2, path: '--phases' },
+    message: expect.stringContaining('processor ({"total":132}) is no key here') as string,
   });
   const slower = await json('schedule', 'simulate', '1f1b', ...small, '--latency', '0.5');
   const free = await json('schedule', 'simulate', '1f1b', ...small);
@@ -189,6 +198,33 @@ test('phases, links and traces', async () => {
   expect((slower.value as { total: number }).total).toBeGreaterThan(
     (free.value as { total: number }).total,
   );
+});
+
+test('flags that would do nothing are refused by name', async () => {
+  const folder = temporaryFolder();
+  const [file, trace, svg] = ['a.json', 'trace.json', 'a.svg'].map((name) => join(folder, name));
+  await cli('schedule', 'generate', 'zb1p', ...small, '--out', file);
+  await cli('schedule', 'simulate', file, '--out', trace);
+  const refused = async (code: string, path: string, ...args: string[]): Promise<void> => {
+    expect(await failure('schedule', ...args)).toMatchObject({
+      ...{ exit: 2, code: `ERR_BALEEN_USAGE_${code}`, path },
+      message: expect.stringContaining(path) as string,
+    });
+  };
+  await refused('SIZES', '--ranks', 'simulate', file, '--ranks', '8');
+  await refused('SIZES', '--micro-batches', 'simulate', file, '--micro-batches', '20');
+  await refused('SIZES', '--stages-per-rank', 'simulate', file, '--stages-per-rank', '3');
+  await refused('SIZES', '--ranks', 'draw', trace, '--ranks', '7', '--out', svg);
+  await refused('TIMES', '--forward', 'draw', trace, '--forward', '9', '--out', svg);
+  await refused('TIMES', '--latency', 'draw', trace, '--latency', '4', '--out', svg);
+  await refused('TIMES', '--phases', 'draw', trace, '--phases', 'v3', '--out', svg);
+  expect(existsSync(svg)).toBe(false);
+  await refused('BANDWIDTH', '--bandwidth', 'simulate', '1f1b', '--bandwidth', '3');
+  await refused('BANDWIDTH', '--bytes', 'simulate', '1f1b', '--bytes', '3');
+  await refused('VALUE', '--bandwidth', 'simulate', '1f1b', '--bytes', '3', '--bandwidth', '0');
+  // Errors have the names of the flags.
+  await refused('SIZES', '--micro-batches', 'generate', 'dualpipe', '--micro-batches', '3');
+  await refused('SIZES', '--stages-per-rank', 'generate', 'zb1p', '--stages-per-rank', '3');
 });
 
 test('draw writes an SVG of a method, a schedule or a trace', async () => {

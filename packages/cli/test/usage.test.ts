@@ -58,14 +58,18 @@ test.each([
   [['lab', 'fp8-loss', '--quick', '--full'], 'USAGE_FLAG', '`baleen lab --help` lists the flags'],
   [['schedule'], 'USAGE_COMMAND', 'it has generate, check, simulate, draw'],
   [['schedule', 'generate', 'dualpip'], 'USAGE_METHOD', 'did you mean dualpipe?'],
-  [['schedule', 'generate', 'dualpipe', '--ranks', '3'], 'USAGE_SIZES', 'take ranks 2 (or 4)'],
+  [['schedule', 'generate', 'dualpipe', '--ranks', '3'], 'USAGE_SIZES', 'take --ranks 2 (or 4)'],
   [['schedule', 'simulate', '--forward', '-1'], 'USAGE_VALUE', 'give a number from 0'],
   [
     ['schedule', 'simulate', '--phases', 'v3', '--forward', '2'],
     'USAGE_PHASES',
     'keep one of them',
   ],
-  [['schedule', 'simulate', '1f1b', '--bytes', '1'], 'USAGE_BANDWIDTH', 'add --bandwidth'],
+  [
+    ['schedule', 'simulate', '1f1b', '--bytes', '1'],
+    'USAGE_BANDWIDTH',
+    'add --bandwidth, or leave --bytes out',
+  ],
   [
     ['schedule', 'draw', '1f1b'],
     'USAGE_OUT',

@@ -16,7 +16,7 @@ export {
   methods,
 } from './methods/index';
 export type { MethodSizes } from './methods/sizes';
-export { parseSchedule } from './parse';
+export { parsePhases, parseSchedule } from './parse';
 export {
   costsOfPhases,
   type Phase,

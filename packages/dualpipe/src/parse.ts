@@ -1,7 +1,8 @@
-// Reads a schedule from JSON by its schema; the first thing that does not fit is named by its path.
+// Reads a schedule, or times of phases, from JSON by its schema; the first thing that does not fit is named by its path.
 import { scheduleError } from './errors';
+import { costsOfPhases, type PhaseTimes } from './phases';
 import type { Schedule } from './schedule';
-import { type JsonSchema, scheduleSchema } from './schema';
+import { type JsonSchema, phasesSchema, scheduleSchema } from './schema';
 
 /**
  * Reads a schedule.
@@ -11,20 +12,40 @@ import { type JsonSchema, scheduleSchema } from './schema';
  *   {@link scheduleSchema}, with the path
  */
 export function parseSchedule(source: unknown): Schedule {
-  const value = typeof source === 'string' ? parseJson(source) : source;
+  const value = typeof source === 'string' ? parseJson(source, 'a schedule') : source;
   checkForm(value, scheduleSchema, '');
   return value as Schedule;
 }
 
-function parseJson(text: string): unknown {
+/**
+ * Reads times of phases.
+ * @param source - JSON text, or a value that JSON was parsed to
+ * @returns the same as times for {@link simulate} and {@link stageTimes}
+ * @throws ERR_BALEEN_SCHEDULE_JSON for text that is not JSON; ERR_BALEEN_SCHEDULE_FORM for what is not {@link PhaseTimes}, with
+ *   the path; ERR_BALEEN_SCHEDULE_COSTS for processors that cannot be shared so
+ *
+ * @example
+ * ```ts
+ * import { parsePhases, publishedProfile } from '@baleen/dualpipe';
+ * console.log(parsePhases(JSON.stringify(publishedProfile)).layers); // => 4
+ * ```
+ */
+export function parsePhases(source: unknown): PhaseTimes {
+  const value = typeof source === 'string' ? parseJson(source, 'times of phases') : source;
+  checkForm(value, phasesSchema, '');
+  costsOfPhases(value as PhaseTimes);
+  return value as PhaseTimes;
+}
+
+function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
     throw scheduleError(
       'JSON',
       '',
-      `a schedule is not JSON: ${(error as Error).message}`,
-      'give what JSON.stringify makes of a schedule',
+      `${what}: not JSON: ${(error as Error).message}`,
+      'give what JSON.stringify makes of it',
     );
   }
 }
@@ -46,6 +67,12 @@ function checkForm(value: unknown, schema: JsonSchema, path: string): void {
       const { minimum = 0 } = schema;
       if (!Number.isSafeInteger(value) || (value as number) < minimum)
         throw misfit(path, value, `is not a whole number from ${minimum}`, `count from ${minimum}`);
+      break;
+    }
+    case 'number': {
+      const { minimum = 0 } = schema;
+      if (typeof value !== 'number' || !Number.isFinite(value) || value < minimum)
+        throw misfit(path, value, `is not a number from ${minimum}`, 'give a finite number');
       break;
     }
     case 'array':
@@ -105,5 +132,5 @@ function misfit(path: string, value: unknown, message: string, hint: string): Er
   const shown = JSON.stringify(value) as string | undefined;
   const short =
     shown === undefined ? 'nothing' : shown.length > 60 ? `${shown.slice(0, 57)}…` : shown;
-  return scheduleError('FORM', path, `${path || 'a schedule'} (${short}) ${message}`, hint);
+  return scheduleError('FORM', path, `${path || 'the JSON'} (${short}) ${message}`, hint);
 }

@@ -219,6 +219,7 @@ function checkTimes(times: PhaseTimes): { alone: Scale; pair: Scale } {
   if (!times.processors) return { alone, pair: alone };
   const { total, communication } = times.processors;
   const { measuredOn = total, filling = communication } = times.processors;
+  checkFinite('COSTS', { 'processors.total': total, 'processors.communication': communication });
   for (const [name, value] of Object.entries({ communication, measuredOn, filling }))
     if (!(value > 0 && value <= total && (name !== 'communication' || value < total)))
       throw scheduleError(

@@ -1,5 +1,5 @@
 // The form of a schedule as JSON Schema (2020-12): what editors and other programs check, and what `parseSchedule` reads.
-// It says what a schedule looks like, not whether it is right: that is `validateSchedule`'s.
+// It says what a schedule looks like, not whether it is right: that is `validateSchedule`'s. And the form of times of phases.
 
 /** The parts of JSON Schema that the schema is written in. */
 export interface JsonSchema {
@@ -10,7 +10,7 @@ export interface JsonSchema {
   /** In words. */
   readonly description?: string;
   /** Kind of value. */
-  readonly type?: 'object' | 'array' | 'string' | 'integer';
+  readonly type?: 'object' | 'array' | 'string' | 'integer' | 'number';
   /** The one value. */
   readonly const?: string;
   /** The values. */
@@ -100,3 +100,21 @@ export const scheduleSchema: JsonSchema = {
     ['maxInFlight'],
   ),
 };
+
+const amount: JsonSchema = { type: 'number', minimum: 0 };
+const layer = object({ attention: amount, dispatch: amount, experts: amount, combine: amount });
+
+/** JSON Schema of {@link PhaseTimes}. */
+export const phasesSchema: JsonSchema = object(
+  {
+    layers: size,
+    forward: layer,
+    inputGrad: layer,
+    weightGrad: object({ attention: amount, experts: amount }),
+    processors: object(
+      { total: amount, communication: amount, measuredOn: amount, filling: amount },
+      ['measuredOn', 'filling'],
+    ),
+  },
+  ['processors'],
+);

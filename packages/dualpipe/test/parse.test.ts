@@ -1,7 +1,13 @@
 // Schedules from elsewhere: what is not one is refused by path, and the schema is the one that is shipped.
 import { expect, test } from 'vitest';
 
-import { generateSchedule, parseSchedule, scheduleSchema } from '../src/index';
+import {
+  generateSchedule,
+  parsePhases,
+  parseSchedule,
+  publishedProfile,
+  scheduleSchema,
+} from '../src/index';
 
 /** A schedule as a value that anything may be done to. */
 function value(): Record<string, unknown> & { actions: Record<string, unknown>[][] } {
@@ -78,4 +84,46 @@ test('text that is not JSON', () => {
 test('the schema is JSON, in the words of its dialect', () => {
   expect(JSON.parse(JSON.stringify(scheduleSchema))).toEqual(scheduleSchema);
   expect(scheduleSchema.$schema).toBe('https://json-schema.org/draft/2020-12/schema');
+});
+
+test.each<[string, object, string, string, string]>([
+  ['a misspelt key', { layer: 4 }, 'FORM', 'layer', 'is no key here'],
+  ['half a layer', { layers: 0.5 }, 'FORM', 'layers', '(0.5) is not a whole number from 1'],
+  ['no times', { forward: {} }, 'FORM', 'forward', 'lacks attention'],
+  [
+    'a negative time',
+    { weightGrad: { attention: -1, experts: 1 } },
+    'FORM',
+    'weightGrad.attention',
+    '(-1) is not a number from 0',
+  ],
+  [
+    'processors without those that communicate',
+    { processors: { total: 132 } },
+    'FORM',
+    'processors',
+    'lacks communication',
+  ],
+  [
+    'more processors than there are',
+    { processors: { total: 132, communication: 132 } },
+    'COSTS',
+    'processors.communication',
+    'is not a part of processors.total (132)',
+  ],
+])('phases: %s', (_, change, code, path, message) => {
+  expect(() => parsePhases({ ...publishedProfile, ...change })).toThrow(
+    expect.objectContaining({
+      code: `ERR_BALEEN_SCHEDULE_${code}`,
+      path,
+      message: expect.stringContaining(message) as string,
+    }),
+  );
+});
+
+test('phases that fit are read as they are', () => {
+  const times = { ...publishedProfile, processors: { total: 132, communication: 20 } };
+  expect(parsePhases(JSON.stringify(times))).toEqual(times);
+  expect(() => parsePhases('null')).toThrow('the JSON (null) is not an object');
+  expect(() => parsePhases('{')).toThrow('times of phases: not JSON');
 });

@@ -19,8 +19,10 @@ import {
   addSizeFlags,
   addTimeFlags,
   generated,
+  isFile,
   methodNames,
   readScheduleFile,
+  refuseSizes,
   type SizeFlags,
   scheduleOf,
   simulated,
@@ -140,6 +142,7 @@ function defineSimulate(parent: Command, voice: Voice): void {
     );
   addCommonFlags(command);
   command.action((word: string | undefined, flags: SizeFlags & TimeFlags & { out?: string }) => {
+    if (word !== undefined && isFile(word)) refuseSizes(command, 'a file has its sizes');
     if (word === undefined) compare(flags, voice);
     else show(word, flags, voice);
   });
