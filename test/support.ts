@@ -86,3 +86,45 @@ export function firstDifference(a: ArrayLike<number>, b: ArrayLike<number>): num
   for (let i = 0; i < length; i += 1) if (!Object.is(a[i], b[i])) return i;
   return -1;
 }
+
+/** What JSON may have anywhere. */
+const junk = [
+  null,
+  true,
+  false,
+  0,
+  -1,
+  1.5,
+  3,
+  1e300,
+  2 ** 53,
+  '',
+  'F32',
+  'yes',
+  [],
+  [1],
+  [0, 4],
+  [-4, 4],
+  ['a'],
+  {},
+  { a: 1 },
+];
+
+/**
+ * Replaces, removes or adds something somewhere in a JSON value.
+ * @param value - what JSON was parsed to
+ * @param random - see {@link randomFrom}
+ * @returns a damaged copy
+ */
+export function mutateJson(value: unknown, random: () => number): unknown {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
+  if (typeof value !== 'object' || value === null || random() < 0.15) return pick(junk);
+  const copy = structuredClone(value) as Record<string, unknown>;
+  const keys = Object.keys(copy);
+  const key = pick(keys);
+  if (keys.length === 0 || random() < 0.1)
+    copy[pick(['x', '__proto__', 'dtype', 'a'])] = pick(junk);
+  else if (random() < 0.15) Reflect.deleteProperty(copy, key);
+  else copy[key] = mutateJson(copy[key], random);
+  return copy;
+}

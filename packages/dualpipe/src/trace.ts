@@ -125,24 +125,33 @@ export function toChromeTrace(timeline: Timeline | Simulation, microseconds = 10
  * Reads a trace that {@link toChromeTrace} wrote, or that a run wrote in the same form.
  * @param source - JSON text, or what it was parsed to
  * @returns the schedule, with its actions, in time
- * @throws ERR_BALEEN_SCHEDULE_TRACE for another trace; ERR_BALEEN_SCHEDULE_FORM for a schedule in it that is none
+ * @throws ERR_BALEEN_SCHEDULE_TRACE for another trace, and for times that cannot be: negative, not finite, or two computations
+ *   of a rank at once; ERR_BALEEN_SCHEDULE_FORM for a schedule in it that is none
  */
 export function readChromeTrace(source: unknown): Timeline {
   const trace = parse(source);
   const { microseconds } = trace.otherData;
-  if (!(microseconds > 0))
-    throw traceError('otherData.microseconds', `(${microseconds}) is not above 0`);
+  if (!(Number.isFinite(microseconds) && microseconds > 0))
+    throw traceError('otherData.microseconds', `(${shown(microseconds)}) is not a number above 0`);
   const header = trace.otherData.schedule;
   const found = trace.traceEvents.flatMap((event, i) => {
+    const at = `traceEvents[${i}]`;
+    if (typeof event !== 'object' || (event as unknown) === null)
+      throw traceError(at, `(${shown(event)}) is no event`);
     const { action, position } = event.args ?? {};
     if (event.ph !== 'X' || action === undefined) return [];
     const { ts = NaN, dur = NaN, pid } = event;
     if (!Number.isInteger(pid) || !(pid >= 0 && pid < header.ranks))
-      throw traceError(`traceEvents[${i}].pid`, `(${pid}) is no rank`);
-    if (!Number.isInteger(position) || !Number.isFinite(ts) || !Number.isFinite(dur))
-      throw traceError(`traceEvents[${i}]`, 'lacks its time or its args.position');
-    const [start, end] = [ts / microseconds, (ts + dur) / microseconds];
-    return [{ pid, position: position as number, action: action as Action, start, end }];
+      throw traceError(`${at}.pid`, `(${pid}) is no rank`);
+    if (!Number.isInteger(position))
+      throw traceError(`${at}.args.position`, `(${shown(position)}) is no place on a list`);
+    if (!Number.isFinite(ts) || ts < 0)
+      throw traceError(`${at}.ts`, `(${shown(event.ts)}) is no time from 0`);
+    if (!Number.isFinite(dur) || dur < 0)
+      throw traceError(`${at}.dur`, `(${shown(event.dur)}) is no duration from 0`);
+    return [
+      { i, pid, position: position as number, action: action as Action, from: ts, to: ts + dur },
+    ];
   });
   const lists = Array.from({ length: header.ranks }, (_, rank) =>
     found.filter(({ pid }) => pid === rank).sort((a, b) => a.position - b.position),
@@ -151,19 +160,44 @@ export function readChromeTrace(source: unknown): Timeline {
     ...header,
     actions: lists.map((list) => list.map(({ action }) => action)),
   });
-  const spans = lists.map((list) =>
-    list.flatMap(({ action, start, end }, position): ComputeSpan[] =>
-      isMessage(action) ? [] : [{ action, position, start, end }],
+  const computed = lists.map((list) =>
+    list.flatMap(({ action, ...rest }, position) =>
+      isMessage(action) ? [] : [{ ...rest, action, position }],
     ),
   );
-  const transfers = lists.flatMap((list, from) =>
-    list.flatMap(({ action, start, end }): Transfer[] => {
+  computed.forEach(checkApart);
+  const spans = computed.map((list) =>
+    list.map(
+      ({ action, position, from, to }): ComputeSpan => ({
+        ...{ action, position, start: from / microseconds, end: to / microseconds },
+      }),
+    ),
+  );
+  const transfers = lists.flatMap((list, rank) =>
+    list.flatMap(({ action, from, to }): Transfer[] => {
       if (action.kind !== 'send') return [];
-      const { tensor, stage, microBatch, peer: to } = action;
-      return [{ tensor, stage, microBatch, from, to, start, end }];
+      const { tensor, stage, microBatch, peer } = action;
+      const [start, end] = [from / microseconds, to / microseconds];
+      return [{ tensor, stage, microBatch, from: rank, to: peer, start, end }];
     }),
   );
   return timelineOf(schedule, spans, transfers);
+}
+
+/** A rank computes one thing at a time, in the order of its list. A microsecond is left to those who round. */
+function checkApart(list: readonly { i: number; from: number; to: number }[], rank: number): void {
+  list.slice(1).forEach(({ i, from }, before) => {
+    const earlier = list[before];
+    if (from < earlier.to - 1 - Number.EPSILON * earlier.to)
+      throw traceError(
+        `traceEvents[${i}].ts`,
+        `(${from}) is before the end (${earlier.to}) of traceEvents[${earlier.i}], which rank ${rank} computes before it`,
+      );
+  });
+}
+
+function shown(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value);
 }
 
 function parse(source: unknown): ChromeTrace {
@@ -176,9 +210,15 @@ function parse(source: unknown): ChromeTrace {
     }
   const { traceEvents, otherData } = (value ?? {}) as Partial<ChromeTrace>;
   if (!Array.isArray(traceEvents)) throw traceError('traceEvents', 'is not a list');
-  if (typeof otherData?.schedule !== 'object') throw traceError('otherData.schedule', 'is missing');
-  if (!Number.isSafeInteger(otherData.schedule.ranks) || otherData.schedule.ranks < 1)
-    throw traceError('otherData.schedule.ranks', 'is not a whole number from 1');
+  const schedule = otherData?.schedule as ChromeTrace['otherData']['schedule'] | null | undefined;
+  if (typeof schedule !== 'object' || schedule === null)
+    throw traceError('otherData.schedule', 'is missing');
+  const { ranks } = schedule;
+  if (!Number.isSafeInteger(ranks) || ranks < 1 || ranks > traceEvents.length)
+    throw traceError(
+      'otherData.schedule.ranks',
+      `(${shown(ranks)}) is not a whole number from 1 to that of the events (${traceEvents.length})`,
+    );
   return value as ChromeTrace;
 }
 

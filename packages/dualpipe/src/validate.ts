@@ -82,7 +82,7 @@ function checkPipelines({
       checkWhole({ [`maxInFlight[${rank}]`]: bound });
     });
   }
-  const owner = new Int32Array(microBatches).fill(-1);
+  const owner = new Map<number, number>();
   pipelines.forEach(({ rankOfStage, microBatches: own }, p) => {
     length(`pipelines[${p}].rankOfStage`, rankOfStage, stages, 'stage');
     rankOfStage.forEach((rank, stage) => {
@@ -101,17 +101,19 @@ function checkPipelines({
           `(${microBatch}) is no micro-batch`,
           `micro-batches are 0 … ${microBatches - 1}`,
         );
-      if (owner[microBatch] >= 0)
+      const other = owner.get(microBatch);
+      if (other !== undefined)
         throw fault(
           path,
-          `(${microBatch}) is in pipeline ${owner[microBatch]} already`,
+          `(${microBatch}) is in pipeline ${other} already`,
           'each micro-batch goes through one pipeline, once',
         );
-      owner[microBatch] = p;
+      owner.set(microBatch, p);
     });
   });
-  const lost = owner.indexOf(-1);
-  if (lost >= 0)
+  let lost = 0;
+  while (owner.has(lost)) lost += 1;
+  if (lost < microBatches)
     throw fault(
       'pipelines',
       `have no micro-batch ${lost}`,

@@ -109,6 +109,12 @@ describe('SVG', () => {
   });
 });
 
+/** A trace with another event at a place; the first computations of rank 0 are at 4 and 5. */
+function computing(trace: ChromeTrace, at: number, change: object): ChromeTrace {
+  const event = { ...trace.traceEvents[at], ...change };
+  return { ...trace, traceEvents: trace.traceEvents.with(at, event) };
+}
+
 describe('Chrome trace', () => {
   test('brings back schedules, times, messages and memory: 60 random ones', () => {
     for (const { schedule, random } of randomSchedules(60, 4000)) {
@@ -160,6 +166,40 @@ describe('Chrome trace', () => {
       'traceEvents[4].pid',
     ],
     ['text that is not JSON', () => '{', ''],
+    [
+      'an event that is none',
+      (trace) => ({ ...trace, traceEvents: trace.traceEvents.with(0, 7 as never) }),
+      'traceEvents[0]',
+    ],
+    [
+      'more ranks than events',
+      (trace) => ({
+        ...trace,
+        otherData: { ...trace.otherData, schedule: { ...trace.otherData.schedule, ranks: 1e12 } },
+      }),
+      'otherData.schedule.ranks',
+    ],
+    ['a negative time', (trace) => computing(trace, 4, { ts: -1 }), 'traceEvents[4].ts'],
+    ['a time that is none', (trace) => computing(trace, 4, { ts: Infinity }), 'traceEvents[4].ts'],
+    ['a negative duration', (trace) => computing(trace, 4, { dur: -1 }), 'traceEvents[4].dur'],
+    [
+      'an endless computation',
+      (trace) => computing(trace, 4, { dur: Infinity }),
+      'traceEvents[4].dur',
+    ],
+    [
+      'two computations of a rank at once',
+      (trace) => computing(trace, 4, { dur: 1500 }),
+      'traceEvents[5].ts',
+    ],
+    [
+      'everything at 0',
+      (trace) => ({
+        ...trace,
+        traceEvents: trace.traceEvents.map((event) => ({ ...event, ts: 0 })),
+      }),
+      'traceEvents[5].ts',
+    ],
   ])('%s', (_, spoil, path) => {
     const trace = toChromeTrace(simulated(unit));
     expect(() => readChromeTrace(spoil(trace))).toThrow(

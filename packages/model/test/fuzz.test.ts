@@ -8,7 +8,7 @@ import { encodeArray, nullKernels, referenceKernels } from '@baleen/kernels';
 import { yarnBeyond } from '@baleen/mla';
 import { afterAll, expect, test } from 'vitest';
 
-import { firstDifference, randomFrom } from '../../../test/support';
+import { firstDifference, mutateJson, randomFrom } from '../../../test/support';
 import {
   checkConfig,
   checkpointPieces,
@@ -63,42 +63,6 @@ function expectWhole(tensors: ReadonlyMap<string, TensorEntry>, first: number, s
     end += bytes;
   }
   expect(end).toBe(size);
-}
-
-const junk = [
-  null,
-  true,
-  false,
-  0,
-  -1,
-  1.5,
-  3,
-  1e300,
-  2 ** 53,
-  '',
-  'F32',
-  'yes',
-  [],
-  [1],
-  [0, 4],
-  [-4, 4],
-  ['a'],
-  {},
-  { a: 1 },
-];
-
-/** Replaces, removes or adds something somewhere in a JSON value. */
-function mutateJson(value: unknown, random: () => number): unknown {
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
-  if (typeof value !== 'object' || value === null || random() < 0.15) return pick(junk);
-  const copy = structuredClone(value) as Record<string, unknown>;
-  const keys = Object.keys(copy);
-  const key = pick(keys);
-  if (keys.length === 0 || random() < 0.1)
-    copy[pick(['x', '__proto__', 'dtype', 'a'])] = pick(junk);
-  else if (random() < 0.15) Reflect.deleteProperty(copy, key);
-  else copy[key] = mutateJson(copy[key], random);
-  return copy;
 }
 
 /** A damaged safetensors file. */

@@ -1,0 +1,84 @@
+// Seeded mutations of what is read from elsewhere: schedules, times of phases and traces are refused with a code, a hint and a
+// path, or what they are read to keeps its promises.
+import { expect, test } from 'vitest';
+
+import { mutateJson, randomFrom } from '../../../test/support';
+import {
+  drawSchedule,
+  generateSchedule,
+  parsePhases,
+  parseSchedule,
+  publishedProfile,
+  readChromeTrace,
+  simulate,
+  toChromeTrace,
+  validateSchedule,
+} from '../src/index';
+
+const unit = { forward: 1, inputGrad: 1, weightGrad: 1 };
+const schedule = generateSchedule('dualpipe', { ranks: 2, microBatches: 4 });
+
+/** Runs something that may only fail with a code of its own. */
+function attempt<T>(body: () => T): T | undefined {
+  try {
+    return body();
+  } catch (error) {
+    const { code, hint, path, message } = error as Error & Record<string, unknown>;
+    expect(code ?? message).toMatch(/^ERR_BALEEN_SCHEDULE_/);
+    expect(hint).toBeTruthy();
+    expect(path).toBeTypeOf('string');
+    return undefined;
+  }
+}
+
+test('schedules: 4,000 damaged ones are refused, or proven and simulated', () => {
+  const random = randomFrom(1);
+  let valid = 0;
+  for (let round = 0; round < 4000; round += 1) {
+    const read = attempt(() => parseSchedule(JSON.stringify(mutateJson(schedule, random))));
+    if (!read) continue;
+    const report = attempt(() => validateSchedule(read));
+    if (!report) continue;
+    valid += 1;
+    expect(simulate(read, { times: unit }).ranks.map(({ peakInFlight }) => peakInFlight)).toEqual(
+      report.peakInFlight,
+    );
+  }
+  // A few mutations are harmless: another method, another bound.
+  expect(valid).toBeGreaterThan(10);
+  expect(valid).toBeLessThan(1000);
+});
+
+test('phases: 2,000 damaged ones are refused, or simulated', () => {
+  const random = randomFrom(2);
+  const whole = { ...publishedProfile, processors: { total: 132, communication: 20 } };
+  let read = 0;
+  for (let round = 0; round < 2000; round += 1) {
+    const times = attempt(() => parsePhases(JSON.stringify(mutateJson(whole, random))));
+    if (!times || times.layers > 1000) continue;
+    read += 1;
+    expect(simulate(schedule, { times }).bubbleShare).toBeGreaterThanOrEqual(0);
+  }
+  expect(read).toBeGreaterThan(100);
+});
+
+test('traces: 4,000 damaged ones are refused, or times are possible', () => {
+  const random = randomFrom(3);
+  const trace = toChromeTrace(simulate(schedule, { times: unit }));
+  let read = 0;
+  for (let round = 0; round < 4000; round += 1) {
+    const damaged = JSON.stringify(mutateJson(trace, random));
+    const timeline = attempt(() => readChromeTrace(damaged));
+    if (!timeline) continue;
+    read += 1;
+    expect(timeline.bubbleShare).toBeGreaterThanOrEqual(0);
+    expect(timeline.bubbleShare).toBeLessThanOrEqual(1);
+    for (const { idle, busy } of timeline.ranks) {
+      expect(idle).toBeGreaterThanOrEqual(-0.01);
+      expect(busy + idle).toBeCloseTo(timeline.total, 9);
+    }
+    if (attempt(() => validateSchedule(timeline.schedule)))
+      expect(drawSchedule(timeline)).toMatch(/^<svg/);
+  }
+  expect(read).toBeGreaterThan(1000);
+});
