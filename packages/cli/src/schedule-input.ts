@@ -45,6 +45,12 @@ export interface TimeFlags {
   semantics: 'buffered' | 'rendezvous';
 }
 
+/** Flags of what ranks hold. */
+export interface HeldFlags {
+  activationBytes?: number;
+  waitingBytes?: number;
+}
+
 const names = Object.keys(methods) as Method[];
 
 /** The methods, for help texts. */
@@ -92,6 +98,22 @@ export function addTimeFlags(command: Command): void {
     .option('--bandwidth <n>', 'bytes a unit of time', numberFlag('--bandwidth', { above: 0 }))
     .option('--latency <t>', 'time until a message begins to arrive', amount('--latency'));
   addSemantics(command, 'buffered');
+}
+
+/** Adds bytes of what ranks hold. */
+export function addHeldFlags(command: Command): void {
+  const amount = (flag: string): ((text: string) => number) => numberFlag(flag, { least: 0 });
+  command
+    .option(
+      '--activation-bytes <n>',
+      "bytes of a micro-batch's activations in a rank's share of the model, for peak bytes",
+      amount('--activation-bytes'),
+    )
+    .option(
+      '--waiting-bytes <n>',
+      'of what is kept of them for a weight gradient that waits (as many)',
+      amount('--waiting-bytes'),
+    );
 }
 
 /**
@@ -229,13 +251,36 @@ function readInput(path: string, what: string): string {
  * Simulates a schedule with the times of the flags, which are those of one rank's share of the model, so methods with several
  * stages a rank are compared at the same model.
  * @param schedule - a valid one
- * @param flags - times and links
+ * @param flags - times, links and bytes
  * @returns the simulation
  * @throws ERR_BALEEN_USAGE_LAYERS where phases are given of layers that the schedule's stages cannot share
  */
-export function simulated(schedule: Schedule, flags: TimeFlags): Simulation {
+export function simulated(schedule: Schedule, flags: TimeFlags & HeldFlags): Simulation {
   const { times, ...rest } = shareTimes(flags);
-  return simulate(schedule, { times: timesOf(schedule, times), ...rest });
+  return simulate(schedule, {
+    times: timesOf(schedule, times),
+    ...rest,
+    ...heldOf(schedule, flags),
+  });
+}
+
+/** Bytes of a stage: like times, ranks / stages of a rank's share. */
+function heldOf(
+  { ranks, stages }: Schedule,
+  { activationBytes, waitingBytes = activationBytes }: HeldFlags,
+): Pick<SimulationOptions, 'held'> {
+  if (activationBytes === undefined || waitingBytes === undefined) {
+    if (waitingBytes !== undefined)
+      throw usageError(
+        'BYTES',
+        '--waiting-bytes is without --activation-bytes: it is a part of them',
+        'add --activation-bytes, or leave --waiting-bytes out',
+        '--waiting-bytes',
+      );
+    return {};
+  }
+  const ofStage = (value: number): number => (value * ranks) / stages;
+  return { held: { activation: ofStage(activationBytes), waiting: ofStage(waitingBytes) } };
 }
 
 function timesOf(schedule: Schedule, times: Costs | PhaseTimes): Costs | PhaseTimes {

@@ -8,7 +8,7 @@ import {
   type Timeline,
 } from '@baleen/dualpipe';
 
-import { percent, table } from './format';
+import { bytes, percent, table } from './format';
 import type { Colors, Formatter } from './io';
 
 /** Code of the error where a result cannot be written. */
@@ -90,6 +90,8 @@ export interface SimulationSummary {
   idle: number[];
   /** Of each rank, most activations. */
   peakInFlight: number[];
+  /** Of each rank, most bytes; null where it is not known how many an activation has. */
+  peakBytes: number[] | null;
   /** Of each rank, time in which its compute waits for communication within computations. */
   exposed: number[];
   /** The published formula. */
@@ -106,7 +108,7 @@ export function summaryOf(
   simulation: Simulation,
   semantics: 'buffered' | 'rendezvous',
 ): SimulationSummary {
-  const { schedule, total, bubbleShare, ranks, exposed, costs, transfers } = simulation;
+  const { schedule, total, bubbleShare, ranks, exposed, peakBytes, costs, transfers } = simulation;
   const form = closedForm(schedule, costs);
   // The formulas know nothing of messages.
   const free = semantics === 'buffered' && transfers.every(({ start, end }) => start === end);
@@ -120,6 +122,9 @@ export function summaryOf(
     bubbleShare,
     idle: ranks.map(({ idle }) => idle),
     peakInFlight: ranks.map(({ peakInFlight }) => peakInFlight),
+    peakBytes: ranks.some(({ memory }) => memory.some(({ bytes }) => bytes !== undefined))
+      ? peakBytes
+      : null,
     exposed,
     closedForm: form && { ...form, holds: form.holds && free },
   };
@@ -137,9 +142,14 @@ export function short(value: number): string {
  * @returns a heading and one line each
  */
 export function comparisonLines(rows: readonly SimulationSummary[], colors: Colors): string[] {
+  const sized = rows.some(({ peakBytes }) => peakBytes);
   const lines = table(
     [
-      ['', 'total', 'bubble', 'idle', 'formula', 'held', 'copies'],
+      [
+        ...['', 'total', 'bubble', 'idle', 'formula', 'held'],
+        ...(sized ? ['peak bytes'] : []),
+        'copies',
+      ],
       ...rows.map((row) => [
         row.method,
         short(row.total),
@@ -147,17 +157,21 @@ export function comparisonLines(rows: readonly SimulationSummary[], colors: Colo
         range(row.idle),
         formulaText(row.closedForm),
         short(Math.max(...row.peakInFlight) * (row.ranks / row.stages)),
+        ...(row.peakBytes ? [bytes(Math.max(...row.peakBytes))] : []),
         String(row.closedForm?.copies ?? 1),
       ]),
     ],
-    [1, 2, 3, 4, 5, 6],
+    sized ? [1, 2, 3, 4, 5, 6, 7] : [1, 2, 3, 4, 5, 6],
   );
   return lines.map((line, index) => `  ${index === 0 ? colors.dim(line) : line}`);
 }
 
 /** The least and the most of a list. */
-export function range(values: readonly number[]): string {
-  const [least, most] = [short(Math.min(...values)), short(Math.max(...values))];
+export function range(
+  values: readonly number[],
+  figure: (value: number) => string = short,
+): string {
+  const [least, most] = [figure(Math.min(...values)), figure(Math.max(...values))];
   return least === most ? least : `${least} to ${most}`;
 }
 

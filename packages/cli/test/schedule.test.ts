@@ -8,6 +8,7 @@ import {
   publishedProfile,
   readChromeTrace,
   type Schedule,
+  simulate,
 } from '@baleen/dualpipe';
 import { expect, test } from 'vitest';
 
@@ -198,6 +199,43 @@ test('phases, links and traces', async () => {
   expect((slower.value as { total: number }).total).toBeGreaterThan(
     (free.value as { total: number }).total,
   );
+});
+
+test('bytes of activations are spread over stages, and what waits is counted', async () => {
+  const zb1p = ['schedule', 'simulate', 'zb1p', ...small, '--activation-bytes', '100'];
+  const { value: free } = await json('schedule', 'simulate', 'zb1p', ...small);
+  expect(free).toMatchObject({ peakBytes: null });
+  const schedule = generateSchedule('zb1p', sizes);
+  for (const [flags, waiting] of [
+    [[], 100],
+    [['--waiting-bytes', '0'], 0],
+  ] as const) {
+    const held = { activation: 100, waiting };
+    const times = { forward: 1, inputGrad: 1, weightGrad: 1 };
+    expect((await json(...zb1p, ...flags)).value).toMatchObject({
+      peakBytes: simulate(schedule, { times, held }).peakBytes,
+    });
+  }
+  expect((await json(...zb1p, '--waiting-bytes', '0')).value).toMatchObject({
+    peakBytes: [200, 100],
+  });
+  // A stage of two a rank has half; DualPipe holds the model twice, so each of its stages has all.
+  const { value } = await json('schedule', 'simulate', ...small, '--activation-bytes', '100');
+  const peaks = (value as { schedules: { method: string; peakBytes: number[] }[] }).schedules;
+  const most = Object.fromEntries(
+    peaks.map(({ method, peakBytes }) => [method, Math.max(...peakBytes)]),
+  );
+  expect(most).toMatchObject({ gpipe: 400, '1f1b': 200, dualpipe: 300, dualpipev: 250 });
+  const { stdout } = await cli('schedule', 'simulate', ...small, '--activation-bytes', '2048');
+  expect(stdout).toMatch(/^ +total .* held +peak bytes +copies$/m);
+  expect(stdout).toMatch(/^ {2}gpipe .* 8\.\d* KiB +1$/m);
+  // The trace has them over time.
+  const trace = join(temporaryFolder(), 'trace.json');
+  await cli(...zb1p, '--out', trace);
+  expect(readFileSync(trace, 'utf8')).toContain('"held bytes"');
+  expect(
+    await failure('schedule', 'simulate', 'zb1p', ...small, '--waiting-bytes', '1'),
+  ).toMatchObject({ exit: 2, code: 'ERR_BALEEN_USAGE_BYTES', path: '--waiting-bytes' });
 });
 
 test('flags that would do nothing are refused by name', async () => {

@@ -9,16 +9,18 @@ import {
 import type { Command } from 'commander';
 
 import { usageError } from '../errors';
-import { percent, whole, wrap } from '../format';
+import { bytes, percent, whole, wrap } from '../format';
 import type { Voice } from '../io';
 import { checkPlace, writeResult } from '../output-file';
 import { fact } from '../report';
 import { defineDraw } from '../schedule-draw';
 import {
+  addHeldFlags,
   addSemantics,
   addSizeFlags,
   addTimeFlags,
   generated,
+  type HeldFlags,
   isFile,
   methodNames,
   readScheduleFile,
@@ -129,6 +131,7 @@ function defineSimulate(parent: Command, voice: Voice): void {
     .argument('[method or file]', 'a method, a schedule, or a trace');
   addSizeFlags(command);
   addTimeFlags(command);
+  addHeldFlags(command);
   command
     .option('--out <file>', 'write the simulation as a trace for chrome://tracing or Perfetto')
     .addHelpText(
@@ -137,19 +140,25 @@ function defineSimulate(parent: Command, voice: Voice): void {
         ['baleen schedule simulate --ranks 8 --micro-batches 20', 'methods side by side'],
         ['baleen schedule simulate dualpipe --overlap 2.5', 'one of them'],
         ['baleen schedule simulate dualpipe --phases v3', 'with the published profile’s times'],
+        [
+          'baleen schedule simulate --activation-bytes 3e9',
+          'with the most bytes that a rank holds',
+        ],
         ['baleen schedule simulate mine.json --out trace.json', 'your own, on a time line'],
       ]),
     );
   addCommonFlags(command);
-  command.action((word: string | undefined, flags: SizeFlags & TimeFlags & { out?: string }) => {
+  command.action((word: string | undefined, flags: SimulateFlags) => {
     if (word !== undefined && isFile(word)) refuseSizes(command, 'a file has its sizes');
     if (word === undefined) compare(flags, voice);
     else show(word, flags, voice);
   });
 }
 
+type SimulateFlags = SizeFlags & TimeFlags & HeldFlags & { out?: string };
+
 /** One schedule in time. */
-function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice): void {
+function show(word: string, flags: SimulateFlags, voice: Voice): void {
   const { out } = flags;
   if (out !== undefined) checkPlace('--out', out);
   const { schedule } = scheduleOf(word, flags);
@@ -159,7 +168,7 @@ function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voi
   if (out !== undefined) writeResult('--out', out, toChromeTrace(simulation), outError);
   voice.result(summary);
   const { colors, width } = page(voice);
-  const { closedForm: form, total, bubbleShare, idle, exposed, peakInFlight } = summary;
+  const { closedForm: form, total, bubbleShare, idle, exposed, peakInFlight, peakBytes } = summary;
   const waits = Math.max(...exposed) > 0;
   voice.print(
     colors.bold(titleOf(schedule)),
@@ -181,12 +190,13 @@ function show(word: string, flags: SizeFlags & TimeFlags & { out?: string }, voi
       ? [fact('exposed', `${range(exposed)} of communication within computations`, colors)]
       : []),
     fact('held', `${range(peakInFlight)} activations of a stage and a micro-batch`, colors),
+    ...(peakBytes ? [fact('peak bytes', range(peakBytes, bytes), colors)] : []),
     ...(out === undefined ? [] : [fact('trace', out, colors)]),
   );
 }
 
 /** All methods that allow the sizes. */
-function compare(flags: SizeFlags & TimeFlags & { out?: string }, voice: Voice): void {
+function compare(flags: SimulateFlags, voice: Voice): void {
   if (flags.out !== undefined)
     throw usageError('OUT', '--out takes one schedule', 'name a method', '--out');
   const rows: SimulationSummary[] = [];
