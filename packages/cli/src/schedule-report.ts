@@ -19,10 +19,10 @@ export function sizesOf({ method, ranks, stages, microBatches }: Schedule): obje
   return { method, ranks, stages, microBatches };
 }
 
-/** Letters of the sketch. */
+/** Letters of the sketch: one column each, so Bᵢ is I, and B, which the formulas have for a full backward, is none. */
 const letters: Readonly<Record<Compute['kind'], string>> = {
   forward: 'F',
-  inputGrad: 'B',
+  inputGrad: 'I',
   weightGrad: 'W',
   fullBackward: 'D',
   overlap: 'X',
@@ -30,7 +30,7 @@ const letters: Readonly<Record<Compute['kind'], string>> = {
 
 /** What the letters mean. */
 const legend =
-  'F forward, B input gradient, W weight gradient, D both, X a forward and a D overlapped, · idle';
+  'F forward, I input gradient (Bᵢ), W weight gradient, D both, X overlapped F and D, · idle';
 
 /**
  * A sketch of a schedule in time: a line for each rank, in which a column is a slice of time, marked by what the rank does
@@ -52,7 +52,7 @@ export function sketchLines({ ranks, total }: Timeline, width: number, colors: C
   const slice = total / columns;
   const paint: Readonly<Record<string, Formatter>> = {
     F: colors.yellow,
-    B: colors.green,
+    I: colors.green,
     D: colors.green,
     W: colors.blue,
     X: colors.magenta,

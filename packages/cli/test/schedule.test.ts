@@ -30,12 +30,12 @@ test('the sketch has a line for each rank, a letter for each slice', async () =>
   const { code, stdout } = await cli('schedule', 'generate', 'zb1p', ...small);
   expect(code).toBe(0);
   const ranks = [...stdout.matchAll(/^ {2}rank \d {2}(.*)$/gm)].map(([, line]) => line);
-  // Two columns a unit: F F B W F B W F B W B W on rank 0 with idle time in between, one later on rank 1.
+  // Two columns a unit: F F I W F I W F I W I W on rank 0 with idle time in between, one later on rank 1.
   expect(ranks).toEqual([
-    'FFFF··BBWWFFBBWWFFBBWWBBWW',
-    '··FFBBFFBBWWFFBBWWFFBBWWWW'.padEnd(26, '·'),
+    'FFFF··IIWWFFIIWWFFIIWWIIWW',
+    '··FFIIFFIIWWFFIIWWFFIIWWWW'.padEnd(26, '·'),
   ]);
-  expect(stdout).toContain('F forward, B input gradient');
+  expect(stdout).toContain('F forward, I input gradient (Bᵢ)');
   const colored = await cliWith({ terminal: true }, 'schedule', 'generate', 'zb1p', ...small);
   expect(colored.stdout).toContain('\u001b[33mFFFF');
   // A long one fits into the terminal.

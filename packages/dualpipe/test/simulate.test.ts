@@ -194,7 +194,7 @@ describe('links, by hand', () => {
 });
 
 test('memory over time, by hand: ZB1P on the last of two ranks', () => {
-  // F0 B0 F1 B1 W0 W1, begun at 1.
+  // F0 Bᵢ0 F1 Bᵢ1 W0 W1, begun at 1.
   const schedule = generateSchedule('zb1p', { ranks: 2, microBatches: 2 });
   const held = { activation: 100, waiting: 30 };
   const { ranks, peakBytes } = simulate(schedule, { times: unit, held });

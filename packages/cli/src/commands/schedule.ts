@@ -179,7 +179,7 @@ function show(word: string, flags: SimulateFlags, voice: Voice): void {
     fact('idle', `${range(idle)}, ${percent(bubbleShare)} on average`, colors),
     ...(form
       ? [
-          fact('formula', `${short(form.bubble)} = ${form.formula}`, colors),
+          fact('formula', `${short(form.bubble)} = ${form.formula}, B = Bᵢ + W`, colors),
           ...wrap(
             `${form.holds ? 'exact' : 'not exact'} here; exact for the method's own lists if messages are buffered and take no time, and: ${form.condition}`,
             width - 14,

@@ -74,7 +74,7 @@ export function formWords({ form, timeline }: MadeRow): FormWords | null {
   return {
     verdict: equal ? 'Formula and simulation agree.' : 'Formula and simulation differ.',
     agrees: equal,
-    values: `Bubble ${formula} = ${figure(bubble)}; ${who} stands still for ${figure(simulated)}.`,
+    values: `Bubble ${formula} = ${figure(bubble)}, where B = Bᵢ + W; ${who} stands still for ${figure(simulated)}.`,
     condition: `${because}${further}.`,
   };
 }

@@ -40,12 +40,12 @@ inChromium((open) => {
     const page = await open({ methods: ['dualpipe'] });
     const line = page.locator('.form');
     expect(await line.textContent()).toMatch(
-      /Formula and simulation agree\..* = 6; every rank stands still for 6\. Exact, since/,
+      /Formula and simulation agree\..* = 6, where B = Bᵢ \+ W; every rank stands still for 6\. Exact, since/,
     );
     await set(page, 'input-grad', '1.5');
     await set(page, 'weight-grad', '0.5');
     expect(await line.textContent()).toMatch(
-      /Formula and simulation differ\..* = 10\.5; every rank stands still for 9\.5\. It need not/,
+      /Formula and simulation differ\..* = 10\.5, where B = Bᵢ \+ W; every rank stands still for 9\.5\. It need not/,
     );
     expect(await line.getAttribute('data-agrees')).toBe('false');
     await page.close();

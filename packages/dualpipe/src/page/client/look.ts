@@ -6,14 +6,14 @@ import type { Part } from '../../schedule';
 /** Letters in boxes. */
 export const letters: Readonly<Record<Part, string>> = {
   forward: 'F',
-  inputGrad: 'B',
+  inputGrad: 'Bᵢ',
   weightGrad: 'W',
 };
 
 /** Names in the legend. */
 export const partNames: Readonly<Record<Part, string>> = {
   forward: 'F forward',
-  inputGrad: 'B input gradient',
+  inputGrad: 'Bᵢ input gradient',
   weightGrad: 'W weight gradient',
 };
 
