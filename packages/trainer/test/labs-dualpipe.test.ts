@@ -59,6 +59,12 @@ test('dualpipe-overlap reports what it finds, and a verdict that its settings de
   expect(record.rows).toHaveLength(3);
   expect(record.result.effect).toBe(pairOf(quick, quick.verdict).effect);
   expect(record.result.verdict).toBe(record.result.effect < 1 ? 'holds' : 'fails');
+  expect(record.plan.settings).toMatchObject({
+    phases: { layers: 4, forward: { dispatch: 6.69 }, weightGrad: { experts: 3.54 } },
+  });
+  expect(record.notes[0]).toMatch(/compute time, 124\.3 ms .* is an input and no result/);
+  for (const [i, way] of Object.entries(quick.secondStream).entries())
+    expect(record.notes[1 + i]).toContain(`${way[0]}, +${way[1]} ms a layer: `);
   expect(record.notes.join('\n')).toMatch(
     /hides more than the profile: 98\.8 %[^]*3\.29 ms are gaps[^]*1f1b, 16 ranks[^]*dualpipe, 16 ranks/,
   );

@@ -45,10 +45,10 @@ export type SecondStream =
 export type OverlapSettings = Readonly<{
   /** The profile's pair, in milliseconds. */
   profile: Readonly<{ pair: number; compute: number; communication: number; both: number }>;
+  /** Milliseconds of each phase of a layer in the profile; gradients of weights are those of the first stream. */
+  phases: PhaseTimes;
   /** Milliseconds a layer that the second stream adds to the gradients of the experts' weights. */
   secondStream: Readonly<Record<SecondStream, number>>;
-  /** Gradients of the experts' weights on the first stream. */
-  expertsWeightGrad: number;
   /** The way that the verdict is about. */
   verdict: SecondStream;
   /** Tolerances: of the pair's time, and of the hidden share. */
@@ -59,12 +59,12 @@ export type OverlapSettings = Readonly<{
 
 const settings: OverlapSettings = {
   profile: { pair: 129, compute: 124.3, communication: 114.5, both: 110.3 },
+  phases: { ...publishedProfile, weightGrad: { ...publishedProfile.weightGrad, experts: 3.54 } },
   secondStream: {
     'where nothing else computes': 1.535,
     'in full on the compute lane': 2.84,
     'on a lane of its own': 0,
   },
-  expertsWeightGrad: 3.54,
   verdict: 'where nothing else computes',
   tolerance: { pair: 0.05, hidden: 0.02 },
   beside: { ranks: 16, microBatches: 64, methods: ['1f1b', 'zb1p', 'dualpipe'] },
@@ -105,7 +105,13 @@ export const dualpipeOverlap: Lab<OverlapSettings> = {
     return Promise.resolve({
       effect: { exact: judged.effect, n: 1 },
       measured: judged.hidden,
-      notes: [direction(own, judged), residual(own, judged), ...schedulesBeside(own)],
+      notes: [
+        inputs(own),
+        ...ways.map((way) => `${way}, +${own.secondStream[way]} ms a layer: ${treatments[way]}`),
+        direction(own, judged),
+        residual(own, judged),
+        ...schedulesBeside(own),
+      ],
     });
   },
 };
@@ -142,13 +148,30 @@ export function pairOf(own: OverlapSettings, way: SecondStream): MeasuredPair {
   return { pair: duration, compute, communication, hidden: share, effect };
 }
 
-function timesOf(
-  { secondStream, expertsWeightGrad }: OverlapSettings,
-  way: SecondStream,
-): PhaseTimes {
-  const experts = expertsWeightGrad + secondStream[way];
-  return { ...publishedProfile, weightGrad: { ...publishedProfile.weightGrad, experts } };
+function timesOf({ phases, secondStream }: OverlapSettings, way: SecondStream): PhaseTimes {
+  const { weightGrad } = phases;
+  const experts = weightGrad.experts + secondStream[way];
+  return { ...phases, weightGrad: { ...weightGrad, experts } };
 }
+
+/** What was put in, and so is not found: the busy time of compute. */
+function inputs(own: OverlapSettings): string {
+  const { layers, weightGrad } = own.phases;
+  const { compute } = pairOf(own, own.verdict);
+  return (
+    `put in: busy times of the ${layers} layers' phases and their order, from the profile. So the pair's compute time, ${compute.toFixed(1)} ms ` +
+    `in the verdict's way, is an input and no result; results are the length of the pair and what is hidden. ` +
+    `Gradients of experts' weights take ${weightGrad.experts} ms a layer on the profile's first stream, and more on a second one, which is treated in three ways:`
+  );
+}
+
+const treatments: Readonly<Record<SecondStream, string>> = {
+  'where nothing else computes':
+    "the profile's busy time of compute, less that of its first stream, comes behind them",
+  'in full on the compute lane':
+    'all that the second stream takes comes behind them: too much, kernels beside each other both take longer',
+  'on a lane of its own': 'nothing is added: too little, it takes nothing from the first stream',
+};
 
 /** Which way the simulation is off: the verdict says only how far. */
 function direction({ profile }: OverlapSettings, { pair, hidden }: MeasuredPair): string {
