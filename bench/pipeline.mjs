@@ -51,6 +51,13 @@ const rounds = Number(values.rounds);
 const stretch = unit / 25;
 const limits = { idle: 0.05, hidden: 0.9 };
 
+if (!ranks.some((count) => methods.some((method) => sizesFor(method, count, 2 * count)))) {
+  note(
+    `nothing to run: --methods ${values.methods} takes an even number of --ranks, not ${values.ranks}`,
+  );
+  process.exit(2);
+}
+
 const plain = [];
 for (const count of ranks)
   for (const method of methods) {
