@@ -51,6 +51,19 @@ test('300 random schedules: every stage gets what the stage beside it made, and 
   }
 });
 
+test('a schedule that was changed after it ran is proven again', async () => {
+  const schedule = generateSchedule('1f1b', { ranks: 1, microBatches: 3 });
+  const list = [...schedule.actions[0]];
+  const own = { ...schedule, actions: [list] };
+  const stage: Stage<number> = [{ kind: 'compute', forward: () => null, inputGrad: () => null }];
+  const stages = new Map([[0, stage]]);
+  expect((await execute(own, 0, { stages })).computations).toHaveLength(6);
+  list.pop();
+  await expect(execute(own, 0, { stages })).rejects.toMatchObject({
+    code: 'ERR_BALEEN_SCHEDULE_MISSING',
+  });
+});
+
 /** A schedule of one rank that overlaps a forward with a backward. */
 const pair: Schedule = {
   ...{ format: 'baleen-schedule/1', method: 'by hand', ranks: 1, stages: 1, microBatches: 2 },
