@@ -1,6 +1,7 @@
 // What may stand where on a rank's list: every action is on the rank that holds its stage, has what it needs before it, and
 // is there once; nothing is missing.
 import { scheduleError } from './errors';
+import { misfit } from './parse';
 import {
   type Action,
   type Cell,
@@ -41,6 +42,8 @@ export class ListChecks {
 
   check(): void {
     this.each((action) => {
+      if (!isAction(action))
+        throw misfit(`actions[${this.rank}][${this.position}]`, action, 'is no action', unparsed);
       if (isMessage(action)) this.message(action);
       else this.compute(action);
     });
@@ -190,6 +193,36 @@ export class ListChecks {
         `stages are 0 … ${stages - 1}, micro-batches 0 … ${microBatches - 1}`,
       );
   }
+}
+
+/** What is said of values that nobody parsed. */
+export const unparsed = 'parseSchedule says what does not fit';
+
+/** Whether a value has the parts of an action: types say so, and values of elsewhere need not. */
+function isAction(value: Action | null | undefined): boolean {
+  switch (value?.kind) {
+    case 'forward':
+    case 'inputGrad':
+    case 'weightGrad':
+    case 'fullBackward':
+      return isCell(value);
+    case 'overlap':
+      return isCell(value.forward) && isCell(value.backward);
+    case 'send':
+    case 'receive':
+      return (
+        isCell(value) &&
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- see above
+        (value.tensor === 'activation' || value.tensor === 'gradient') &&
+        typeof value.peer === 'number'
+      );
+    default:
+      return false;
+  }
+}
+
+function isCell(value: Cell | null | undefined): boolean {
+  return typeof value?.stage === 'number' && typeof value.microBatch === 'number';
 }
 
 /** Rank, position and action. */

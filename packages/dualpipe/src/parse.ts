@@ -128,7 +128,8 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function misfit(path: string, value: unknown, message: string, hint: string): Error {
+/** An error about a value that does not fit. */
+export function misfit(path: string, value: unknown, message: string, hint: string): Error {
   const shown = JSON.stringify(value) as string | undefined;
   const short =
     shown === undefined ? 'nothing' : shown.length > 60 ? `${shown.slice(0, 57)}…` : shown;

@@ -3,14 +3,16 @@
 // one order on both; the lists end under the stated semantics; no rank holds more activations than it promises.
 import { type Run, run, type Semantics } from './engine';
 import { checkWhole, scheduleError } from './errors';
-import { ListChecks, offending } from './lists';
+import { ListChecks, offending, unparsed } from './lists';
 import { walkMemory } from './memory';
 import { partCount } from './messages';
+import { misfit } from './parse';
 import {
   type Action,
   describeAction,
   forEachPart,
   isMessage,
+  type Pipeline,
   Places,
   type Schedule,
 } from './schedule';
@@ -37,7 +39,7 @@ export interface ScheduleReport {
  * @param schedule - any schedule; {@link parseSchedule} makes one of JSON
  * @param options - `semantics` of its messages
  * @returns what it comes to
- * @throws ERR_BALEEN_SCHEDULE_… with the path of the first offending action: `PIPELINES`, `PLACE` (a computation or a message
+ * @throws ERR_BALEEN_SCHEDULE_… with the path of the first offending action: `FORM` (it is none), `PIPELINES`, `PLACE` (a computation or a message
  *   on the wrong rank), `REPEATED`, `ORDER` (before something it needs), `MISSING`, `UNMATCHED` (a message without its other
  *   end), `MESSAGE_ORDER`, `DEADLOCK`, `MEMORY`
  */
@@ -46,6 +48,7 @@ export function validateSchedule(
   options: { semantics?: Semantics } = {},
 ): ScheduleReport {
   const { semantics = 'rendezvous' } = options;
+  checkListed(schedule);
   checkPipelines(schedule);
   const places = new Places(schedule);
   new ListChecks(schedule, places).check();
@@ -58,6 +61,22 @@ export function validateSchedule(
   const messages = done.transfers.length;
   const all = schedule.actions.reduce((sum, list) => sum + list.length, 0);
   return { computations: all - 2 * messages, messages, peakInFlight, peakWaiting };
+}
+
+/** Everything that is walked is a list: types say so, and values of elsewhere need not. */
+function checkListed({ pipelines, actions, maxInFlight = [] }: Schedule): void {
+  const listed = (path: string, value: unknown): void => {
+    if (!Array.isArray(value)) throw misfit(path, value, 'is not a list', unparsed);
+  };
+  for (const [path, value] of Object.entries({ pipelines, actions, maxInFlight }))
+    listed(path, value);
+  pipelines.forEach((pipeline: Pipeline | null, p) => {
+    listed(`pipelines[${p}].rankOfStage`, pipeline?.rankOfStage);
+    listed(`pipelines[${p}].microBatches`, pipeline?.microBatches);
+  });
+  actions.forEach((list, rank) => {
+    listed(`actions[${rank}]`, list);
+  });
 }
 
 function checkPipelines({

@@ -240,6 +240,63 @@ describe('the first offending action is named', () => {
   });
 });
 
+test.each<[string, (schedule: Schedule & { actions: Action[][] }) => void, string, string]>([
+  [
+    'a kind that is none',
+    ({ actions }) => Object.assign(actions[0][3], { kind: 'backward' }),
+    'actions[0][3]',
+    '({"kind":"backward","stage":0,"microBatch":0}) is no action',
+  ],
+  [
+    'a kind that every object has',
+    ({ actions }) => Object.assign(actions[0][3], { kind: 'toString' }),
+    'actions[0][3]',
+    'is no action',
+  ],
+  ['no action', ({ actions }) => actions[1].push(null as never), 'actions[1][4]', '(null) is no'],
+  [
+    'a pair without its halves',
+    ({ actions }) => actions[1].push({ kind: 'overlap' } as never),
+    'actions[1][4]',
+    'is no action',
+  ],
+  [
+    'a tensor that is none',
+    ({ actions }) => Object.assign(actions[0][1], { tensor: 'weights' }),
+    'actions[0][1]',
+    'is no action',
+  ],
+  [
+    'a message without a peer',
+    ({ actions }) => Object.assign(actions[0][1], { peer: undefined }),
+    'actions[0][1]',
+    'is no action',
+  ],
+  ['a list that is none', ({ actions }) => (actions[1] = {} as never), 'actions[1]', 'not a list'],
+  ['no lists', (s) => Object.assign(s, { actions: undefined }), 'actions', '(nothing) is not a'],
+  [
+    'a pipeline that is none',
+    (s) => Object.assign(s, { pipelines: [null] }),
+    'pipelines[0].rankOfStage',
+    '(nothing) is not a list',
+  ],
+  [
+    'a bound that is no list',
+    (s) => Object.assign(s, { maxInFlight: 3 }),
+    'maxInFlight',
+    '(3) is not a list',
+  ],
+])('what nobody parsed: %s', (_, spoil, path, message) => {
+  const schedule = pair();
+  spoil(schedule);
+  expect(fault(schedule)).toMatchObject({
+    code: 'ERR_BALEEN_SCHEDULE_FORM',
+    path,
+    message: expect.stringContaining(message) as string,
+    hint: 'parseSchedule says what does not fit',
+  });
+});
+
 test('a rank that would hold more activations than it promises', () => {
   const schedule = copy(generateSchedule('1f1b', { ranks: 2, microBatches: 4 }));
   const bound = { ...schedule, maxInFlight: [1, 1] };
