@@ -10,6 +10,7 @@ import {
   parseSchedule,
   publishedProfile,
   readChromeTrace,
+  type Schedule,
   simulate,
   toChromeTrace,
   validateSchedule,
@@ -47,6 +48,19 @@ test('schedules: 4,000 damaged ones are refused, or proven and simulated', () =>
   // A few mutations are harmless: another method, another bound.
   expect(valid).toBeGreaterThan(10);
   expect(valid).toBeLessThan(1000);
+});
+
+test('schedules that nobody parsed: 4,000 damaged ones are refused with a code, or proven', () => {
+  const random = randomFrom(4);
+  let valid = 0;
+  for (let round = 0; round < 4000; round += 1) {
+    const damaged: unknown = JSON.parse(JSON.stringify(mutateJson(schedule, random)));
+    if (typeof damaged !== 'object' || damaged === null) continue;
+    if (attempt(() => validateSchedule(damaged as Schedule))) valid += 1;
+  }
+  // It reads neither the format nor the method.
+  expect(valid).toBeGreaterThan(10);
+  expect(valid).toBeLessThan(2000);
 });
 
 test('phases: 2,000 damaged ones are refused, or simulated', () => {

@@ -1,130 +1,19 @@
-// The validator: schedules that were changed in one place are refused, and the place is named.
+// The validator: what is wrong is refused, and its place is named. Random changes of random schedules are in mutations.test.ts.
 import { describe, expect, test } from 'vitest';
 
 import {
   type Action,
-  describeAction,
   generateSchedule,
-  type Message,
   type Schedule,
   validateSchedule,
   withMessages,
 } from '../src/index';
-import { drawn, randomSchedules } from './random';
-
-/** The error that a schedule is refused with; null where it is not. */
-function fault(
-  schedule: Schedule,
-  semantics: 'rendezvous' | 'buffered' = 'rendezvous',
-): { code: string; path: string; message: string; hint: string } | null {
-  try {
-    validateSchedule(schedule, { semantics });
-    return null;
-  } catch (error) {
-    return error as { code: string; path: string; message: string; hint: string };
-  }
-}
+import { fault, isMessage } from './fault';
 
 /** A copy whose lists may be changed. */
 function copy(schedule: Schedule): Schedule & { actions: Action[][] } {
   return structuredClone(schedule) as Schedule & { actions: Action[][] };
 }
-
-const isMessage = (action: Action): action is Message =>
-  action.kind === 'send' || action.kind === 'receive';
-
-/** The ways to spoil a list at a position; null where this one has nothing to spoil there. */
-const mutations: Record<
-  string,
-  (list: Action[], at: number, random: () => number, schedule: Schedule) => boolean
-> = {
-  drop: (list, at) => {
-    list.splice(at, 1);
-    return true;
-  },
-  duplicate: (list, at, random) => {
-    list.splice(drawn(random, at, list.length), 0, structuredClone(list[at]));
-    return true;
-  },
-  // An action and a later one that needs it.
-  swap: (list, at) => {
-    const first = list[at];
-    if (isMessage(first) || first.kind === 'overlap') return false;
-    const other = list.findIndex(
-      (each, i) =>
-        i > at &&
-        each.kind !== 'overlap' &&
-        each.stage === first.stage &&
-        each.microBatch === first.microBatch &&
-        (first.kind === 'forward' || each.kind === 'weightGrad') &&
-        each.kind !== 'receive',
-    );
-    if (other < 0) return false;
-    [list[at], list[other]] = [list[other], first];
-    return true;
-  },
-  'retarget the micro-batch': (list, at, random, { microBatches }) => {
-    const action = list[at];
-    const cell = action.kind === 'overlap' ? action.forward : action;
-    if (microBatches === 1) return false;
-    cell.microBatch = (cell.microBatch + drawn(random, 1, microBatches - 1)) % microBatches;
-    return true;
-  },
-  'retarget the stage': (list, at, random, { stages }) => {
-    const action = list[at];
-    const cell = action.kind === 'overlap' ? action.backward : action;
-    if (stages === 1) return false;
-    cell.stage = (cell.stage + drawn(random, 1, stages - 1)) % stages;
-    return true;
-  },
-  'retarget the peer': (list, at, random, { ranks }) => {
-    const action = list[at];
-    if (!isMessage(action)) return false;
-    action.peer = (action.peer + drawn(random, 1, ranks - 1)) % ranks;
-    return true;
-  },
-  'send for receive': (list, at) => {
-    const action = list[at];
-    if (!isMessage(action)) return false;
-    action.kind = action.kind === 'send' ? 'receive' : 'send';
-    return true;
-  },
-  'activation for gradient': (list, at) => {
-    const action = list[at];
-    if (!isMessage(action)) return false;
-    action.tensor = action.tensor === 'activation' ? 'gradient' : 'activation';
-    return true;
-  },
-};
-
-/** Schedules to spoil. */
-const pool = [...randomSchedules(1200, 5)];
-
-test.each(Object.entries(mutations))('%s: 200 mutated schedules are refused', (name, mutate) => {
-  let refused = 0;
-  for (const { schedule, method, random } of pool) {
-    const rank = drawn(random, 0, schedule.ranks - 1);
-    const list = structuredClone(schedule.actions[rank]) as Action[];
-    const spoilt = { ...schedule, actions: schedule.actions.with(rank, list) };
-    const at = drawn(random, 0, list.length - 1);
-    const before = list[at] as Action | undefined;
-    if (before === undefined || !mutate(list, at, random, schedule)) continue;
-    const error = fault(spoilt);
-    const what = `${method} ${name} of ${describeAction(before)} at [${rank}][${at}]`;
-    expect(error?.code, what).toMatch(/^ERR_BALEEN_SCHEDULE_[A-Z_]+$/);
-    expect(error?.hint, what).not.toBe('');
-    // The path leads to the action that the message names.
-    const place = /^actions\[(\d+)\]\[(\d+)\]$/.exec(error?.path ?? '');
-    if (place)
-      expect(error?.message, what).toContain(
-        describeAction(spoilt.actions[Number(place[1])][Number(place[2])]),
-      );
-    else expect(error?.code, what).toBe('ERR_BALEEN_SCHEDULE_MISSING');
-    refused += 1;
-    if (refused === 200) break;
-  }
-  expect(refused).toBe(200);
-});
 
 /** Two ranks, one micro-batch. */
 function pair(): Schedule & { actions: Action[][] } {
