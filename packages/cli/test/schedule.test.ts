@@ -8,6 +8,7 @@ import {
   publishedProfile,
   readChromeTrace,
   type Schedule,
+  scheduleSchema,
   simulate,
 } from '@baleen/dualpipe';
 import { expect, test } from 'vitest';
@@ -24,6 +25,11 @@ test('generate --json is the schedule; --out keeps it, and says what it comes to
   const { value } = await json('schedule', 'generate', 'dualpipe', ...small, '--out', out);
   expect(value).toMatchObject({ out, method: 'dualpipe', messages: 8, peakInFlight: [3, 3] });
   expect(parseSchedule(readFileSync(out, 'utf8'))).toEqual(schedule);
+});
+
+test('schema prints the JSON Schema', async () => {
+  expect((await json('schedule', 'schema')).value).toEqual(scheduleSchema);
+  expect(JSON.parse((await cli('schedule', 'schema')).stdout)).toEqual(scheduleSchema);
 });
 
 test('the sketch has a line for each rank, a letter for each slice', async () => {

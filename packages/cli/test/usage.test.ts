@@ -56,7 +56,7 @@ test.each([
   [['lab', 'fp8-loss', '--fulll'], 'USAGE_FLAG', 'did you mean --full?'],
   [['lab', 'fp8-loss', '--seed', '-1'], 'USAGE_VALUE', 'give a whole number from 0'],
   [['lab', 'fp8-loss', '--quick', '--full'], 'USAGE_FLAG', '`baleen lab --help` lists the flags'],
-  [['schedule'], 'USAGE_COMMAND', 'it has generate, check, simulate, draw'],
+  [['schedule'], 'USAGE_COMMAND', 'it has generate, check, simulate, draw, schema'],
   [['schedule', 'generate', 'dualpip'], 'USAGE_METHOD', 'did you mean dualpipe?'],
   [['schedule', 'generate', 'dualpipe', '--ranks', '3'], 'USAGE_SIZES', 'take --ranks 2 (or 4)'],
   [['schedule', 'simulate', '--forward', '-1'], 'USAGE_VALUE', 'give a number from 0'],
@@ -143,6 +143,7 @@ test.each([
   ['schedule', 'check'],
   ['schedule', 'simulate'],
   ['schedule', 'draw'],
+  ['schedule', 'schema'],
 ])('%s --help has examples and the common flags', async (...names) => {
   const { code, stdout } = await cli(...names, '--help');
   expect(code).toBe(0);

@@ -1,5 +1,6 @@
 // Seeded mutations of what is read from elsewhere: schedules, times of phases and traces are refused with a code, a hint and a
 // path, or what they are read to keeps its promises.
+import Ajv from 'ajv';
 import { expect, test } from 'vitest';
 
 import { mutateJson, randomFrom } from '../../../test/support';
@@ -11,10 +12,12 @@ import {
   publishedProfile,
   readChromeTrace,
   type Schedule,
+  scheduleSchema,
   simulate,
   toChromeTrace,
   validateSchedule,
 } from '../src/index';
+import { randomSchedules } from './random';
 
 const unit = { forward: 1, inputGrad: 1, weightGrad: 1 };
 const schedule = generateSchedule('dualpipe', { ranks: 2, microBatches: 4 });
@@ -49,6 +52,33 @@ test('schedules: 4,000 damaged ones are refused, or proven and simulated', () =>
   expect(valid).toBeGreaterThan(10);
   expect(valid).toBeLessThan(1000);
 });
+
+test('a validator of JSON Schema says what parseSchedule says', () => {
+  // The words are those of draft 7 as well, against whose own schema this one is checked.
+  const accepts = new Ajv().compile({ ...scheduleSchema, $schema: undefined });
+  for (const each of randomSchedules(60, 11))
+    expect(accepts(each.schedule), ajvWords(accepts)).toBe(true);
+  const random = randomFrom(5);
+  const agreed = { accepted: 0, refused: 0 };
+  for (let round = 0; round < 4000; round += 1) {
+    const damaged: unknown = JSON.parse(JSON.stringify(mutateJson(schedule, random)));
+    let message = '';
+    try {
+      parseSchedule(typeof damaged === 'string' ? JSON.stringify(damaged) : damaged);
+    } catch (error) {
+      ({ message } = error as Error);
+    }
+    const accepted = accepts(damaged) === true;
+    // Beyond 2 ** 53 only the schema counts on.
+    if (accepted && /\((9007199254740992|1e\+300)\) is not a whole number/.test(message)) continue;
+    expect(accepted, `${message} ${ajvWords(accepts)}`).toBe(message === '');
+    agreed[accepted ? 'accepted' : 'refused'] += 1;
+  }
+  expect(agreed.accepted).toBeGreaterThan(100);
+  expect(agreed.refused).toBeGreaterThan(1000);
+});
+
+const ajvWords = ({ errors }: Ajv.ValidateFunction): string => JSON.stringify(errors);
 
 test('schedules that nobody parsed: 4,000 damaged ones are refused with a code, or proven', () => {
   const random = randomFrom(4);

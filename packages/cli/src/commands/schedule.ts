@@ -2,6 +2,7 @@
 import {
   methods,
   type Schedule,
+  scheduleSchema,
   simulate,
   toChromeTrace,
   validateSchedule,
@@ -53,6 +54,7 @@ export function define(command: Command, voice: Voice): void {
   defineCheck(command, voice);
   defineSimulate(command, voice);
   defineDraw(command, voice);
+  defineSchema(command, voice);
 }
 
 function defineGenerate(parent: Command, voice: Voice): void {
@@ -152,6 +154,24 @@ function defineSimulate(parent: Command, voice: Voice): void {
     if (word !== undefined && isFile(word)) refuseSizes(command, 'a file has its sizes');
     if (word === undefined) compare(flags, voice);
     else show(word, flags, voice);
+  });
+}
+
+function defineSchema(parent: Command, voice: Voice): void {
+  const command = shaped(parent.command('schema'), voice)
+    .summary('print the JSON Schema of schedules')
+    .description(
+      'Print the JSON Schema (2020-12) of schedules, for editors and other programs. It says what a schedule looks like;\n' +
+        'whether it is right, `check` proves.',
+    )
+    .addHelpText(
+      'after',
+      examplesText([['baleen schedule schema > schedule.schema.json', 'for an editor']]),
+    );
+  addCommonFlags(command);
+  command.action(() => {
+    voice.result(scheduleSchema);
+    voice.print(JSON.stringify(scheduleSchema, null, 2));
   });
 }
 
