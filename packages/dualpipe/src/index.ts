@@ -33,6 +33,8 @@ export {
   type Cell,
   type Compute,
   describeAction,
+  forEachPart,
+  isMessage,
   type Message,
   type Overlap,
   type Part,

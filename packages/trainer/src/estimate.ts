@@ -1,10 +1,18 @@
 // What a run will take, before it runs: its step goes once through the null backend, which knows every shape and no value.
 // Memory is exact (the trainer asks for the same blocks in the same order); time is a bound from the machine's peaks.
+import { generateSchedule } from '@baleen/dualpipe';
 import { type KernelCost, measurePeaks, nullKernels } from '@baleen/kernels';
-import { countParameters, Decoder, type RecomputedPart } from '@baleen/model';
+import {
+  countParameters,
+  cutStages,
+  Decoder,
+  type ModelConfig,
+  type RecomputedPart,
+} from '@baleen/model';
 
 import type { TrainConfig } from './config';
 import { rankEstimate, type SentEstimate } from './estimate-layout';
+import { pipelineBytes } from './ranks/stage-memory';
 import { checkTrainConfig, modelConfigOf } from './resolve';
 import { planOf } from './schedule';
 import { TrainingStep } from './step';
@@ -24,8 +32,9 @@ export interface MemoryEstimate {
   /** The step's tokens, targets and sums, and what gradients of several ranks travel and are added up in. */
   inputs: number;
   /**
-   * Most intermediate memory at once: `peakRegionBytes` of a run on one rank. Rows of experts that are spread over ranks come
-   * on top while they travel, and a pipeline keeps about as many micro-batches as it has ranks, each of a part of the model.
+   * Most intermediate memory at once: `peakRegionBytes` of a run, in a pipeline of the rank that takes most, whose micro-batches
+   * under way are counted as its schedule has them. Rows of experts that are spread over ranks are taken to come evenly, and
+   * come on top while they travel.
    */
   region: number;
   /** All of these. */
@@ -101,7 +110,7 @@ export function stepOfShapes(
 function dryRun(
   config: TrainConfig,
   keep?: readonly RecomputedPart[],
-): { model: Decoder; step: TrainingStep; costs: StepCosts } {
+): { model: Decoder; step: TrainingStep; costs: StepCosts; countingBytes: number } {
   let calls: KernelCost[] = [];
   const taken = (): KernelCost[] => {
     const list = calls;
@@ -110,13 +119,17 @@ function dryRun(
   };
   const { batch, optimizer } = config;
   const { model, step } = stepOfShapes(config, (cost) => calls.push(cost), keep);
+  let countingBytes = 0;
+  let first: KernelCost[] | null = null;
   const oneMicroBatch = (): KernelCost[] => {
     step.countMicroBatch(0, batch.sequences);
+    // Nothing else was in this memory yet.
+    if (first === null) countingBytes = step.region.peakBytes;
     step.microBatch(0, batch.sequences);
     return taken();
   };
   // The first micro-batch also makes the weights' other forms: once a step, as the update does.
-  const first = oneMicroBatch();
+  first = oneMicroBatch();
   const microBatch = oneMicroBatch();
   const forms = difference(first, microBatch);
   step.optimizer.update(step.optimizer.norm, { ...optimizer, learningRate: 1 });
@@ -125,6 +138,7 @@ function dryRun(
   return {
     model,
     step,
+    countingBytes,
     costs: { microBatches: batch.sequences / batch.microBatch, microBatch, update },
   };
 }
@@ -167,6 +181,24 @@ export function boundSeconds(costs: StepCosts, peaks: Peaks): number {
   return costs.microBatches * seconds(costs.microBatch) + seconds(costs.update);
 }
 
+/** Memory of the micro-batches under way in a pipeline: of the rank that takes most. */
+function stageRegions(
+  { layout, batch }: TrainConfig,
+  model: ModelConfig,
+  step: TrainingStep,
+): number {
+  const microBatches = Math.ceil((batch.sequences * layout.pp) / (batch.microBatch * layout.ranks));
+  const schedule = generateSchedule(layout.schedule, { ranks: layout.pp, microBatches });
+  const stages = cutStages(model, schedule.stages);
+  const known = new Map<boolean, number[]>();
+  const bytesOf = (deferring: boolean): number[] => {
+    const bytes = known.get(deferring) ?? step.passageBytes(stages, deferring);
+    known.set(deferring, bytes);
+    return bytes;
+  };
+  return pipelineBytes(schedule, bytesOf, layout);
+}
+
 /**
  * Estimates a run.
  * @param config - the run
@@ -175,7 +207,7 @@ export function boundSeconds(costs: StepCosts, peaks: Peaks): number {
  */
 export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } = {}): Estimate {
   const { peaks = measurePeaks() } = options;
-  const { model, step, costs } = dryRun(config);
+  const { model, step, costs, countingBytes } = dryRun(config);
   const { pools } = model;
   const alone = {
     parameters: pools.parameters.liveBytes,
@@ -184,7 +216,10 @@ export function estimate(config: TrainConfig, options: { peaks?: Peaks | null } 
     caches: pools.caches.liveBytes,
     state: pools.state.liveBytes,
     inputs: step.fixed.liveBytes,
-    region: step.region.peakBytes,
+    region:
+      config.layout.pp === 1
+        ? step.region.peakBytes
+        : countingBytes + stageRegions(config, model.config, step),
   };
   const { memory, sent } = rankEstimate(config, model, alone.caches);
   const { staging, ...held } = memory;

@@ -226,7 +226,7 @@ export interface TrainResult {
   tokensPerSecond: number;
   /** Median time of this process's steps, the first two left out where there are more. */
   medianStepSeconds: number;
-  /** Most bytes of intermediate memory at once. */
+  /** Most bytes of intermediate memory at once, of several ranks on the one that took most. */
   peakRegionBytes: number;
   /** Most resident memory of the process. */
   peakRssBytes: number;

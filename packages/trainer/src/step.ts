@@ -35,7 +35,7 @@ import { addOver } from './ranks/add-over';
 import { Layout, oneRank } from './ranks/layout';
 import { SharedUpdate } from './ranks/shared-update';
 import { runForward } from './ranks/stage-forward';
-import { StagePipeline } from './ranks/stage-pipeline';
+import { StagePipeline, type StageWork } from './ranks/stage-pipeline';
 import { routes } from './router-place';
 import type { StepPlan } from './schedule';
 import { StepLosses } from './step-losses';
@@ -100,6 +100,8 @@ export class TrainingStep {
   private readonly stages: readonly ModelStage[];
   private readonly pipeline: StagePipeline | null;
   private chain: Chain | null = null;
+  /** Memory that a pipeline counted in, before anything else was in it. */
+  private countingBytes = 0;
 
   /**
    * @param model - what is trained
@@ -162,14 +164,43 @@ export class TrainingStep {
     drain(this.pieces(plan));
   }
 
+  /**
+   * Memory that a micro-batch takes at most in each stage of a pipeline, from a passage through it on its own.
+   * @param stages - of the model, which has them all
+   * @param deferring - gradients of weights come after those of all inputs
+   * @returns bytes by stage
+   */
+  passageBytes(stages: readonly ModelStage[], deferring: boolean): number[] {
+    const { model, layout, tokens, settings } = this;
+    const options = this.optionsFor(settings.batch.sequences);
+    return stages.map((stage) => {
+      const pipeline = new StagePipeline(
+        model,
+        stages,
+        layout,
+        settings.batch,
+        settings.keep ?? [],
+      );
+      const work: StageWork = {
+        inputOf: () => tokens.of(0),
+        phasesOf: () => model.stagePhases(stage, options),
+        forward: (_, __, body) => body(),
+        gone: () => undefined,
+        one: this.one,
+      };
+      pipeline.pass(stage, work, deferring);
+      return pipeline.peakBytes;
+    });
+  }
+
   /** Whether the model is cut into stages on several ranks. */
   get isPipeline(): boolean {
     return this.pipeline !== null;
   }
 
-  /** Most intermediate memory of all micro-batches under way at once, in bytes. */
+  /** Most intermediate memory of all micro-batches under way at once, in bytes; in a pipeline without that of evaluation. */
   get peakBytes(): number {
-    return this.region.peakBytes + (this.pipeline?.peakBytes ?? 0);
+    return this.pipeline ? this.pipeline.peakBytes + this.countingBytes : this.region.peakBytes;
   }
 
   /**
@@ -198,6 +229,7 @@ export class TrainingStep {
           phasesOf: (stage) => counting.get(stage) ?? [],
         });
       this.addCounts();
+      this.countingBytes ||= this.region.peakBytes;
     }
     const waited = await pipeline.run(end - first, {
       inputOf: (m) => tokens.of(first + m),
@@ -361,18 +393,24 @@ export class TrainingStep {
     return Array.from({ length: Math.max(0, layers - denseLayers) }, (_, place) => [...of(place)]);
   }
 
-  /** The chain for batches of this size: α is shared among all sequences of the batch. */
+  /** What phases take: α is shared among all sequences of the batch. */
+  private optionsFor(sequences: number): ForwardOptions {
+    const { balance } = this.losses;
+    const counts = sequences > this.settings.batch.microBatch ? this.counts : null;
+    return {
+      balanceFactor: this.settings.balanceFactor / sequences,
+      balanceOver: this.settings.balance?.lossOver ?? 'sequence',
+      ...(balance && { balanceLoss: balance }),
+      ...(counts && { balanceCounts: counts }),
+    };
+  }
+
+  /** The chain for batches of this size. */
   private chainFor(sequences: number): Chain {
     if (this.chain?.sequences !== sequences) {
       const { model, stages, layout } = this;
-      const { balance } = this.losses;
-      const counts = sequences > this.settings.batch.microBatch ? this.counts : null;
-      const options: ForwardOptions = {
-        balanceFactor: this.settings.balanceFactor / sequences,
-        balanceOver: this.settings.balance?.lossOver ?? 'sequence',
-        ...(balance && { balanceLoss: balance }),
-        ...(counts && { balanceCounts: counts }),
-      };
+      const options = this.optionsFor(sequences);
+      const { balanceCounts: counts = null } = options;
       const own = layout.ownStages.map((index) => stages[index]);
       this.chain = {
         sequences,

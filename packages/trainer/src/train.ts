@@ -20,7 +20,7 @@ import type {
 import { agreeToStop } from './ranks/agree';
 import { checkFaults, Drill } from './ranks/faults';
 import { explainLost } from './ranks/lost';
-import { gatherSeconds, Pace } from './ranks/pace';
+import { gatherFigures, Pace } from './ranks/pace';
 import { MetricsWriter } from './run-folder';
 import { prepare, type Session, saveSession, type TrainOptions } from './session';
 import { mean, type StepReport } from './step';
@@ -150,6 +150,8 @@ class Trainer {
   private lastSeconds = 0;
   private lastComputed: number[] = [];
   private readonly computed: number[] = [];
+  /** Of the rank that has taken most so far. */
+  private peakBytes = 0;
   private readonly pace = new Pace();
   private readonly drill: Drill;
   private batch: TokenBatch | undefined;
@@ -191,7 +193,8 @@ class Trainer {
     const computed = (): number =>
       (performance.now() - begin - waited - (world.spentMs - spent)) / 1000;
     this.drill.after(number, computed());
-    this.lastComputed = gatherSeconds(world, computed());
+    this.lastComputed = gatherFigures(world, computed());
+    this.peakBytes = Math.max(...gatherFigures(world, step.peakBytes));
     this.lastSeconds = (performance.now() - begin) / 1000;
     session.done += 1;
     session.tokens += settings.sequences * config.batch.sequence;
@@ -319,7 +322,7 @@ class Trainer {
       baselines: start.baselines,
       tokensPerSecond: spent === 0 ? 0 : this.tokensTimed / spent,
       medianStepSeconds: median(times.length > 2 ? times.slice(2) : times),
-      peakRegionBytes: session.step.peakBytes,
+      peakRegionBytes: Math.max(this.peakBytes, session.step.peakBytes),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       maxViolation: finished && score ? score.maxViolation : null,
       layout: session.layout.report,

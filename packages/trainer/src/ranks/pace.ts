@@ -16,7 +16,7 @@ const factor = 1.5;
  * @param own - seconds of this rank
  * @returns seconds, by rank
  */
-export function gatherSeconds(communicator: Communicator, own: number): number[] {
+export function gatherFigures(communicator: Communicator, own: number): number[] {
   const all = new Float64Array(communicator.size);
   communicator.allGather(all, Float64Array.of(own));
   return [...all];

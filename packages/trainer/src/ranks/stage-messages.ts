@@ -73,6 +73,8 @@ export class StageMessages {
   pack({ kernels }: Region, values: Bundle | BundleGrad): Float32Array {
     kernels.flush();
     const array = this.take();
+    // Shapes only: the null backend has no values.
+    if (kernels.implementation === 'null') return array;
     this.names.forEach((name, index) => {
       const place = array.subarray(index * this.size, (index + 1) * this.size);
       const value = values[name] as Tensor | undefined;

@@ -18,6 +18,7 @@ import {
 } from '@baleen/tensor';
 
 import type { Layout } from './layout';
+import { isDeferring } from './stage-memory';
 import { letGo, StageMessages } from './stage-messages';
 
 /** What a step makes of its passes. */
@@ -69,9 +70,26 @@ export class StagePipeline {
     ]);
   }
 
-  /** Most memory that all micro-batches under way have taken together, in bytes. */
+  /** Memory that micro-batches under way took together, in bytes: as many regions as were, each with the most it held. */
   get peakBytes(): number {
     return this.regions.reduce((sum, { peakBytes }) => sum + peakBytes, 0);
+  }
+
+  /**
+   * Takes a micro-batch through a stage and back, with nobody to exchange with: the null backend then has its memory.
+   * @param stage - any of the model, whose experts are all here
+   * @param work - see {@link StageWork}
+   * @param deferring - gradients of weights come after those of all inputs
+   */
+  pass(stage: ModelStage, work: StageWork, deferring: boolean): void {
+    this.deferring = deferring;
+    const phases = this.stage(stage, work).filter((phase) => phase.kind === 'compute');
+    const { messages } = this;
+    let message = stage.first ? null : messages.take();
+    for (const phase of phases) message = phase.forward(0, message);
+    for (const phase of phases.toReversed()) message = phase.inputGrad(0, message);
+    if (message) messages.give(message);
+    for (const phase of phases.toReversed()) phase.weightGrad?.(0);
   }
 
   /**
@@ -84,8 +102,7 @@ export class StagePipeline {
     const { layout } = this;
     const begin = performance.now();
     const schedule = layout.schedule(microBatches);
-    const apart = schedule.actions[layout.position].some(({ kind }) => kind === 'weightGrad');
-    this.deferring = apart && !layout.deterministic;
+    this.deferring = isDeferring(schedule.actions[layout.position], layout.deterministic);
     const stages = new Map(
       layout.ownStages.map((index) => [index, this.stage(this.stages[index], work)]),
     );
