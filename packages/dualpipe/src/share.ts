@@ -18,7 +18,8 @@ import type { Schedule } from './schedule';
  * import { generateSchedule, simulate, stageTimes } from '@baleen/dualpipe';
  * const schedule = generateSchedule('interleaved', { ranks: 4, microBatches: 8 }); // 2 stages a rank
  * const times = stageTimes({ forward: 1, inputGrad: 1, weightGrad: 1 }, schedule);
- * console.log(times, simulate(schedule, { times }).total); // => { forward: 0.5, inputGrad: 0.5, weightGrad: 0.5 } 28.5
+ * console.log(JSON.stringify(times)); // => {"forward":0.5,"inputGrad":0.5,"weightGrad":0.5}
+ * console.log(simulate(schedule, { times }).total); // => 28.5
  * ```
  */
 export function stageTimes(
